@@ -1,0 +1,1 @@
+"""Speech emotion recognition experiments whose numbers can be believed."""

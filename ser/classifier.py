@@ -1,0 +1,133 @@
+"""The network classifier: augment -> front end -> network, trained with Lightning."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from hydra.utils import instantiate
+from lightning import LightningModule
+from torch import Tensor
+from torch.nn.functional import cross_entropy, one_hot
+
+from ser.metrics import metric_collection
+
+
+class EmotionClassifier(LightningModule):
+    """Classifies waveforms (batch, samples) into emotions.
+
+    Args:
+        classes: Their names, in the order of the logits.
+        frontend: Builds the front end, (batch, samples) -> (batch, channels, bins, frames).
+        network: Builds the network, given `classes`, `bins` and `channels`.
+        optimizer: Builds the optimiser, given the parameters.
+        scheduler: Builds the schedule of the learning rate, stepped each epoch; None for none.
+        augment: Builds what alters the features of training clips; None for nothing.
+        mixup: Builds what mixes features and targets of training clips; None for nothing.
+        label_smoothing: Share of the target spread over all classes.
+        class_weights: `balanced` weighs a class by the inverse of its training clips.
+        autocast: Whether training steps compute in bfloat16; `auto` where the processor has it,
+            and what it came to is what the checkpoint says.
+        seed: Of everything random in training, together with the epoch.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        frontend: Mapping,
+        network: Mapping,
+        optimizer: Mapping,
+        scheduler: Mapping | None = None,
+        augment: Mapping | None = None,
+        mixup: Mapping | None = None,
+        label_smoothing: float = 0.0,
+        class_weights: str | None = None,
+        autocast: bool | str = "auto",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if class_weights not in (None, "balanced"):
+            raise ValueError(f"model.class_weights={class_weights!r}: expected null or balanced")
+        self.save_hyperparameters()
+        torch.manual_seed(seed)
+        self.classes = list(classes)
+        self.frontend = instantiate(frontend)
+        self.network = instantiate(
+            network,
+            classes=len(classes),
+            bins=self.frontend.bins,
+            channels=self.frontend.channels,
+        )
+        self.augment = instantiate(augment) if augment else torch.nn.Identity()
+        self.mixup = instantiate(mixup) if mixup else None
+        self.val_metrics = metric_collection(classes, "val/")
+        self.class_weights = None
+
+    def setup(self, stage: str) -> None:
+        """Settle on the precision, and take the class balance from the training clips."""
+        if stage != "fit":
+            return
+        if self.hparams.autocast == "auto":
+            self.hparams.autocast = self._has_bfloat16()
+        if self.hparams.class_weights == "balanced":
+            self.class_weights = self.trainer.datamodule.balanced_weights().to(self.device)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Give the probabilities (batch, classes) of waveforms (batch, samples)."""
+        return self.network(self.frontend(waveform)).softmax(dim=1)
+
+    def on_train_epoch_start(self) -> None:
+        """Make all randomness a function of (seed, epoch): a resumed run repeats it."""
+        torch.manual_seed(self.hparams.seed + 1_000_003 * (self.current_epoch + 1))
+        self.log("train/lr", self.optimizers().param_groups[0]["lr"])
+
+    def training_step(self, batch: Mapping[str, Tensor], batch_index: int) -> Tensor:
+        """Give the loss of a batch."""
+        features = self.augment(self._features(batch))
+        targets = one_hot(batch["label"], len(self.classes)).float()
+        if self.mixup:
+            features, targets = self.mixup(features, targets)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.hparams.autocast):
+            logits = self.network(features)
+        loss = cross_entropy(
+            logits.float(),
+            targets,
+            weight=self.class_weights,
+            label_smoothing=self.hparams.label_smoothing,
+        )
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(features))
+        return loss
+
+    def validation_step(self, batch: Mapping[str, Tensor], batch_index: int) -> None:
+        """Score a validation batch."""
+        logits = self.network(self._features(batch))
+        self.val_metrics.update(logits, batch["label"])
+        loss = cross_entropy(logits, batch["label"])
+        self.log("val/loss", loss, batch_size=len(logits))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of the epoch."""
+        self.log_dict(self.val_metrics.compute())
+        self.val_metrics.reset()
+
+    def predict_step(self, batch: Mapping[str, Tensor], batch_index: int) -> dict[str, Tensor]:
+        """Give each waveform's row and probabilities."""
+        return {"row": batch["row"], "probabilities": self(batch["waveform"])}
+
+    def configure_optimizers(self) -> dict:
+        """Build the optimiser and its schedule."""
+        optimizer = instantiate(self.hparams.optimizer, params=self.network.parameters())
+        if self.hparams.scheduler is None:
+            return {"optimizer": optimizer}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": instantiate(self.hparams.scheduler, optimizer=optimizer),
+        }
+
+    def _features(self, batch: Mapping[str, Tensor]) -> Tensor:
+        if "features" in batch:
+            return batch["features"]
+        return self.frontend(batch["waveform"])
+
+    def _has_bfloat16(self) -> bool:
+        if self.device.type == "cuda":
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+        return self.device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)

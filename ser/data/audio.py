@@ -1,0 +1,116 @@
+"""Recordings of any container, rate and channel count as 16-bit mono samples at one rate."""
+
+import hashlib
+import logging
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from joblib import cpu_count
+from rich.progress import track
+
+from ser.data.cache import Store, digest, load_or_build
+
+VERSION = 1
+"""Part of the cache's key: raise it when `decode` yields other samples than before."""
+
+SMALL = 64
+"""Files up to which starting a process pool takes longer than decoding."""
+
+log = logging.getLogger(__name__)
+
+
+def decode(path: str | Path, sample_rate: int) -> np.ndarray:
+    """Read a recording as (samples,) int16 at `sample_rate` Hz.
+
+    Equal channels give the first, others their mean; the resampler is soxr's. Peaks above full
+    scale are clipped.
+
+    Raises:
+        ValueError: The file cannot be read as audio, is empty, or holds NaN or infinite samples.
+    """
+    try:
+        # Through an open file: libsndfile takes the container from the name when given one.
+        with open(path, "rb") as file:
+            frames, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError, TypeError) as error:
+        raise ValueError(f"{path}: not readable as audio ({error})") from error
+    if len(frames) == 0:
+        raise ValueError(f"{path}: holds no samples")
+    if not np.isfinite(frames).all():
+        raise ValueError(f"{path}: holds NaN or infinite samples")
+    mono = frames[:, 0]
+    if (frames != mono[:, None]).any():
+        mono = frames.mean(axis=1)
+    if rate != sample_rate:
+        mono = soxr.resample(mono, rate, sample_rate)
+    return np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)
+
+
+def open_waveforms(
+    paths: Sequence[Path], root: Path, sample_rate: int, directory: Path
+) -> Store:
+    """Open the decoded recordings, decoding them first where they or the files are new.
+
+    The notes of the store are sha256 digests of the decoded samples.
+
+    Args:
+        paths: Recordings below `root`, in the order of the store's rows.
+        root: Folder that the paths are keyed by.
+        sample_rate: Hz.
+        directory: The cache folder.
+
+    Raises:
+        ValueError: Files that cannot be decoded, all of them named at once.
+    """
+    stats = [path.stat() for path in paths]
+    key = digest(
+        VERSION,
+        soxr.__version__,
+        sample_rate,
+        str(root.resolve()),
+        [
+            (path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns)
+            for path, stat in zip(paths, stats, strict=True)
+        ],
+    )
+    return load_or_build(directory, "audio", key, partial(_decode_all, paths, sample_rate))
+
+
+def _decode_all(paths: Sequence[Path], sample_rate: int) -> Iterator[tuple[np.ndarray, str]]:
+    log.info("decoding %d recordings once", len(paths))
+    job = partial(_decode_or_explain, sample_rate=sample_rate)
+    if len(paths) <= SMALL:
+        yield from _sound_rows(map(job, paths), len(paths))
+        return
+    # Spawned, not forked: a fork of a process that runs torch's threads can hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(cpu_count(), context) as pool:
+        yield from _sound_rows(pool.map(job, paths, chunksize=16), len(paths))
+
+
+def _decode_or_explain(path: Path, sample_rate: int) -> tuple[np.ndarray | None, str]:
+    try:
+        samples = decode(path, sample_rate)
+    except ValueError as error:
+        return None, str(error)
+    return samples, hashlib.sha256(samples.tobytes()).hexdigest()
+
+
+def _sound_rows(
+    rows: Iterator[tuple[np.ndarray | None, str]], total: int
+) -> Iterator[tuple[np.ndarray, str]]:
+    errors = []
+    for samples, note in track(rows, "decoding", total):
+        if samples is None:
+            errors.append(note)
+        else:
+            yield samples, note
+    if errors:
+        listed = "; ".join(errors[:5]) + ("; ..." if len(errors) > 5 else "")
+        raise ValueError(f"{len(errors)} of {total} recordings cannot be read: {listed}")

@@ -1,0 +1,122 @@
+"""Recordings of anyone, of any name, length and rate, as windows to be scored."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile
+import torch
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from ser.data.audio import decode
+from ser.data.corpora import AUDIO_SUFFIXES, parse
+from ser.data.window import Window
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Recordings(IterableDataset):
+    """Batches of windows: `waveform` (batch, samples) in -1..1 and `row` (batch,), the file's.
+
+    A file that cannot be read yields no window and leaves its reason in `errors`.
+
+    Attributes:
+        paths: Files, one row each.
+        window: Cut as for the corpora where the name is one of theirs, else from the onset on.
+        batch_size: Windows.
+        spans: By row, the first and last second that windows cover.
+        errors: By row, why the file could not be read.
+    """
+
+    paths: list[Path]
+    window: Window
+    batch_size: int = 64
+    spans: dict[int, tuple[float, float]] = field(default_factory=dict)
+    errors: dict[int, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        windows, rows = [], []
+        for row, path in enumerate(track(self.paths, "scoring")):
+            for window in self._windows(row, path):
+                windows.append(window)
+                rows.append(row)
+                if len(windows) == self.batch_size:
+                    yield _batch(windows, rows)
+                    windows, rows = [], []
+        if windows:
+            yield _batch(windows, rows)
+
+    def _windows(self, row: int, path: Path) -> Iterator[np.ndarray]:
+        try:
+            recording = decode(path, self.window.sample_rate)
+        except ValueError as error:
+            self.errors[row] = str(error)
+            return
+        clip = parse(path)
+        spans = self.window.spans(recording, clip.corpus if clip else "other")
+        self.spans[row] = tuple(
+            edge / self.window.sample_rate for edge in (spans[0][0], spans[-1][1])
+        )
+        for span in spans:
+            yield self.window.cut(recording, span)
+
+    def average(
+        self, rows: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
+    ) -> pd.DataFrame:
+        """Average the windows' probabilities (windows, classes) by file, unread files included."""
+        columns = [f"p_{name}" for name in classes]
+        means = pd.DataFrame(probabilities, columns=columns).groupby(rows).mean()
+        table = means.reindex(range(len(self.paths)))
+        winners = table[columns].dropna().idxmax(axis=1).str.removeprefix("p_")
+        table.insert(0, "path", [str(path) for path in self.paths])
+        table.insert(1, "start", pd.Series({row: span[0] for row, span in self.spans.items()}))
+        table.insert(2, "end", pd.Series({row: span[1] for row, span in self.spans.items()}))
+        table.insert(3, "prediction", winners)
+        return table.assign(error=pd.Series(self.errors, dtype=str))
+
+
+def _batch(windows: list[np.ndarray], rows: list[int]) -> dict[str, Tensor]:
+    waveform = np.stack(windows).astype(np.float32) / 32768
+    return {"waveform": torch.from_numpy(waveform), "row": torch.tensor(rows)}
+
+
+def find(path: str | Path) -> list[Path]:
+    """List what to score: the file itself, or every audio file below a folder.
+
+    A file with a suffix of audio is listed even if it turns out unreadable; one without is listed
+    when it can be read, else named in the log.
+
+    Raises:
+        ValueError: There is no such path, or nothing to score below it.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if not file.is_dir())
+        listed = [file for file in files if _is_audio(file)]
+        others = [file.name for file in files if file not in set(listed)]
+        if others:
+            log.info("%d files that are no audio are not scored: %s", len(others), others[:5])
+        if listed:
+            return listed
+    elif path.exists():
+        return [path]
+    raise ValueError(
+        f"input={str(path)!r}: expected an audio file, or a folder with audio files below it"
+        " (a path with commas, brackets, = or letters outside ASCII needs quotes inside quotes:"
+        " 'input=\"/données\"')"
+    )
+
+
+def _is_audio(path: Path) -> bool:
+    if path.suffix.lower() in AUDIO_SUFFIXES:
+        return True
+    try:
+        return path.is_file() and soundfile.info(path).frames > 0
+    except (soundfile.LibsndfileError, OSError):
+        return False

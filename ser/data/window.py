@@ -1,0 +1,68 @@
+"""Which seconds of a recording the model hears."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of fixed length, padded with zeros.
+
+    Attributes:
+        seconds: Length.
+        start: Where it begins, by corpus (`ravdess`, `tess`, `other`): seconds from the start of
+            the file, or `onset`, the first sample within `threshold_db` of the peak.
+        hop_seconds: Distance of the windows that follow in a longer recording of `other`.
+        threshold_db: What counts as sound, relative to the recording's peak.
+        trim_end: Whether the silence at the end is taken for padding too.
+        sample_rate: Hz.
+    """
+
+    seconds: float
+    start: Mapping[str, float | str]
+    hop_seconds: float = 1.5
+    threshold_db: float = -40.0
+    trim_end: bool = False
+    sample_rate: int = 48000
+
+    @property
+    def samples(self) -> int:
+        """Length in samples."""
+        return round(self.seconds * self.sample_rate)
+
+    def spans(self, recording: np.ndarray, corpus: str) -> list[tuple[int, int]]:
+        """Say where the windows of a recording begin and end, in samples.
+
+        A clip of a known corpus has one window; any other recording has as many as cover it from
+        its start on.
+        """
+        onset, offset = 0, len(recording)
+        if self.trim_end or self.start[corpus] == "onset":
+            onset, offset = self._sound(recording)
+        begin = self.start[corpus]
+        begin = onset if begin == "onset" else round(begin * self.sample_rate)
+        end = offset if self.trim_end else len(recording)
+        if begin >= end:  # shorter than the corpus's leading silence
+            begin = 0
+        if corpus != "other":
+            return [(begin, min(begin + self.samples, end))]
+        hop = round(self.hop_seconds * self.sample_rate)
+        beyond = max(0, end - begin - self.samples)
+        begins = range(begin, begin + -(-beyond // hop) * hop + 1, hop)
+        return [(start, min(start + self.samples, end)) for start in begins]
+
+    def cut(self, recording: np.ndarray, span: tuple[int, int]) -> np.ndarray:
+        """Cut one span out of a recording and pad it with zeros to (samples,)."""
+        padded = np.zeros(self.samples, recording.dtype)
+        begin, end = span
+        padded[: end - begin] = recording[begin:end]
+        return padded
+
+    def _sound(self, recording: np.ndarray) -> tuple[int, int]:
+        level = np.abs(recording.astype(np.int32))
+        loud = np.flatnonzero(level >= max(1, level.max(initial=0) * 10 ** (self.threshold_db / 20)))
+        if len(loud) == 0:  # digital silence throughout
+            return 0, len(recording)
+        return int(loud[0]), int(loud[-1]) + 1

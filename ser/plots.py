@@ -1,0 +1,81 @@
+"""The pictures of a run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # no window system is needed, nor asked for
+
+import pandas as pd  # noqa: E402
+from matplotlib import pyplot as plt  # noqa: E402
+from sklearn.metrics import ConfusionMatrixDisplay  # noqa: E402
+
+DPI = 110
+
+
+def confusion_matrix(predictions: pd.DataFrame, classes: Sequence[str], path: Path) -> None:
+    """Draw where each class's clips went, as shares of the class with counts of clips."""
+    figure, axes = plt.subplots(figsize=(7.5, 6.5), layout="constrained")
+    display = ConfusionMatrixDisplay.from_predictions(
+        predictions.label,
+        predictions.prediction,
+        labels=classes,
+        normalize="true",
+        include_values=False,
+        cmap="Blues",
+        ax=axes,
+        xticks_rotation=45,
+        im_kw={"vmin": 0, "vmax": 1},
+    )
+    counts = pd.crosstab(predictions.label, predictions.prediction).reindex(
+        index=classes, columns=classes, fill_value=0
+    )
+    for row, column in ((i, j) for i in range(len(classes)) for j in range(len(classes))):
+        share = display.confusion_matrix[row, column]
+        axes.text(
+            column,
+            row,
+            f"{share:.2f}\n{counts.iat[row, column]}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if share > 0.5 else "black",
+        )
+    axes.set(xlabel="predicted", ylabel="true", title="share of the true class, clips below")
+    _save(figure, path)
+
+
+def per_class_f1(metrics: Mapping, path: Path) -> None:
+    """Draw the F1 of each class beside their mean."""
+    figure, axes = plt.subplots(figsize=(7.5, 3.5), layout="constrained")
+    values = {name: row["f1"] for name, row in metrics["per_class"].items()}
+    bars = axes.bar(list(values), list(values.values()), color="tab:blue")
+    axes.bar_label(bars, fmt="%.2f", padding=2)
+    mean = metrics["macro_f1"]
+    axes.axhline(mean, color="tab:orange", linestyle="--", label=f"macro F1 {mean:.2f}")
+    axes.set(ylim=(0, 1.05), ylabel="F1")
+    axes.legend(loc="lower right")
+    _save(figure, path)
+
+
+def learning_curves(history: pd.DataFrame, path: Path) -> None:
+    """Draw losses, validation scores and the learning rate over the epochs of metrics.csv."""
+    figure, panels = plt.subplots(1, 3, figsize=(12, 3.5), layout="constrained")
+    groups = {
+        "loss": ("train/loss", "val/loss"),
+        "score": ("val/uar", "val/macro_f1"),
+        "learning rate": ("train/lr",),
+    }
+    for axes, (label, columns) in zip(panels, groups.items(), strict=True):
+        for column in (name for name in columns if name in history):
+            curve = history[["epoch", column]].dropna()
+            axes.plot(curve["epoch"], curve[column], label=column, marker=".")
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.legend()
+    _save(figure, path)
+
+
+def _save(figure: plt.Figure, path: Path) -> None:
+    figure.savefig(path, dpi=DPI)
+    plt.close(figure)

@@ -1,0 +1,149 @@
+"""The files of one run, all computed from its predictions."""
+
+import json
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader
+from rich.console import Console
+from rich.table import Table
+from sklearn.metrics import classification_report
+
+from ser import plots
+from ser.metrics import calibration_error, per_class, scores
+from ser.statistics import METHOD, actor_interval
+
+SLICES = ("gender", "channel", "intensity", "statement", "corpus", "actor")
+HEADLINE = {"accuracy": "accuracy (WA)", "uar": "UAR", "macro_f1": "macro F1"}
+
+
+def tabulate(clips: pd.DataFrame, classes: Sequence[str], probabilities: np.ndarray) -> pd.DataFrame:
+    """Join clips with their probabilities (clips, classes): the content of predictions.csv."""
+    predictions = clips.reset_index(drop=True)
+    predictions["prediction"] = np.array(classes)[probabilities.argmax(axis=1)]
+    columns = [f"p_{name}" for name in classes]
+    return predictions.join(pd.DataFrame(probabilities, columns=columns))
+
+
+def measure(predictions: pd.DataFrame, classes: Sequence[str], facts: Mapping) -> dict:
+    """Compute the content of metrics.json.
+
+    Args:
+        predictions: Rows of predictions.csv.
+        classes: Class names in their order.
+        facts: What the predictions cannot say: protocol, fold, split, leaky, transductive, audit,
+            seconds.
+    """
+    truth = predictions.label.to_numpy(str)
+    predicted = predictions.prediction.to_numpy(str)
+    confidence = predictions[[f"p_{name}" for name in classes]].to_numpy().max(axis=1)
+    actors = predictions.actor.to_numpy(str)
+
+    def of(metric: str) -> Callable[[np.ndarray], float]:
+        return lambda chosen: scores(truth[chosen], predicted[chosen])[metric]
+
+    whole = scores(truth, predicted)
+    stamps = {key: facts[key] for key in ("protocol", "fold", "split", "leaky", "transductive")}
+    return stamps | {
+        "classes": list(classes),
+        "n": len(predictions),
+        **whole,
+        "ece": calibration_error(confidence, truth == predicted),
+        "per_class": per_class(truth, predicted, classes),
+        "ci": {metric: actor_interval(of(metric), actors) for metric in whole},
+        "ci_method": METHOD,
+        "actors": sorted(set(actors)),
+        "slices": {column: _slice(predictions, column) for column in SLICES},
+        "audit": facts["audit"],
+        "seconds": facts["seconds"],
+    }
+
+
+def _slice(predictions: pd.DataFrame, column: str) -> dict[str, dict[str, float]]:
+    return {
+        str(value): {"n": len(rows)}
+        | scores(rows.label.to_numpy(str), rows.prediction.to_numpy(str))
+        for value, rows in predictions.groupby(column)
+    }
+
+
+def write(folder: Path, predictions: pd.DataFrame, metrics: Mapping) -> None:
+    """Write predictions.csv, metrics.json, report.txt, the pictures and report.html."""
+    classes = metrics["classes"]
+    predictions.to_csv(folder / "predictions.csv", index=False)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    text = classification_report(
+        predictions.label, predictions.prediction, labels=classes, digits=3, zero_division=0.0
+    )
+    (folder / "report.txt").write_text(text)
+    plots.confusion_matrix(predictions, classes, folder / "confusion_matrix.png")
+    plots.per_class_f1(metrics, folder / "per_class_f1.png")
+    if (folder / "metrics.csv").exists():
+        plots.learning_curves(pd.read_csv(folder / "metrics.csv"), folder / "learning_curves.png")
+    (folder / "report.html").write_text(_html(folder, predictions, metrics))
+
+
+def _html(folder: Path, predictions: pd.DataFrame, metrics: Mapping) -> str:
+    pictures = {
+        name: b64encode((folder / f"{name}.png").read_bytes()).decode()
+        for name in ("confusion_matrix", "per_class_f1", "learning_curves")
+        if (folder / f"{name}.png").exists()
+    }
+    page = Environment(loader=PackageLoader("ser", "."), autoescape=True).get_template(
+        "report.html.j2"
+    )
+    return page.render(
+        metrics=metrics,
+        headline=HEADLINE,
+        pictures=pictures,
+        wrong=wrong(predictions, metrics["classes"]).head(50).to_dict("records"),
+        folder=folder,
+    )
+
+
+def wrong(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """List the wrongly classified clips, the most confident first."""
+    missed = predictions[predictions.label != predictions.prediction]
+    confidence = missed[[f"p_{name}" for name in classes]].max(axis=1)
+    columns = ["path", "actor", "channel", "label", "prediction"]
+    return missed[columns].assign(confidence=confidence).sort_values("confidence", ascending=False)
+
+
+def show(folder: Path, metrics: Mapping) -> None:
+    """Print the scores with their intervals, the F1 of each class, and where the files lie."""
+    stamp = " LEAKY: the same actors trained" if metrics["leaky"] else ""
+    table = Table(
+        title=f"{metrics['split']}: {metrics['n']} clips of {len(metrics['actors'])} actors,"
+        f" protocol {metrics['protocol']}{stamp}"
+    )
+    table.add_column("score")
+    table.add_column("", justify="right")
+    table.add_column("95 % by actor")
+    for metric, label in HEADLINE.items():
+        interval = metrics["ci"][metric]
+        bounds = f"{interval[0]:.3f} - {interval[1]:.3f}" if interval else "fewer than 3 actors"
+        table.add_row(label, f"{metrics[metric]:.3f}", bounds)
+    table.add_section()
+    for name, values in metrics["per_class"].items():
+        table.add_row(f"F1 {name}", f"{values['f1']:.3f}", f"{values['support']} clips")
+    console = Console()
+    console.print(table)
+    console.print(f"everything is in {folder}", soft_wrap=True)
+
+
+def show_recordings(folder: Path, table: pd.DataFrame) -> None:
+    """Print how many recordings got which prediction, and where the rows lie."""
+    console = Console()
+    for name, count in table.prediction.value_counts().items():
+        console.print(f"{name}: {count}")
+    failed = table[table.error.notna()]
+    for error in failed.error.head(10):
+        console.print(f"not read: {error}", soft_wrap=True)
+    console.print(
+        f"{len(table) - len(failed)} of {len(table)} recordings scored, {len(failed)} not read:"
+        f" {folder / 'predictions.csv'}",
+        soft_wrap=True,
+    )

@@ -1,0 +1,75 @@
+"""Weights & Biases: offline where there is no account, one run a job, finished with its status."""
+
+import logging
+import netrc
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pandas as pd
+import wandb
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from ser import report
+
+log = logging.getLogger(__name__)
+
+SCORES = ("accuracy", "uar", "macro_f1", "weighted_f1", "ece")
+
+
+def wandb_logger(save_dir: str, **options: object) -> WandbLogger:
+    """Open a W&B run; with neither an API key nor WANDB_MODE it is offline.
+
+    Args:
+        save_dir: The run folder.
+        options: Those of Lightning's WandbLogger and of `wandb.init`.
+    """
+    if "WANDB_MODE" not in os.environ and not _has_api_key():
+        options["offline"] = True
+        log.info("W&B runs offline: no API key; `wandb sync` uploads %s/wandb later", save_dir)
+    settings = wandb.Settings(silent=True, console="off")
+    return WandbLogger(save_dir=save_dir, settings=settings, **options)
+
+
+@contextmanager
+def finished() -> Iterator[None]:
+    """End this process's W&B run with its status: the next job must not log into it."""
+    try:
+        yield
+    except BaseException:
+        if wandb.run is not None:
+            wandb.finish(exit_code=1)
+        raise
+    if wandb.run is not None:
+        wandb.finish()
+
+
+def log_report(
+    loggers: Sequence[Logger], predictions: pd.DataFrame, metrics: Mapping, folder: Path
+) -> None:
+    """Log a run's scores as `<split>/uar`, `<split>/f1/<class>`, ...; to W&B the pictures too."""
+    split = metrics["split"]
+    prefix = f"leaky/{split}" if metrics["leaky"] else split
+    scores = {f"{prefix}/{key}": metrics[key] for key in SCORES}
+    scores |= {f"{prefix}/f1/{name}": row["f1"] for name, row in metrics["per_class"].items()}
+    for logger in loggers:
+        logger.log_metrics(scores)
+        if isinstance(logger, WandbLogger):
+            for picture in sorted(folder.glob("*.png")):
+                logger.log_image(f"{prefix}/{picture.stem}", [str(picture)])
+            wrong = report.wrong(predictions, metrics["classes"])
+            logger.log_table(f"{prefix}/wrong", dataframe=wrong)
+        logger.save()
+
+
+def _has_api_key() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    try:
+        path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+        return netrc.netrc(path).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
