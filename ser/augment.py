@@ -2,10 +2,11 @@
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Beta
 
 
 class SpecAugment(nn.Module):
-    """Masks random stretches of time and of bins, and moves the level, clip by clip.
+    """Changes tempo, onset and timbre of each clip, then masks stretches of time and of bins.
 
     A masked element takes the mean of its bin over the clip: zero would be an outlier to
     a network that standardises its input, as features in decibels lie far from zero.
@@ -15,7 +16,10 @@ class SpecAugment(nn.Module):
         time_width: Longest time mask, as a fraction of the frames.
         bin_masks: Number of masks over bins.
         bin_width: Longest bin mask, as a fraction of the bins.
-        level: Standard deviation of the shift of bin 0, in that bin's unit.
+        speed: Largest change of tempo, up or down, as a fraction.
+        shift: Largest shift in time, either way, as a fraction of the frames.
+        offset: Standard deviation of the shift of a whole bin, in units of the bin's own over
+            the clip; of MFCC, this is a random filter, microphone or vocal tract.
     """
 
     def __init__(
@@ -24,27 +28,49 @@ class SpecAugment(nn.Module):
         time_width: float = 0.15,
         bin_masks: int = 0,
         bin_width: float = 0.1,
-        level: float = 0.0,
+        speed: float = 0.0,
+        shift: float = 0.0,
+        offset: float = 0.0,
     ) -> None:
         super().__init__()
         self.time_masks = time_masks
         self.time_width = time_width
         self.bin_masks = bin_masks
         self.bin_width = bin_width
-        self.level = level
+        self.speed = speed
+        self.shift = shift
+        self.offset = offset
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give masked features (batch, channels, bins, frames); the input is not changed."""
+        """Give altered features (batch, channels, bins, frames); the input is not changed."""
         if not self.training:
             return features
         clips, _, bins, frames = features.shape
+        if self.speed or self.shift:
+            features = self._resample(features)
+        if self.offset:
+            spread = features.std(3, correction=0, keepdim=True)
+            features = features + self.offset * spread * torch.randn_like(spread)
         times = _masks(clips, frames, self.time_masks, self.time_width, features.device)
         rows = _masks(clips, bins, self.bin_masks, self.bin_width, features.device)
         masked = times[:, None, None, :] | rows[:, None, :, None]
-        features = torch.where(masked, features.mean(3, keepdim=True), features)
-        if self.level:
-            features[:, :, 0] += self.level * torch.randn(clips, 1, 1, device=features.device)
-        return features
+        return torch.where(masked, features.mean(3, keepdim=True), features)
+
+    def _resample(self, features: Tensor) -> Tensor:
+        """Give features read at other times, between frames linearly, the ends held."""
+        clips, _, _, frames = features.shape
+        tempo = 1 + self.speed * _uniform(clips, features.device)
+        start = self.shift * frames * _uniform(clips, features.device)
+        times = start + tempo * torch.arange(frames, device=features.device)
+        times = times.clamp(0, frames - 1)
+        before = times.floor().long()
+        after = (before + 1).clamp(max=frames - 1)
+        share = (times - before)[:, None, None]
+        before, after = (
+            features.gather(3, index[:, None, None].expand_as(features))
+            for index in (before, after)
+        )
+        return torch.lerp(before, after, share)
 
 
 class Mixup(nn.Module):
@@ -62,9 +88,9 @@ class Mixup(nn.Module):
         """Give mixed features (batch, ...) and targets (batch, classes)."""
         if not self.training or not self.alpha:
             return features, targets
-        # Two gamma draws make a beta draw; torch's own Beta takes no generator but the global.
-        shares = torch._sample_dirichlet(features.new_full((len(features), 2), self.alpha))[:, 0]
-        partner = torch.randperm(len(features), device=features.device)
+        # On the processor whatever the device is: one stream of draws, the same mixtures.
+        shares = Beta(self.alpha, self.alpha).sample((len(features),)).to(features.device)
+        partner = torch.randperm(len(features)).to(features.device)
         return _blend(features, shares, partner), _blend(targets, shares, partner)
 
 
@@ -73,11 +99,15 @@ def _blend(values: Tensor, shares: Tensor, partner: Tensor) -> Tensor:
     return torch.lerp(values[partner], values, shares.view(-1, *[1] * (values.dim() - 1)))
 
 
+def _uniform(clips: int, device: torch.device) -> Tensor:
+    """Give (clips, 1) numbers between -1 and 1."""
+    return 2 * torch.rand(clips, 1, device=device) - 1
+
+
 def _masks(clips: int, size: int, count: int, width: float, device: torch.device) -> Tensor:
     """Give (clips, size), true where one of count masks of up to width * size lies."""
     shape = (clips, count, 1)
-    widths = torch.rand(shape, device=device) * (width * size + 1)
-    widths = widths.floor()
+    widths = (torch.rand(shape, device=device) * (int(width * size) + 1)).floor()
     starts = (torch.rand(shape, device=device) * (size - widths + 1)).floor()
     places = torch.arange(size, device=device)
     return ((places >= starts) & (places < starts + widths)).any(1)

@@ -79,7 +79,7 @@ def load(path: str | Path) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         entry, arguments = content["ser"], content["hyper_parameters"]
-    except Exception as error:  # noqa: BLE001 - whatever a foreign file makes torch raise
+    except Exception as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"ckpt={str(path)!r} is no checkpoint of ser ({reason})") from error
     if entry["format"] != FORMAT:
@@ -89,10 +89,16 @@ def load(path: str | Path) -> Checkpoint:
         )
     for target in _targets([entry["config"]["data"], entry["config"]["model"], arguments]):
         _check_may_be_built(target, path)
-    model_class = get_object(entry["config"]["model"]["_target_"])
-    model = model_class(**arguments)
+    model = get_object(entry["config"]["model"]["_target_"])(**arguments)
     model.on_load_checkpoint(content)
-    model.load_state_dict(content["state_dict"])
+    try:
+        model.load_state_dict(content["state_dict"])
+    except RuntimeError as error:
+        mismatch = str(error).splitlines()[1].strip()
+        raise ValueError(
+            f"ckpt={str(path)!r}: the weights do not fit the model of its own recipe ({mismatch});"
+            f" it was written by ser {entry['versions']['ser']}"
+        ) from error
     split = pd.DataFrame(entry["split"]).set_index("name")
     return Checkpoint(path, entry["config"], split, model.eval())
 

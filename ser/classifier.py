@@ -1,5 +1,6 @@
 """The network classifier: augment -> front end -> network, trained with Lightning."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from ser.metrics import metric_collection
+
+log = logging.getLogger(__name__)
 
 
 class EmotionClassifier(LightningModule):
@@ -46,7 +49,7 @@ class EmotionClassifier(LightningModule):
         super().__init__()
         if class_weights not in (None, "balanced"):
             raise ValueError(f"model.class_weights={class_weights!r}: expected null or balanced")
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)
         torch.manual_seed(seed)
         self.classes = list(classes)
         self.frontend = instantiate(frontend)
@@ -67,6 +70,7 @@ class EmotionClassifier(LightningModule):
             return
         if self.hparams.autocast == "auto":
             self.hparams.autocast = self._has_bfloat16()
+        log.info("training steps compute in %s", "bfloat16" if self.hparams.autocast else "float32")
         if self.hparams.class_weights == "balanced":
             self.class_weights = self.trainer.datamodule.balanced_weights().to(self.device)
 

@@ -30,7 +30,7 @@ class EstimatorClassifier(LightningModule):
         self, classes: Sequence[str], frontend: Mapping, estimator: Mapping, seed: int = 0
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)
         self.classes = list(classes)
         self.frontend = instantiate(frontend)
         self.estimator = None
@@ -57,12 +57,12 @@ class EstimatorClassifier(LightningModule):
         checkpoint["estimator"] = torch.from_numpy(fitted.copy())
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Take the fitted estimator out of the checkpoint; types skops does not know are refused."""
+        """Take the fitted estimator out of the checkpoint; unknown types are refused."""
         fitted = checkpoint["estimator"].numpy().tobytes()
         unknown = set(skops.io.get_untrusted_types(data=fitted)).difference(TRUSTED)
         if unknown:
             raise ValueError(
-                f"the checkpoint's estimator holds the types {sorted(unknown)}: expected only those of"
-                " scikit-learn and NumPy that skops trusts; do not load it unless you made it"
+                f"the checkpoint's estimator holds the types {sorted(unknown)}: expected only those"
+                " of scikit-learn and NumPy that skops trusts; do not load it unless you made it"
             )
         self.estimator = skops.io.loads(fitted, trusted=list(TRUSTED))

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import lightning
@@ -68,8 +69,11 @@ def _fit(
 ) -> LightningModule:
     """Train the model and give it back as best.ckpt holds it."""
     classical = isinstance(model, EstimatorClassifier)
-    if classical or trainer.strategy.root_device.type == "cpu":
+    device = trainer.strategy.root_device
+    if classical or device.type == "cpu":
         data.cache_features(model.frontend, model.hparams.frontend)
+    else:
+        data.hold_waveforms(device)
     if classical:
         model.fit_estimator(*data.training_features())
         trainer.strategy.connect(model)
@@ -116,8 +120,8 @@ def _report(
 
 
 def _durations(marks: dict[str, float]) -> dict[str, float]:
-    names, times = list(marks), list(marks.values())
-    return {name: later - time for name, time, later in zip(names[1:], times, times[1:])}
+    spans = pairwise(marks.items())
+    return {name: round(end - begin, 3) for (_, begin), (name, end) in spans}
 
 
 def _recorded_data(loaded: checkpoint.Checkpoint, cfg: DictConfig) -> EmotionDataModule:
@@ -139,6 +143,7 @@ def _score_recordings(
     """Write predictions.csv for recordings of any kind; tells whether any could not be read."""
     window = instantiate(loaded.config["window"], _convert_="all")
     found = recordings.Recordings(recordings.find(path), window)
+    trainer.progress_bar_callback.disable()  # it cannot know how many windows there are
     outputs = trainer.predict(loaded.model, DataLoader(found, batch_size=None))
     rows = np.concatenate([output["row"] for output in outputs])
     probabilities = np.concatenate([output["probabilities"] for output in outputs])

@@ -5,9 +5,8 @@ A clip's features do not depend on its company: nothing here looks across the ba
 
 import torch
 from torch import Tensor, nn
+from torchaudio import transforms
 from torchaudio.functional import compute_deltas
-from torchaudio.transforms import MFCC as TorchaudioMFCC
-from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 
 CACHE_SIZED = 8
 """Clips whose spectrograms stay in a CPU's cache: 4.6 times faster than 64 at once."""
@@ -39,7 +38,7 @@ class MFCC(nn.Module):
     ) -> None:
         super().__init__()
         self.bins = bins
-        self.transform = TorchaudioMFCC(
+        self.transform = transforms.MFCC(
             sample_rate,
             n_mfcc=bins,
             melkwargs={"n_fft": n_fft, "hop_length": hop_length, "n_mels": n_mels},
@@ -51,9 +50,10 @@ class MFCC(nn.Module):
 
 
 class LogMel(nn.Module):
-    """Mel spectrogram in dB, floored 80 dB below its peak: (batch, samples) -> (batch, 1, bins, frames).
+    """Mel spectrogram in dB: (batch, samples) -> (batch, 1, bins, frames).
 
-    `n_fft` and `hop_length` are in samples, `sample_rate` in Hz.
+    It is floored 80 dB below the clip's peak. `n_fft` and `hop_length` are in samples,
+    `sample_rate` in Hz.
     """
 
     channels = 1
@@ -64,8 +64,8 @@ class LogMel(nn.Module):
         super().__init__()
         self.bins = bins
         self.transform = nn.Sequential(
-            MelSpectrogram(sample_rate, n_fft, hop_length=hop_length, n_mels=bins),
-            AmplitudeToDB(top_db=80.0),
+            transforms.MelSpectrogram(sample_rate, n_fft, hop_length=hop_length, n_mels=bins),
+            transforms.AmplitudeToDB(top_db=80.0),
         )
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -94,5 +94,7 @@ class Functionals(nn.Module):
         """Transform (batch, samples) to (batch, 6 * bins)."""
         static = self.mfcc(waveform).squeeze(1)  # (batch, bins, frames)
         delta = compute_deltas(static)
-        tracks = torch.cat([static, delta, compute_deltas(delta)], dim=1)  # (batch, 3 * bins, frames)
+        tracks = torch.cat(
+            [static, delta, compute_deltas(delta)], dim=1
+        )  # (batch, 3 * bins, frames)
         return torch.cat([tracks.mean(dim=2), tracks.std(dim=2)], dim=1)

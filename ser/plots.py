@@ -7,9 +7,9 @@ import matplotlib
 
 matplotlib.use("Agg")  # no window system is needed, nor asked for
 
-import pandas as pd  # noqa: E402
-from matplotlib import pyplot as plt  # noqa: E402
-from sklearn.metrics import ConfusionMatrixDisplay  # noqa: E402
+import pandas as pd
+from matplotlib import pyplot as plt
+from sklearn.metrics import ConfusionMatrixDisplay
 
 DPI = 110
 

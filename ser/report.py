@@ -20,7 +20,9 @@ SLICES = ("gender", "channel", "intensity", "statement", "corpus", "actor")
 HEADLINE = {"accuracy": "accuracy (WA)", "uar": "UAR", "macro_f1": "macro F1"}
 
 
-def tabulate(clips: pd.DataFrame, classes: Sequence[str], probabilities: np.ndarray) -> pd.DataFrame:
+def tabulate(
+    clips: pd.DataFrame, classes: Sequence[str], probabilities: np.ndarray
+) -> pd.DataFrame:
     """Join clips with their probabilities (clips, classes): the content of predictions.csv."""
     predictions = clips.reset_index(drop=True)
     predictions["prediction"] = np.array(classes)[probabilities.argmax(axis=1)]
@@ -115,10 +117,12 @@ def wrong(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
 def show(folder: Path, metrics: Mapping) -> None:
     """Print the scores with their intervals, the F1 of each class, and where the files lie."""
     stamp = " LEAKY: the same actors trained" if metrics["leaky"] else ""
-    table = Table(
-        title=f"{metrics['split']}: {metrics['n']} clips of {len(metrics['actors'])} actors,"
+    console = Console()
+    console.print(
+        f"{metrics['split']}: {metrics['n']} clips of {len(metrics['actors'])} actors,"
         f" protocol {metrics['protocol']}{stamp}"
     )
+    table = Table()
     table.add_column("score")
     table.add_column("", justify="right")
     table.add_column("95 % by actor")
@@ -129,7 +133,6 @@ def show(folder: Path, metrics: Mapping) -> None:
     table.add_section()
     for name, values in metrics["per_class"].items():
         table.add_row(f"F1 {name}", f"{values['f1']:.3f}", f"{values['support']} clips")
-    console = Console()
     console.print(table)
     console.print(f"everything is in {folder}", soft_wrap=True)
 

@@ -28,9 +28,9 @@ def wandb_logger(save_dir: str, **options: object) -> WandbLogger:
     """
     if "WANDB_MODE" not in os.environ and not _has_api_key():
         options["offline"] = True
-        log.info("W&B runs offline: no API key; `wandb sync` uploads %s/wandb later", save_dir)
-    settings = wandb.Settings(silent=True, console="off")
-    return WandbLogger(save_dir=save_dir, settings=settings, **options)
+        log.info("W&B has no API key, so it is offline: wandb sync %s/wandb/offline-*", save_dir)
+    os.environ.setdefault("WANDB_SILENT", "true")
+    return WandbLogger(save_dir=save_dir, settings=wandb.Settings(console="off"), **options)
 
 
 @contextmanager

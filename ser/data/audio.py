@@ -34,6 +34,8 @@ def decode(path: str | Path, sample_rate: int) -> np.ndarray:
     Raises:
         ValueError: The file cannot be read as audio, is empty, or holds NaN or infinite samples.
     """
+    if not Path(path).is_file():  # opening a pipe would wait for its writer
+        raise ValueError(f"{path}: is no regular file")
     try:
         # Through an open file: libsndfile takes the container from the name when given one.
         with open(path, "rb") as file:
@@ -52,9 +54,7 @@ def decode(path: str | Path, sample_rate: int) -> np.ndarray:
     return np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)
 
 
-def open_waveforms(
-    paths: Sequence[Path], root: Path, sample_rate: int, directory: Path
-) -> Store:
+def open_waveforms(paths: Sequence[Path], root: Path, sample_rate: int, directory: Path) -> Store:
     """Open the decoded recordings, decoding them first where they or the files are new.
 
     The notes of the store are sha256 digests of the decoded samples.

@@ -38,7 +38,7 @@ def audit(
             " disjoint actors; only protocol=random may share them"
         )
     if not leaky and crossing:
-        (one, first), (other, second) = sorted(set(crossing[0]))[:2]
+        (one, first), (other, second) = list(dict(crossing[0]).items())[:2]
         raise ValueError(
             f"{first} ({one}) and {second} ({other}) hold the same samples, and"
             f" {len(crossing) - 1} more such groups cross the split: remove the copies"

@@ -26,7 +26,23 @@ TESS_EMOTIONS = {
 """TESS's file codes; `ps` is pleasant surprise, and there is no calm."""
 
 AUDIO_SUFFIXES = frozenset(
-    ".aif .aiff .au .caf .flac .m4a .mp3 .mp4 .oga .ogg .opus .rf64 .w64 .wav .wma".split()
+    [
+        ".aif",
+        ".aiff",
+        ".au",
+        ".caf",
+        ".flac",
+        ".m4a",
+        ".mp3",
+        ".mp4",
+        ".oga",
+        ".ogg",
+        ".opus",
+        ".rf64",
+        ".w64",
+        ".wav",
+        ".wma",
+    ]
 )
 
 _RAVDESS_NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")

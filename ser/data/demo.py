@@ -142,7 +142,7 @@ def draw_voice(speaker: str, seed: int) -> Voice:
     return Voice(
         pitch=rng.uniform(95, 135) if man else rng.uniform(175, 225),
         tract=rng.uniform(0.97, 1.03) if man else rng.uniform(1.12, 1.19),
-        level=rng.normal(-34, 1),
+        level=rng.normal(-36, 1),
         room=rng.uniform(-76, -73),
         pace=rng.uniform(0.92, 1.08),
     )
@@ -223,8 +223,8 @@ def speak(
     """Synthesise the words alone, (samples,), at the level of the voice and the style."""
     size = 1024 if rate == RAVDESS_RATE else 512  # samples of a window, 21 ms
     hop = size // 2
-    seconds = (2.1 if take.song else 1.6) / (voice.pace * 2**style.pace)
-    frames = int(np.clip(seconds, 1.2 if rate == RAVDESS_RATE else 1.5, 2.5) * rate / hop)
+    seconds = (2.1 if take.song else 1.8) / (voice.pace * 2**style.pace)
+    frames = int(np.clip(seconds, 1.3 if rate == RAVDESS_RATE else 1.5, 2.5) * rate / hop)
     tracks, accents = articulate(take, frames, rng)
     semitones = intone(take.song, style, accents, hop / rate)
     pitch = np.clip(voice.pitch * 2 ** (semitones / 12), 55, 700)

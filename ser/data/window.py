@@ -62,7 +62,9 @@ class Window:
 
     def _sound(self, recording: np.ndarray) -> tuple[int, int]:
         level = np.abs(recording.astype(np.int32))
-        loud = np.flatnonzero(level >= max(1, level.max(initial=0) * 10 ** (self.threshold_db / 20)))
+        loud = np.flatnonzero(
+            level >= max(1, level.max(initial=0) * 10 ** (self.threshold_db / 20))
+        )
         if len(loud) == 0:  # digital silence throughout
             return 0, len(recording)
         return int(loud[0]), int(loud[-1]) + 1

@@ -1,0 +1,1 @@
+"""Networks: (batch, channels, bins, frames) -> (batch, classes)."""

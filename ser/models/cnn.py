@@ -43,7 +43,7 @@ class CNN(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Give logits (batch, classes) of features (batch, channels, bins, frames)."""
-        planes = self.standardize(features.flatten(1, 2)).view_as(features)
+        planes = self.standardize(features.flatten(1, 2)).reshape(features.shape)
         planes = planes.contiguous(memory_format=torch.channels_last)
         maps = self.blocks(self.stem(planes))
         return self.head(self.pool(maps.mean(2)))

@@ -1,0 +1,137 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import wandb
+from wandb.proto import wandb_internal_pb2 as messages
+
+from ser import tracking
+
+BLOCK, HEADER, PREAMBLE = 32768, 7, 7
+
+
+def records(folder: Path) -> Iterator[messages.Record]:
+    """Read an offline run: LevelDB's log format behind a preamble of 7 bytes."""
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    content, position, parts = path.read_bytes(), PREAMBLE, b""
+    while position + HEADER <= len(content):
+        left = BLOCK - position % BLOCK
+        if left < HEADER:
+            position += left
+            continue
+        length = int.from_bytes(content[position + 4 : position + 6], "little")
+        kind = content[position + 6]  # 1 whole, 2 first, 3 middle, 4 last part
+        position += HEADER
+        parts += content[position : position + length]
+        position += length
+        if kind in (1, 4):
+            yield messages.Record.FromString(parts)
+            parts = b""
+
+
+def name_of(item: object) -> str:
+    return item.key or "/".join(item.nested_key)
+
+
+def test_an_offline_run_holds_scores_config_and_pictures(
+    launch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+):
+    for variable in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("NETRC", os.devnull)
+    folder = launch("train", "data=demo", "trainer.max_epochs=1", logger="wandb")
+    assert "wandb sync" in capfd.readouterr().err
+    assert wandb.run is None
+    metrics = json.loads((folder / "metrics.json").read_text())
+    logged, config, exits = {}, {}, []
+    for record in records(folder):
+        match record.WhichOneof("record_type"):
+            case "history":
+                logged |= {name_of(item): json.loads(item.value_json) for item in record.history.item}
+            case "config":
+                config |= {
+                    name_of(item): json.loads(item.value_json) for item in record.config.update
+                }
+            case "exit":
+                exits.append(record.exit.exit_code)
+    assert logged["test/uar"] == pytest.approx(metrics["uar"])
+    for name, row in metrics["per_class"].items():
+        assert logged[f"test/f1/{name}"] == pytest.approx(row["f1"])
+        assert f"val/f1/{name}" in logged
+    assert {"train/loss", "val/uar", "train/lr"} <= set(logged)
+    assert logged["test/confusion_matrix/_type"].startswith("image"), sorted(logged)
+    assert logged["test/wrong/_type"].startswith("table")
+    assert config["model"]["_target_"] == "ser.classifier.EmotionClassifier"
+    assert config["seed"] == 0
+    assert exits == [0]
+
+
+def test_a_key_or_a_mode_keeps_wandb_as_the_user_set_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert not tracking._has_api_key()
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password 0123\n")
+    assert tracking._has_api_key()
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    assert not tracking._has_api_key()
+    monkeypatch.setenv("WANDB_API_KEY", "0123")
+    assert tracking._has_api_key()
+
+
+def test_a_failed_job_ends_its_run_as_failed_and_frees_the_next(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for job, error in enumerate([RuntimeError("boom"), None]):
+        folder = tmp_path / str(job)
+        folder.mkdir()
+        try:
+            with tracking.finished():
+                logger = tracking.wandb_logger(str(folder), project="ser")
+                logger.log_metrics({"job": job})
+                if error:
+                    raise error
+        except RuntimeError as raised:
+            assert raised is error
+        exits = [r.exit.exit_code for r in records(folder) if r.HasField("exit")]
+        assert exits == [1 if error else 0]
+
+
+def test_neither_prompt_nor_network_without_an_account(tmp_path: Path):
+    """A child with no terminal, no key, and sockets that refuse any host but this machine."""
+    guard = tmp_path / "sitecustomize.py"
+    guard.write_text(
+        "import socket\n"
+        "connect = socket.socket.connect\n"
+        "def guarded(self, address):\n"
+        "    if self.family != socket.AF_UNIX and address[0] not in ('127.0.0.1', '::1'):\n"
+        "        raise SystemExit(f'network call to {address}')\n"
+        "    return connect(self, address)\n"
+        "socket.socket.connect = guarded\n"
+    )
+    script = (
+        "from ser import tracking\n"
+        "with tracking.finished():\n"
+        f"    tracking.wandb_logger({str(tmp_path)!r}, project='ser').log_metrics({{'a': 1}})\n"
+    )
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("WANDB_")
+    }
+    environment |= {"NETRC": os.devnull, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "network call" not in done.stderr
+    assert list(tmp_path.glob("wandb/offline-run-*"))
