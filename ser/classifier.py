@@ -53,6 +53,11 @@ class EmotionClassifier(LightningModule):
         torch.manual_seed(seed)
         self.classes = list(classes)
         self.frontend = instantiate(frontend)
+        if not hasattr(self.frontend, "bins"):
+            raise ValueError(
+                f"{frontend['_target_']} gives one vector a clip, but a network needs channels,"
+                " bins and frames: expected frontend=mfcc or logmel, or a classical model"
+            )
         self.network = instantiate(
             network,
             classes=len(classes),

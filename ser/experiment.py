@@ -134,7 +134,26 @@ def _recorded_data(loaded: checkpoint.Checkpoint, cfg: DictConfig) -> EmotionDat
         data.protocol.name, data.protocol.leaky, loaded.split["split"].to_dict()
     )
     data.setup("test")
+    _compare(loaded.split, data, cfg.split)
     return data
+
+
+def _compare(trained: pd.DataFrame, data: EmotionDataModule, split: str) -> None:
+    """Warn where the data are not those of the checkpoint; without any to score, stop."""
+    found = pd.DataFrame(data.record()).set_index("name")
+    expected = trained[trained["split"] == split]
+    there = expected.index.intersection(found.index)
+    if there.empty:
+        raise ValueError(
+            f"data.root={data.root!r} holds none of the {len(expected)} clips that split={split}"
+            f" names in the checkpoint (splits: {', '.join(sorted(set(trained['split'])))})"
+        )
+    missing = expected.index.difference(there)
+    if len(missing):
+        log.warning("%d %s clips are missing, such as %s", len(missing), split, missing[0])
+    changed = there[expected.loc[there, "sha256"] != found.loc[there, "sha256"]]
+    if len(changed):
+        log.warning("%d %s clips sound different now, such as %s", len(changed), split, changed[0])
 
 
 def _score_recordings(

@@ -33,6 +33,8 @@ def confusion_matrix(predictions: pd.DataFrame, classes: Sequence[str], path: Pa
     )
     for row, column in ((i, j) for i in range(len(classes)) for j in range(len(classes))):
         share = display.confusion_matrix[row, column]
+        if share == 0:
+            continue
         axes.text(
             column,
             row,
@@ -71,8 +73,8 @@ def learning_curves(history: pd.DataFrame, path: Path) -> None:
         for column in (name for name in columns if name in history):
             curve = history[["epoch", column]].dropna()
             axes.plot(curve["epoch"], curve[column], label=column, marker=".")
+            axes.legend()
         axes.set(xlabel="epoch", ylabel=label)
-        axes.legend()
     _save(figure, path)
 
 

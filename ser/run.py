@@ -31,6 +31,10 @@ class Run(AbstractContextManager):
     An error of the user's making is one line on the terminal, its traceback only in the log file.
     It ends a single run with exit code 1; in a multirun the next job goes on, as an exception
     would end them all, and the multirun's own callback sets the exit code.
+
+    Attributes:
+        folder: Where the run writes.
+        failed: Set by a run that went on to its end although a part of it failed.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -56,6 +60,8 @@ class Run(AbstractContextManager):
     ) -> bool:
         if error is None:
             self._write("failed" if self.failed else "finished")
+            if self.failed and not self.multirun:
+                raise SystemExit(1)
             return False
         # Lightning turns Ctrl-C into SystemExit.
         if isinstance(error, KeyboardInterrupt | SystemExit):

@@ -1,0 +1,99 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ser import checkpoint
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small classifier, as Lightning and Recipe write it."""
+    from ser.classifier import EmotionClassifier
+
+    frontend = {"_target_": "ser.frontend.LogMel", "bins": 8, "n_fft": 512}
+    network = {"_target_": "ser.models.cnn.CNN", "widths": [4]}
+    model = EmotionClassifier(["calm", "sad"], frontend, network, {"_target_": "torch.optim.Adam"})
+    content = {
+        "state_dict": model.state_dict(),
+        "hyper_parameters": dict(model.hparams),
+    }
+    config = {"data": {"root": "data"}, "model": {"_target_": "ser.classifier.EmotionClassifier"}}
+    split = {"name": ["a"], "split": ["test"], "sha256": ["0"]}
+    checkpoint.Recipe(config, split).on_save_checkpoint(None, None, content)
+    path = tmp_path_factory.mktemp("checkpoint") / "best.ckpt"
+    torch.save(content, path)
+    return path
+
+
+def altered(saved: Path, folder: Path, change: Callable[[dict], None]) -> Path:
+    content = torch.load(saved, weights_only=True)
+    change(content)
+    torch.save(content, folder / "altered.ckpt")
+    return folder / "altered.ckpt"
+
+
+def test_a_checkpoint_builds_its_own_model(saved: Path):
+    loaded = checkpoint.load(saved)
+    weights = torch.load(saved, weights_only=True)["state_dict"]
+    assert all(
+        torch.equal(value, weights[name]) for name, value in loaded.model.state_dict().items()
+    )
+    assert not loaded.model.training
+    assert loaded.model.classes == ["calm", "sad"]
+    assert loaded.split["split"].to_dict() == {"a": "test"}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "torch.utils.collect_env.run",
+        "torch.hub.load",
+        "torch.nn.modules.module.warnings.warn",  # through a module's own imports
+        "ser.experiment.Path",
+        "ser.data.audio.ProcessPoolExecutor",
+        "ser.experiment.train",
+        "os.system",
+        "builtins.eval",
+        "sklearn.utils.fixes.parse_version",
+    ],
+)
+def test_code_outside_the_list_is_refused_at_any_depth(saved: Path, tmp_path: Path, target: str):
+    def plant(content: dict) -> None:
+        deep = [{"more": {"_target_": target}}]
+        content["hyper_parameters"]["network"]["widths"] = deep
+
+    with pytest.raises(ValueError, match=f"asks to build '{target}'.*no code of it was run"):
+        checkpoint.load(altered(saved, tmp_path, plant))
+
+    def plant_in_data(content: dict) -> None:
+        content["ser"]["config"]["data"]["root"] = {"_target_": target}
+
+    with pytest.raises(ValueError, match=f"asks to build '{target}'"):
+        checkpoint.load(altered(saved, tmp_path, plant_in_data))
+
+
+def test_foreign_files_are_one_line(saved: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match="not a file"):
+        checkpoint.load(tmp_path / "absent.ckpt")
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    with pytest.raises(ValueError, match="no checkpoint of ser"):
+        checkpoint.load(tmp_path / "text.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="no checkpoint of ser"):
+        checkpoint.load(tmp_path / "other.ckpt")
+    torch.save({"ser": print}, tmp_path / "pickle.ckpt")
+    with pytest.raises(ValueError, match="no checkpoint of ser"):
+        checkpoint.load(tmp_path / "pickle.ckpt")
+
+
+def test_another_format_or_shape_says_who_wrote_it(saved: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"format 99.*written by ser"):
+        checkpoint.load(altered(saved, tmp_path, lambda content: content["ser"].update(format=99)))
+
+    def widen(content: dict) -> None:
+        content["hyper_parameters"]["network"]["widths"] = [6]
+
+    with pytest.raises(ValueError, match="weights do not fit"):
+        checkpoint.load(altered(saved, tmp_path, widen))

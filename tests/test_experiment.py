@@ -1,0 +1,201 @@
+"""Whole runs on the embedded corpus."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from sklearn.metrics import balanced_accuracy_score
+
+FILES = {
+    "split.csv", "predictions.csv", "metrics.json", "report.txt", "report.html", "status.json",
+    "confusion_matrix.png", "per_class_f1.png", "train.log", ".hydra", "checkpoints",
+}  # fmt: skip
+CURVES = {"learning_curves.png", "metrics.csv"}
+
+
+def read(folder: Path) -> dict:
+    metrics = json.loads((folder / "metrics.json").read_text())
+    del metrics["seconds"]
+    return metrics
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise AssertionError("computed again")
+
+
+@pytest.mark.parametrize("model", ["cnn", "svm", "logistic"])
+def test_a_run_is_complete_and_its_checkpoint_scores_the_same(
+    launch: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    demo: Path,
+    model: str,
+):
+    epochs = ["trainer.max_epochs=2"] if model == "cnn" else []
+    run = launch("train", "data=demo", f"model={model}", *epochs)
+    expected = FILES | (CURVES if model == "cnn" else set())
+    assert expected <= {path.name for path in run.iterdir()}
+    assert json.loads((run / "status.json").read_text())["status"] == "finished"
+    metrics = read(run)
+    rows = pd.read_csv(run / "predictions.csv")
+    assert metrics["uar"] == pytest.approx(balanced_accuracy_score(rows.label, rows.prediction))
+    assert metrics["audit"]["passed"]
+    assert metrics["uar"] > (0.15 if model == "cnn" else 0.5)
+    content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert content["hyper_parameters"]["classes"] == metrics["classes"]
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
+    again = launch("eval", ckpt, folder="again", logger="none")
+    assert read(again) == metrics
+    validation = launch("eval", ckpt, "split=val", folder="val", logger="none")
+    assert read(validation)["split"] == "val"
+    assert not set(read(validation)["actors"]) & set(metrics["actors"])
+
+    moved = tmp_path / "moved"
+    shutil.copytree(demo, moved)
+    there = launch("eval", ckpt, f"data.root={moved}", folder="there", logger="none")
+    assert read(there) == metrics
+
+
+def test_a_second_run_decodes_and_computes_nothing_again(
+    launch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+):
+    launch("train", "data=demo", "trainer.max_epochs=1", folder="first")
+    monkeypatch.setattr("ser.data.audio._decode_all", refuse)
+    monkeypatch.setattr("ser.data.datamodule.EmotionDataModule._feature_rows", refuse)
+    run = launch("train", "data=demo", "trainer.max_epochs=1", "experiment=drop_sad")
+    metrics = read(run)
+    assert "sad" not in metrics["classes"]
+    assert len(metrics["classes"]) == len(metrics["per_class"]) == 7
+    rows = pd.read_csv(run / "predictions.csv")
+    assert "p_sad" not in rows
+    assert "sad" not in set(rows.label) | set(rows.prediction)
+    content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert content["hyper_parameters"]["classes"] == metrics["classes"]
+    assert content["state_dict"]["network.head.1.bias"].shape == (7,)
+
+
+def test_the_same_seed_gives_the_same_numbers(launch: Callable[..., Path]):
+    first, again = (
+        read(launch("train", "data=demo", "trainer.max_epochs=2", folder=name)) for name in "ab"
+    )
+    assert first == again
+    other = read(launch("train", "data=demo", "trainer.max_epochs=2", "seed=1", folder="c"))
+    assert other["uar"] != first["uar"]
+    assert other["actors"] == first["actors"]
+
+
+def test_a_random_split_is_stamped(launch: Callable[..., Path], capfd: pytest.CaptureFixture):
+    run = launch("train", "data=demo", "model=svm", "protocol=random")
+    metrics = read(run)
+    assert metrics["leaky"]
+    assert metrics["audit"]["actors_shared"]
+    assert "LEAKY" in capfd.readouterr().out
+    assert "LEAKY" in (run / "report.html").read_text()
+
+
+def test_recordings_of_any_kind_are_scored(
+    launch: Callable[..., Path], tmp_path: Path, demo: Path, capfd: pytest.CaptureFixture
+):
+    run = launch("train", "data=demo", "trainer.max_epochs=1")
+    scored = pd.read_csv(run / "predictions.csv")
+    columns = [name for name in scored if name.startswith("p_")]
+    folder = tmp_path / "recordings"
+    (folder / "deep").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for path in scored.path.head(3):
+        shutil.copy(demo / path, folder)
+    shutil.copy(demo / scored.path[0], folder / "deep")  # no merging by name
+    soundfile.write(folder / "long.wav", generator.normal(0, 0.1, (80000, 2)), 8000)
+    soundfile.write(folder / "tenth.flac", generator.normal(0, 0.1, 4410), 44100)
+    (folder / "broken.wav").write_text("no audio")
+    (folder / "notes.txt").write_text("no audio either")
+    ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
+    with pytest.raises(SystemExit) as end:
+        launch("eval", ckpt, f"input={folder}", folder="many", logger="none")
+    assert end.value.code == 1
+    rows = pd.read_csv(tmp_path / "many" / "predictions.csv")
+    assert list(rows) == ["path", "start", "end", "prediction", *columns, "error"]
+    assert len(rows) == 7
+    by_name = rows.set_index(rows.path.str.removeprefix(f"{folder}/"))
+    assert "not readable" in by_name.error["broken.wav"]
+    assert by_name[columns].loc["broken.wav"].isna().all()
+    assert by_name.error.drop("broken.wav").isna().all()
+    assert by_name.end["long.wav"] - by_name.start["long.wav"] == pytest.approx(10, abs=0.01)
+    assert "6 of 7 recordings scored, 1 not read" in capfd.readouterr().out
+    for index, path in enumerate(scored.path.head(3)):
+        alone = by_name.loc[Path(path).name, columns].to_numpy(float)
+        together = scored.loc[index, columns].to_numpy(float)
+        assert np.abs(alone - together).max() < 1e-5
+
+    one = launch("eval", ckpt, f"input={folder / 'tenth.flac'}", folder="one", logger="none")
+    single = pd.read_csv(one / "predictions.csv")
+    found = single[columns].to_numpy(float) - by_name.loc[["tenth.flac"], columns].to_numpy(float)
+    assert np.abs(found).max() < 1e-5
+
+
+def test_a_checkpoint_scores_what_is_left_and_says_what_is_not(
+    launch: Callable[..., Path],
+    tmp_path: Path,
+    demo: Path,
+    capfd: pytest.CaptureFixture,
+):
+    run = launch("train", "data=demo", "model=svm")
+    ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
+    first, *others = read(run)["actors"]
+    few = tmp_path / "few"
+    for actor in others:
+        shutil.copytree(demo / f"Actor_{actor}", few / f"Actor_{actor}")
+    altered = next(few.rglob("*.wav"))
+    samples, rate = soundfile.read(altered)
+    soundfile.write(altered, samples / 2, rate)
+    capfd.readouterr()
+    partial = read(launch("eval", ckpt, f"data.root={few}", folder="few", logger="none"))
+    assert partial["actors"] == others
+    shown = capfd.readouterr().err
+    assert "42 test clips are missing" in shown
+    assert f"1 test clips sound different now, such as {altered.stem}" in shown
+    for overrides in ([f"data.root={few / f'Actor_{first}'}"], ["split=tset"]):
+        with pytest.raises(SystemExit):
+            launch("eval", ckpt, *overrides, folder="none", logger="none")
+    assert "splits: test, train, val" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["data.drop=[sat]"], "unknown emotion 'sat'.*did you mean 'sad'"),
+        (["data.root=/nowhere"], "data.root='/nowhere' is not a folder"),
+        (["data=demo", "data.tess=test"], "no test clips of calm"),
+        (["data=demo", "data.channels=[spoken]"], "data.channels=.*expected one or more of"),
+        (["data=demo", "frontend=functionals"], "expected frontend=mfcc"),
+        (["data=demo", "model=svm", "frontend=mfcc"], "expected frontend=functionals"),
+    ],
+)
+def test_an_error_of_the_user_is_one_line(
+    launch: Callable[..., Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture,
+    overrides: list[str],
+    line: str,
+):
+    with pytest.raises(SystemExit) as end:
+        launch("train", *overrides)
+    assert end.value.code == 1
+    shown = capfd.readouterr().err.strip().splitlines()
+    assert re.search(line, shown[-1])
+    assert "Traceback" not in "".join(shown)
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["status"] == "failed"
+    assert status["error"] == shown[-1]
+    assert "Traceback" in (tmp_path / "run" / "train.log").read_text()

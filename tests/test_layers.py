@@ -1,0 +1,68 @@
+"""Arrows between modules point one way."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "ser"
+ALLOWED = {
+    "ser.augment": set(),
+    "ser.checkpoint": set(),
+    "ser.classifier": {"ser.metrics"},
+    "ser.data.audio": {"ser.data.cache"},
+    "ser.data.audit": {"ser.data.corpora", "ser.data.protocols"},
+    "ser.data.cache": set(),
+    "ser.data.corpora": set(),
+    "ser.data.datamodule": {
+        "ser.data.audio",
+        "ser.data.audit",
+        "ser.data.cache",
+        "ser.data.corpora",
+        "ser.data.protocols",
+        "ser.data.window",
+    },
+    "ser.data.demo": set(),
+    "ser.data.protocols": {"ser.data.corpora"},
+    "ser.data.recordings": {"ser.data.audio", "ser.data.corpora", "ser.data.window"},
+    "ser.data.window": set(),
+    "ser.estimator": set(),
+    "ser.frontend": set(),
+    "ser.metrics": set(),
+    "ser.models.cnn": set(),
+    "ser.plots": set(),
+    "ser.report": {"ser.metrics", "ser.plots", "ser.statistics"},
+    "ser.run": set(),
+    "ser.statistics": set(),
+    "ser.tracking": {"ser.report"},
+}
+
+
+def modules() -> dict[str, Path]:
+    paths = (path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+    return {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in paths
+    }
+
+
+def imports(path: Path, known: set[str]) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found & known
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_a_module_imports_only_what_lies_below_it(name: str):
+    known = modules()
+    found = imports(known[name], set(known))
+    if name == "ser.experiment":
+        return  # the top: it may import all
+    assert found <= ALLOWED[name]
+
+
+def test_every_module_is_listed():
+    assert set(modules()) == set(ALLOWED) | {"ser.experiment"}

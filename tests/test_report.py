@@ -1,0 +1,110 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score, classification_report
+
+from ser import report
+
+CLASSES = ["calm", "happy", "sad"]
+FACTS = {
+    "protocol": "holdout",
+    "fold": None,
+    "split": "test",
+    "leaky": False,
+    "transductive": False,
+    "audit": {"passed": True},
+    "seconds": {"fit": 1.0},
+}
+
+
+@pytest.fixture
+def predictions() -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    count = 90
+    clips = pd.DataFrame(
+        {
+            "path": [f"<clip {index}>.wav" for index in range(count)],
+            "corpus": "ravdess",
+            "actor": [f"{index % 4 + 1:02}" for index in range(count)],
+            "gender": ["male" if index % 2 == 0 else "female" for index in range(count)],
+            "channel": "speech",
+            "emotion": np.resize(CLASSES, count),
+            "intensity": "normal",
+            "statement": "kids",
+            "label": np.resize(CLASSES, count),
+            "split": "test",
+        }
+    )
+    return report.tabulate(clips, CLASSES, generator.dirichlet(np.ones(3), count))
+
+
+def test_every_figure_comes_from_the_predictions(predictions: pd.DataFrame, tmp_path: Path):
+    metrics = report.measure(predictions, CLASSES, FACTS)
+    report.write(tmp_path, predictions, metrics)
+    read = pd.read_csv(tmp_path / "predictions.csv", dtype={"actor": str})
+    assert read.prediction.tolist() == [
+        CLASSES[index]
+        for index in read[[f"p_{name}" for name in CLASSES]].to_numpy().argmax(axis=1)
+    ]
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert written["uar"] == pytest.approx(balanced_accuracy_score(read.label, read.prediction))
+    assert written["n"] == 90
+    assert written["actors"] == ["01", "02", "03", "04"]
+    assert set(written["slices"]["gender"]) == {"male", "female"}
+    for actor, rows in read.groupby("actor"):
+        found = written["slices"]["actor"][actor]
+        assert found["n"] == len(rows)
+        assert found["uar"] == pytest.approx(balanced_accuracy_score(rows.label, rows.prediction))
+    assert (tmp_path / "report.txt").read_text() == classification_report(
+        read.label, read.prediction, labels=CLASSES, digits=3
+    )
+
+
+def test_the_contract_of_metrics_json(predictions: pd.DataFrame):
+    metrics = report.measure(predictions, CLASSES, FACTS)
+    assert list(metrics) == [
+        "protocol", "fold", "split", "leaky", "transductive", "classes", "n",
+        "accuracy", "uar", "macro_f1", "weighted_f1", "ece", "per_class", "ci", "ci_method",
+        "actors", "slices", "audit", "seconds",
+    ]  # fmt: skip
+    assert set(metrics["slices"]) == set(report.SLICES)
+    low, high = metrics["ci"]["uar"]
+    assert low < metrics["uar"] < high
+    two = predictions[predictions.actor.isin(["01", "02"])]
+    assert report.measure(two, CLASSES, FACTS)["ci"]["uar"] is None
+
+
+def test_the_html_stands_alone_and_quotes_what_it_shows(
+    predictions: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    metrics = report.measure(predictions, CLASSES, FACTS | {"leaky": True, "protocol": "random"})
+    report.write(tmp_path, predictions, metrics)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2  # no metrics.csv, so no learning curves
+    assert "http" not in page
+    assert "LEAKY" in page
+    assert "&lt;clip" in page
+    assert "<clip" not in page
+    report.show(tmp_path, metrics)
+    shown = capsys.readouterr().out
+    assert "LEAKY" in shown
+    assert str(tmp_path) in shown.replace("\n", "")
+
+
+def test_learning_curves_are_drawn_from_metrics_csv(predictions: pd.DataFrame, tmp_path: Path):
+    history = pd.DataFrame(
+        {"epoch": [0, 0, 1, 1], "train/loss": [None, 2.0, None, 1.0], "val/uar": [0.2, None] * 2}
+    )
+    history.to_csv(tmp_path / "metrics.csv", index=False)
+    report.write(tmp_path, predictions, report.measure(predictions, CLASSES, FACTS))
+    assert (tmp_path / "learning_curves.png").stat().st_size > 5000
+
+
+def test_wrong_clips_come_most_confident_first(predictions: pd.DataFrame):
+    wrong = report.wrong(predictions, CLASSES)
+    assert (wrong.label != wrong.prediction).all()
+    assert wrong.confidence.is_monotonic_decreasing
+    assert len(wrong) == (predictions.label != predictions.prediction).sum()
