@@ -1,8 +1,7 @@
-"""Augmentation of features while training; every module is the identity in eval mode."""
+"""Augmentation of features while training; the identity in eval mode."""
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Beta
 
 
 class SpecAugment(nn.Module):
@@ -71,32 +70,6 @@ class SpecAugment(nn.Module):
             for index in (before, after)
         )
         return torch.lerp(before, after, share)
-
-
-class Mixup(nn.Module):
-    """Mixes every clip and its target with those of another clip of the batch.
-
-    Args:
-        alpha: Both parameters of the Beta distribution of the share; 0 mixes nothing.
-    """
-
-    def __init__(self, alpha: float = 0.3) -> None:
-        super().__init__()
-        self.alpha = alpha
-
-    def forward(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give mixed features (batch, ...) and targets (batch, classes)."""
-        if not self.training or not self.alpha:
-            return features, targets
-        # On the processor whatever the device is: one stream of draws, the same mixtures.
-        shares = Beta(self.alpha, self.alpha).sample((len(features),)).to(features.device)
-        partner = torch.randperm(len(features)).to(features.device)
-        return _blend(features, shares, partner), _blend(targets, shares, partner)
-
-
-def _blend(values: Tensor, shares: Tensor, partner: Tensor) -> Tensor:
-    """Give shares (batch,) of values (batch, ...) and the rest of their partners."""
-    return torch.lerp(values[partner], values, shares.view(-1, *[1] * (values.dim() - 1)))
 
 
 def _uniform(clips: int, device: torch.device) -> Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ser.augment import Mixup, SpecAugment
+from ser.augment import SpecAugment
 
 
 @pytest.fixture(autouse=True)
@@ -99,28 +99,3 @@ def test_draws_come_from_the_global_generator():
     first = augment(given)
     torch.manual_seed(7)
     assert augment(given).equal(first)
-
-
-def test_mixup_is_the_identity_in_eval_mode_and_without_alpha():
-    given, targets = features(), torch.eye(4)
-    for mixup in (Mixup(0.3).eval(), Mixup(0.0)):
-        mixed, soft = mixup(given, targets)
-        assert mixed is given
-        assert soft is targets
-
-
-def test_mixup_mixes_features_and_targets_alike():
-    targets = torch.eye(16)
-    mixed, soft = Mixup(0.5)(targets.view(16, 1, 16, 1), targets)
-    torch.testing.assert_close(mixed.view(16, 16), soft)
-    torch.testing.assert_close(soft.sum(1), torch.ones(16))
-    assert (soft >= 0).all()
-    assert not soft.equal(targets)
-
-
-def test_mixup_shares_follow_the_beta_distribution():
-    targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(5000, 1)
-    _, soft = Mixup(0.3)(targets, targets)
-    # A half of the partners have the other class; Beta(a, a) has variance 1 / (8a + 4).
-    variance = (soft[:, 0] - targets[:, 0]).square().mean().item()
-    assert variance == pytest.approx((0.25 + 1 / (8 * 0.3 + 4)) / 2, abs=0.02)

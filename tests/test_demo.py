@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser.data import demo
+from ser.data import demo, synthesiser
 
 TAKES = demo.list_takes()
 RAVDESS = r"Actor_(\d\d)/03-(0[12])-(0[1-8])-(0[12])-(0[12])-01-\1\.wav"
@@ -45,7 +45,7 @@ def test_names_are_official_and_balanced():
 
 
 def test_women_speak_higher_than_men():
-    voices = {speaker: demo.draw_voice(speaker, 0) for speaker in ("01", "02", "OAF")}
+    voices = {speaker: synthesiser.draw_voice(speaker, 0) for speaker in ("01", "02", "OAF")}
     assert voices["01"].pitch < 150 < voices["02"].pitch
     assert voices["OAF"].pitch > 150
 
@@ -108,5 +108,5 @@ def test_missing_file_is_made_again(few, tmp_path):
 
 
 def test_no_directory_means_the_cache_folder(few, tmp_path, monkeypatch):
-    monkeypatch.setattr(demo.platformdirs, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr("ser.data.cache.user_cache_path", lambda name: tmp_path / name)
     assert Path(demo.build(None)).parent == tmp_path / "ser"

@@ -72,7 +72,7 @@ def test_a_second_run_decodes_and_computes_nothing_again(
 ):
     launch("train", "data=demo", "trainer.max_epochs=1", folder="first")
     monkeypatch.setattr("ser.data.audio._decode_all", refuse)
-    monkeypatch.setattr("ser.data.datamodule.EmotionDataModule._feature_rows", refuse)
+    monkeypatch.setattr("ser.data.reader.ClipReader._feature_rows", refuse)
     run = launch("train", "data=demo", "trainer.max_epochs=1", "experiment=drop_sad")
     metrics = read(run)
     assert "sad" not in metrics["classes"]

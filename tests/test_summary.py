@@ -1,0 +1,36 @@
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def test_a_multirun_goes_on_after_a_failed_job_and_ends_with_a_table(
+    launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
+):
+    sweep = tmp_path / "sweep"
+    overrides = ["-m", f"hydra.sweep.dir={sweep}", "data=demo", "model=svm"]
+    with pytest.raises(SystemExit) as end:
+        launch("train", *overrides, "data.drop=[sat],[sad],[]")
+    assert end.value.code == 1
+    rows = list(csv.DictReader((sweep / "summary.csv").open()))
+    assert [row["status"] for row in rows] == ["failed", "finished", "finished"]
+    assert [row["data.drop"] for row in rows] == ["[sat]", "[sad]", "[]"]
+    assert "model" not in rows[0]  # it did not vary
+    assert "did you mean 'sad'" in rows[0]["error"]
+    assert rows[0]["uar"] == ""
+    for row in rows[1:]:
+        metrics = json.loads((sweep / row["job"] / "metrics.json").read_text())
+        assert float(row["uar"]) == metrics["uar"]
+        assert [float(row["uar_low"]), float(row["uar_high"])] == metrics["ci"]["uar"]
+    assert json.loads((sweep / "summary.json").read_text())[1]["status"] == "finished"
+    assert "95 % of UAR" in capfd.readouterr().out
+
+
+def test_a_multirun_that_finishes_ends_well(launch: Callable[..., Path], tmp_path: Path):
+    sweep = tmp_path / "sweep"
+    launch("train", "-m", f"hydra.sweep.dir={sweep}", "data=demo", "model=svm,logistic")
+    rows = json.loads((sweep / "summary.json").read_text())
+    assert [row["model"] for row in rows] == ["svm", "logistic"]
+    assert {row["status"] for row in rows} == {"finished"}
