@@ -70,7 +70,7 @@ def launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> Call
     def run(script: str, *overrides: str, folder: str = "run", logger: str = "csv") -> Path:
         target = tmp_path / folder
         arguments = [f"cache.dir={cache}", f"logger={logger}", f"hydra.run.dir={target}"]
-        monkeypatch.setattr(sys, "argv", [f"{script}.py", *arguments, *overrides])
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *overrides, *arguments])
         GlobalHydra.instance().clear()
         runpy.run_path(str(REPOSITORY / f"{script}.py"), run_name="__main__")
         return target
