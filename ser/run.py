@@ -50,6 +50,8 @@ class Run(AbstractContextManager):
         warnings.filterwarnings("ignore", message=".*LeafSpec")
         # The run folder holds the log and .hydra/ before CSVLogger sees it.
         warnings.filterwarnings("ignore", message="Experiment logs directory")
+        # A batch is one read of the memory map: there is nothing for workers to do.
+        warnings.filterwarnings("ignore", message=".*does not have many workers")
         return self
 
     def __exit__(

@@ -1,8 +1,8 @@
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 
@@ -14,7 +14,8 @@ def test_a_multirun_goes_on_after_a_failed_job_and_ends_with_a_table(
     with pytest.raises(SystemExit) as end:
         launch("train", *overrides, "data.drop=[sat],[sad],[]")
     assert end.value.code == 1
-    rows = list(csv.DictReader((sweep / "summary.csv").open()))
+    table = pd.read_csv(sweep / "summary.csv", dtype=str, keep_default_na=False)
+    rows = table.to_dict("records")
     assert [row["status"] for row in rows] == ["failed", "finished", "finished"]
     assert [row["data.drop"] for row in rows] == ["[sat]", "[sad]", "[]"]
     assert "model" not in rows[0]  # it did not vary
