@@ -65,16 +65,17 @@ class Checkpoint:
     model: LightningModule
 
 
-def load(path: str | Path) -> Checkpoint:
+def load(path: str | Path | None) -> Checkpoint:
     """Read a checkpoint and build its model, in eval mode on the CPU.
 
     Raises:
         ValueError: It is missing, no checkpoint of this program, or names code that may not run.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
+    if path is None or not (path := Path(path).expanduser()).is_file():
         raise ValueError(
-            f"ckpt={str(path)!r} is not a file: expected outputs/.../checkpoints/best.ckpt"
+            f"ckpt={path and str(path)!r} is not a file: expected"
+            " ckpt=outputs/.../checkpoints/best.ckpt, with quotes inside quotes for a path with"
+            " commas, brackets, = or letters outside ASCII"
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

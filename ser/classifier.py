@@ -97,7 +97,16 @@ class EmotionClassifier(LightningModule):
             label_smoothing=self.hparams.label_smoothing,
         )
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(features))
+        self.last_loss = loss.detach()
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Stop a training that has left the numbers."""
+        if not self.last_loss.isfinite():
+            raise ValueError(
+                f"the loss is {self.last_loss.item()} after epoch {self.current_epoch}: expected a"
+                " finite one; lower optimizer.lr"
+            )
 
     def validation_step(self, batch: Mapping[str, Tensor], batch_index: int) -> None:
         """Score a validation batch."""

@@ -25,6 +25,17 @@ class BareMessage(logging.Formatter):
         return record.getMessage()
 
 
+def quiet_lightning() -> None:
+    """Keep from the terminal what Lightning says of every run and nobody can act on."""
+    # It greets each Trainer with its hardware, its version of pytrees and an advert.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec")
+    # The run folder holds the log and .hydra/ before CSVLogger sees it.
+    warnings.filterwarnings("ignore", message="Experiment logs directory")
+    # A batch is one read of the memory map: there is nothing for workers to do.
+    warnings.filterwarnings("ignore", message=".*does not have many workers")
+
+
 class Run(AbstractContextManager):
     """A folder that knows how its run ended.
 
@@ -45,13 +56,7 @@ class Run(AbstractContextManager):
 
     def __enter__(self) -> "Run":
         self._write("running")
-        # Lightning greets each Trainer with its hardware, its version of pytrees and an advert.
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        warnings.filterwarnings("ignore", message=".*LeafSpec")
-        # The run folder holds the log and .hydra/ before CSVLogger sees it.
-        warnings.filterwarnings("ignore", message="Experiment logs directory")
-        # A batch is one read of the memory map: there is nothing for workers to do.
-        warnings.filterwarnings("ignore", message=".*does not have many workers")
+        quiet_lightning()
         return self
 
     def __exit__(

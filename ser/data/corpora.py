@@ -168,7 +168,8 @@ def scan(root: str | Path) -> Scan:
     if not root.is_dir():
         raise ValueError(
             f"data.root={str(root)!r} is not a folder: expected one that holds RAVDESS or TESS"
-            " somewhere below it; set data.root or SER_DATA, or try data=demo"
+            " somewhere below it; set data.root (quotes inside quotes for a path with commas,"
+            " brackets, = or letters outside ASCII) or SER_DATA, or try data=demo"
         )
     clips: dict[str, Clip] = {}
     foreign, copies = [], []

@@ -8,13 +8,13 @@ import pandas as pd
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 from ser.data.audio import open_waveforms
 from ser.data.audit import audit
 from ser.data.cache import cache_directory
 from ser.data.corpora import CHANNELS, CORPORA, Clip, Scan, scan
-from ser.data.dataset import Batch, ClipDataset, EpochSampler, Reader
+from ser.data.dataset import Batch, ClipDataset, Reader
 from ser.data.protocols import SPLITS, SplitProtocol, assign, select_classes
 from ser.data.reader import ClipReader
 from ser.data.window import Window
@@ -39,8 +39,6 @@ class EmotionDataModule(LightningDataModule):
         drop: Emotions to leave out.
         keep: Emotions to keep; None keeps all.
         batch_size: Clips.
-        speaker_clips: Training clips that one speaker gives to an epoch at most, drawn anew each
-            epoch; None for all. A RAVDESS actor has 104, each of TESS's two speakers 1400.
         sample_rate: Hz.
         seed: Of the order of the training clips, together with the epoch.
         cache: Folder of decoded audio and features; None is the user's cache folder.
@@ -57,7 +55,6 @@ class EmotionDataModule(LightningDataModule):
         drop: Sequence[str] = (),
         keep: Sequence[str] | None = None,
         batch_size: int = 64,
-        speaker_clips: int | None = None,
         sample_rate: int = 48000,
         seed: int = 0,
         cache: str | None = None,
@@ -74,7 +71,6 @@ class EmotionDataModule(LightningDataModule):
         self.channels = channels
         self.tess = tess
         self.batch_size = batch_size
-        self.speaker_clips = speaker_clips
         self.sample_rate = sample_rate
         self.seed = seed
         self.cache = cache_directory(cache)
@@ -152,10 +148,9 @@ class EmotionDataModule(LightningDataModule):
         return ClipDataset(chosen.index.to_numpy(), labels, read)
 
     def training_features(self) -> tuple[np.ndarray, np.ndarray]:
-        """Give one epoch's cached features (clips, ...) and labels (clips,), in file order."""
+        """Give the cached features (clips, ...) and labels (clips,) of the training clips."""
         dataset = self.dataset("train", self.reader.read_fastest)
-        drawn = sorted(self._sampler(dataset))
-        return dataset.read(dataset.rows[drawn])["features"].numpy(), dataset.labels[drawn]
+        return dataset.read(dataset.rows)["features"].numpy(), dataset.labels
 
     def record(self) -> dict[str, list[str]]:
         """List name, split and sha256 of the clips, for another run to score the same ones."""
@@ -171,11 +166,11 @@ class EmotionDataModule(LightningDataModule):
         return torch.tensor((counts.sum() / len(counts) / counts).to_numpy(np.float32))
 
     def train_dataloader(self) -> DataLoader:
-        """Give the training clips in the order of the epoch."""
+        """Shuffle by (seed, epoch), so that a resumed run repeats an unbroken one."""
         dataset = self.dataset("train", self.reader.read_fastest)
-        sampler = self._sampler(dataset)
+        sampler = DistributedSampler(dataset, num_replicas=1, rank=0, seed=self.seed)
         # A last batch of one clip would break batch normalisation.
-        return self._loader(dataset, sampler=sampler, drop_last=len(sampler) > self.batch_size)
+        return self._loader(dataset, sampler=sampler, drop_last=len(dataset) > self.batch_size)
 
     def val_dataloader(self) -> DataLoader:
         """Give the validation clips in order."""
@@ -184,10 +179,6 @@ class EmotionDataModule(LightningDataModule):
     def waveform_loader(self, split: str) -> DataLoader:
         """Give the clips of a split in order, as waveforms."""
         return self._loader(self.dataset(split, self.reader.read_waveforms))
-
-    def _sampler(self, dataset: ClipDataset) -> EpochSampler:
-        speakers = self.table.actor.loc[dataset.rows].to_numpy(str)
-        return EpochSampler(speakers, self.speaker_clips, self.seed)
 
     def _loader(self, dataset: ClipDataset, **options: object) -> DataLoader:
         # No worker processes: a batch is one read of the memory map.
