@@ -4,16 +4,20 @@ A checkpoint names code to build, so plain containers alone do not make a strang
 every `_target_` in it, at any depth, must be one of the classes and functions listed here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import get_object
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
+
+MODELS = ("ser.classifier.EmotionClassifier", "ser.estimator.EstimatorClassifier")
+"""What a checkpoint may hold."""
 
 FORMAT = 1
 """Raised when a checkpoint's `ser` entry changes its keys."""
@@ -80,6 +84,9 @@ def load(path: str | Path | None) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         entry, arguments = content["ser"], content["hyper_parameters"]
+        built = [entry["config"]["data"], arguments]
+        target = entry["config"]["model"]["_target_"]
+        split = pd.DataFrame(entry["split"]).set_index("name")
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"ckpt={str(path)!r} is no checkpoint of ser ({reason})") from error
@@ -88,19 +95,19 @@ def load(path: str | Path | None) -> Checkpoint:
             f"ckpt={str(path)!r} has format {entry['format']}: this version reads {FORMAT};"
             f" it was written by ser {entry['versions']['ser']}"
         )
-    for target in _targets([entry["config"]["data"], entry["config"]["model"], arguments]):
-        _check_may_be_built(target, path)
-    model = get_object(entry["config"]["model"]["_target_"])(**arguments)
-    model.on_load_checkpoint(content)
+    if target not in MODELS:
+        raise ValueError(f"ckpt={str(path)!r} holds a {target!r}: expected one of {MODELS}")
+    _check_may_be_built(built, path)
     try:
+        model = get_object(target)(**arguments)
+        model.on_load_checkpoint(content)
         model.load_state_dict(content["state_dict"])
-    except RuntimeError as error:
-        mismatch = str(error).splitlines()[1].strip()
+    except (InstantiationException, KeyError, RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"ckpt={str(path)!r}: the weights do not fit the model of its own recipe ({mismatch});"
-            f" it was written by ser {entry['versions']['ser']}"
+            f"ckpt={str(path)!r}: the model of its own recipe cannot be built or filled; it was"
+            f" written by ser {entry['versions']['ser']} ({reason})"
         ) from error
-    split = pd.DataFrame(entry["split"]).set_index("name")
     return Checkpoint(path, entry["config"], split, model.eval())
 
 
@@ -109,25 +116,31 @@ def plain(config: object) -> dict:
     return OmegaConf.to_container(config, resolve=True)
 
 
-def _targets(node: object) -> Iterator[str]:
+def _check_may_be_built(node: object, path: Path) -> None:
     if isinstance(node, Mapping):
         if "_target_" in node:
-            yield node["_target_"]
+            _check_target(node["_target_"], path)
         node = list(node.values())
     if isinstance(node, list | tuple):
         for child in node:
-            yield from _targets(child)
+            _check_may_be_built(child, path)
+    # What is written is resolved; a resolver may create a node after this look, or read a file.
+    if isinstance(node, str) and "${" in node:
+        raise ValueError(
+            f"ckpt={str(path)!r} asks to resolve {node!r}: expected plain values; no code of it"
+            " was run"
+        )
 
 
-def _check_may_be_built(target: str, path: Path) -> None:
+def _check_target(target: str, path: Path) -> None:
     if target in NAMED:
         return
-    if target.startswith(PACKAGES):
+    if isinstance(target, str) and target.startswith(PACKAGES):
         found = get_object(target)
         # A path may lead through a module's own imports to any class there is.
         if isinstance(found, type) and f"{found.__module__}.".startswith(PACKAGES):
             return
     raise ValueError(
         f"ckpt={str(path)!r} asks to build {target!r}: expected a class of"
-        f" {', '.join(PACKAGES)[:-1]} or one of {', '.join(NAMED)}; no code of it was run"
+        f" {', '.join(PACKAGES)} or one of {', '.join(NAMED)}; no code of it was run"
     )

@@ -66,10 +66,9 @@ class EmotionClassifier(LightningModule):
         self.val_metrics = metric_collection(classes, "val/")
         self.class_weights = None
 
-    def setup(self, stage: str) -> None:
+    def on_fit_start(self) -> None:
         """Settle on the precision, and take the class balance from the training clips."""
-        if stage != "fit":
-            return
+        # Not in `setup`: there the module is still on the CPU, wherever it will be trained.
         if self.hparams.autocast == "auto":
             self.hparams.autocast = self._multiplies_in_bfloat16()
         log.info("training steps compute in %s", "bfloat16" if self.hparams.autocast else "float32")

@@ -33,15 +33,15 @@ class EstimatorClassifier(LightningModule):
         self.save_hyperparameters(logger=False)
         self.classes = list(classes)
         self.frontend = instantiate(frontend)
+        if hasattr(self.frontend, "bins"):
+            raise ValueError(
+                f"{frontend['_target_']} gives channels, bins and frames a clip, but an estimator"
+                " needs one vector: expected frontend=functionals, or model=cnn"
+            )
         self.estimator = None
 
     def fit_estimator(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Fit on the training clips: features (clips, features), labels (clips,) as indices."""
-        if features.ndim != 2:
-            raise ValueError(
-                f"{self.hparams.frontend['_target_']} gives {features.shape[1:]} a clip, but an"
-                " estimator needs one vector: expected frontend=functionals, or model=cnn"
-            )
         # scikit-learn draws from numpy's global state where an estimator is given no other.
         np.random.seed(self.hparams.seed)  # noqa: NPY002
         self.estimator = instantiate(self.hparams.estimator, _convert_="all")

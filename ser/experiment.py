@@ -13,7 +13,7 @@ from lightning import LightningModule, Trainer
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
-from ser import checkpoint, report, tracking
+from ser import checkpoint, frontend, report, tracking
 from ser.data import recordings
 from ser.data.datamodule import EmotionDataModule
 from ser.data.protocols import Recorded
@@ -30,14 +30,14 @@ def train(cfg: DictConfig) -> float | None:
         marks = {"start": time.perf_counter()}
         lightning.seed_everything(cfg.seed, verbose=False)
         data = instantiate(cfg.data)
-        data.setup("fit")
-        data.table.to_csv(run.folder / "split.csv", index=False)
         model = instantiate(cfg.model, classes=data.classes)
+        data.setup("fit")
         trainer = _trainer(cfg, checkpoint.Recipe(_portable(cfg), data.record()))
         marks["data"] = time.perf_counter()
         best = _fit(model, data, trainer, run.folder / "checkpoints")
         marks["fit"] = time.perf_counter()
         validation = _score(best, data, trainer, "val")
+        marks["val"] = time.perf_counter()
         _report(best, data, trainer, "test", run.folder, marks)
         return scores(validation.label, validation.prediction)["uar"]
 
@@ -48,6 +48,8 @@ def evaluate(cfg: DictConfig) -> None:
         marks = {"start": time.perf_counter()}
         loaded = checkpoint.load(cfg.ckpt)
         trainer = _trainer(cfg)
+        if cfg.split not in ("val", "test"):
+            raise ValueError(f"split={cfg.split!r} is unknown: expected val or test")
         if cfg.input is not None:
             run.failed = _score_recordings(loaded, trainer, cfg.input, run.folder)
             return
@@ -69,9 +71,14 @@ def _fit(
 ) -> LightningModule:
     """Train the model and give it back as best.ckpt holds it."""
     classical = isinstance(model, EstimatorClassifier)
+    if classical and trainer.max_epochs is not None:
+        raise ValueError(
+            f"trainer.max_epochs={trainer.max_epochs}: a classical model is fitted once and has no"
+            " epochs; leave trainer=one_pass as the model sets it"
+        )
     device = trainer.strategy.root_device
     if classical or device.type == "cpu":
-        data.cache_features(model.frontend, model.hparams.frontend)
+        data.cache_features(model.frontend, [frontend.VERSION, model.hparams.frontend])
     else:
         data.hold_waveforms(device)
     if classical:
@@ -80,6 +87,11 @@ def _fit(
         trainer.save_checkpoint(folder / "best.ckpt")
     else:
         trainer.fit(model, data)
+        if not (folder / "best.ckpt").exists():
+            raise ValueError(
+                f"no epoch was validated, so there is no best.ckpt (trainer.max_epochs="
+                f"{trainer.max_epochs}): expected at least one whole epoch"
+            )
     return checkpoint.load(folder / "best.ckpt").model
 
 
@@ -102,10 +114,11 @@ def _report(
     marks: dict[str, float],
 ) -> None:
     """Score a split once, and compute every file from the predictions."""
+    data.table.to_csv(folder / "split.csv", index=False)
     predictions = _score(model, data, trainer, split)
     marks[split] = time.perf_counter()
     facts = {
-        "protocol": data.protocol.name,
+        "protocol": data.protocol_name,
         "fold": None,
         "split": split,
         "leaky": data.protocol.leaky,
@@ -129,6 +142,8 @@ def _recorded_data(loaded: checkpoint.Checkpoint, cfg: DictConfig) -> EmotionDat
     config = loaded.config["data"] | {"cache": cfg.cache.dir}
     if cfg.data.root is not None:
         config["root"] = cfg.data.root
+    elif isinstance(config["root"], dict):  # the embedded corpus is built where the cache is now
+        config["root"] |= {"directory": cfg.cache.dir}
     data = instantiate(config)
     data.protocol = Recorded(
         data.protocol.name, data.protocol.leaky, loaded.split["split"].to_dict()
@@ -160,13 +175,11 @@ def _score_recordings(
     loaded: checkpoint.Checkpoint, trainer: Trainer, path: str, folder: Path
 ) -> bool:
     """Write predictions.csv for recordings of any kind; tells whether any could not be read."""
-    window = instantiate(loaded.config["window"], _convert_="all")
+    window = instantiate(loaded.config["data"]["window"], _convert_="all")
     found = recordings.Recordings(recordings.find(path), window)
     trainer.progress_bar_callback.disable()  # it cannot know how many windows there are
     outputs = trainer.predict(loaded.model, DataLoader(found, batch_size=None))
-    rows = np.concatenate([output["row"] for output in outputs])
-    probabilities = np.concatenate([output["probabilities"] for output in outputs])
-    table = found.average(rows, probabilities, loaded.model.classes)
+    table = found.average(outputs, loaded.model.classes)
     table.to_csv(folder / "predictions.csv", index=False)
     report.show_recordings(folder, table)
     return bool(found.errors)

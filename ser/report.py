@@ -102,7 +102,6 @@ def _html(folder: Path, predictions: pd.DataFrame, metrics: Mapping) -> str:
         headline=HEADLINE,
         pictures=pictures,
         wrong=wrong(predictions, metrics["classes"]).head(50).to_dict("records"),
-        folder=folder,
     )
 
 
@@ -117,7 +116,7 @@ def wrong(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
 def show(folder: Path, metrics: Mapping) -> None:
     """Print the scores with their intervals, the F1 of each class, and where the files lie."""
     stamp = " LEAKY: the same actors trained" if metrics["leaky"] else ""
-    console = Console()
+    console = Console(markup=False)
     console.print(
         f"{metrics['split']}: {metrics['n']} clips of {len(metrics['actors'])} actors,"
         f" protocol {metrics['protocol']}{stamp}"
@@ -139,7 +138,7 @@ def show(folder: Path, metrics: Mapping) -> None:
 
 def show_recordings(folder: Path, table: pd.DataFrame) -> None:
     """Print how many recordings got which prediction, and where the rows lie."""
-    console = Console()
+    console = Console(markup=False)  # a path may hold brackets
     for name, count in table.prediction.value_counts().items():
         console.print(f"{name}: {count}")
     failed = table[table.error.notna()]

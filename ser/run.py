@@ -10,10 +10,11 @@ from types import TracebackType
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 log = logging.getLogger(__name__)
 
-USER_ERRORS = (ValueError, OSError)
+USER_ERRORS = (ValueError, OSError, MisconfigurationException)
 """Raised with one line that says what to do; anything else is a bug and keeps its traceback."""
 
 
@@ -48,9 +49,9 @@ class Run(AbstractContextManager):
         failed: Set by a run that went on to its end although a part of it failed.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self) -> None:
         hydra = HydraConfig.get()
-        self.folder = Path(folder or hydra.runtime.output_dir)
+        self.folder = Path(hydra.runtime.output_dir)
         self.multirun = hydra.mode == RunMode.MULTIRUN
         self.failed = False
 
@@ -74,8 +75,9 @@ class Run(AbstractContextManager):
         if isinstance(error, KeyboardInterrupt | SystemExit):
             self._write("interrupted")
             return False
-        cause = error.__cause__ if isinstance(error, InstantiationException) else None
-        cause = cause or error
+        cause = error
+        while isinstance(cause, InstantiationException) and cause.__cause__:
+            cause = cause.__cause__
         line = " ".join(str(cause).split()) or type(cause).__name__
         self._write("failed", line)
         if not isinstance(cause, USER_ERRORS) and not self.multirun:

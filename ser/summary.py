@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +16,12 @@ SCORES = ("accuracy", "uar", "macro_f1")
 class Summary(Callback):
     """Ends every multirun with a table, and with exit code 1 where a job did not finish."""
 
+    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
+        """Settle on one folder: each job would resolve a name that varies for itself."""
+        folder = str(config.hydra.sweep.dir).replace("'", "\\'")
+        with open_dict(config.hydra):
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
+
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
         """Read the jobs' folders; write summary.csv and summary.json beside them."""
         folder = Path(config.hydra.sweep.dir)
@@ -23,7 +29,7 @@ class Summary(Callback):
         write(folder, rows)
         show(folder, rows)
         # Hydra tells callbacks nothing of jobs, and its own exit code is 0 whatever they did.
-        if any(row["status"] != "finished" for row in rows):
+        if not rows or any(row["status"] != "finished" for row in rows):
             raise SystemExit(1)
 
 
@@ -91,6 +97,6 @@ def show(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
             bounds,
             row["error"] or row["status"],
         )
-    console = Console()
+    console = Console(markup=False)  # [sad] is a value, no style
     console.print(table)
     console.print(f"summary.csv and summary.json are in {folder}", soft_wrap=True)

@@ -26,11 +26,15 @@ def wandb_logger(save_dir: str, **options: object) -> WandbLogger:
         save_dir: The run folder.
         options: Those of Lightning's WandbLogger and of `wandb.init`.
     """
-    if "WANDB_MODE" not in os.environ and not _has_api_key():
-        options["offline"] = True
+    # Said to each run: W&B reads the variable once, and Lightning's `offline` would set it.
+    mode = os.environ.get("WANDB_MODE")
+    if mode is None and not _has_api_key():
+        mode = "offline"
         log.info("W&B has no API key, so it is offline: wandb sync %s/wandb/offline-*", save_dir)
     os.environ.setdefault("WANDB_SILENT", "true")
-    return WandbLogger(save_dir=save_dir, settings=wandb.Settings(console="off"), **options)
+    return WandbLogger(
+        save_dir=save_dir, mode=mode, settings=wandb.Settings(console="off"), **options
+    )
 
 
 @contextmanager

@@ -55,37 +55,41 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path):
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
 
-def _slow_rows() -> Iterator[tuple[np.ndarray, str]]:
-    for row in rows():
-        time.sleep(0.3)
-        yield row
+def _build_slowly(directory: Path) -> None:
+    def leave_a_mark() -> Iterator[tuple[np.ndarray, str]]:
+        (directory / f"{os.getpid()}.mark").touch()
+        for row in rows():
+            time.sleep(0.5)
+            yield row
+
+    build(directory, leave_a_mark)
 
 
-def _build_slowly(directory: Path, built: "multiprocessing.Queue[int]") -> None:
-    def count() -> Iterator[tuple[np.ndarray, str]]:
-        built.put(os.getpid())
-        yield from _slow_rows()
-
-    build(directory, count)
+def _wait_for_builders(directory: Path, count: int) -> set[int]:
+    for _ in range(600):
+        marks = {int(path.stem) for path in directory.glob("*.mark")}
+        if len(marks) == count:
+            return marks
+        time.sleep(0.1)
+    raise AssertionError(f"{len(marks)} builders instead of {count}")
 
 
 def test_two_that_start_together_share_one_build_also_when_the_first_is_killed(tmp_path: Path):
     context = multiprocessing.get_context("spawn")
-    built = context.Queue()
-    first, second = (
-        context.Process(target=_build_slowly, args=(tmp_path, built)) for _ in range(2)
-    )
-    first.start()
-    second.start()
-    builder = built.get(timeout=60)
-    os.kill(builder, signal.SIGKILL)
-    heir = built.get(timeout=60)
-    assert heir != builder
-    for process in (first, second):
+    processes = [
+        context.Process(target=_build_slowly, args=(tmp_path,), daemon=True) for _ in range(2)
+    ]
+    for process in processes:
+        process.start()
+    (first,) = _wait_for_builders(tmp_path, 1)
+    os.kill(first, signal.SIGKILL)
+    _wait_for_builders(tmp_path, 2)
+    for process in processes:
         process.join(60)
-    assert sorted([first.exitcode, second.exitcode]) == [-signal.SIGKILL, 0]
+    ends = {process.pid: process.exitcode for process in processes}
+    assert ends.pop(first) == -signal.SIGKILL
+    assert list(ends.values()) == [0]
     assert len(build(tmp_path, never)) == 3
-    assert built.empty()
 
 
 def test_a_digest_depends_on_every_fact():

@@ -74,6 +74,37 @@ def test_code_outside_the_list_is_refused_at_any_depth(saved: Path, tmp_path: Pa
         checkpoint.load(altered(saved, tmp_path, plant_in_data))
 
 
+@pytest.mark.parametrize("place", ["data", "arguments"])
+def test_a_resolver_is_refused_before_it_resolves(saved: Path, tmp_path: Path, place: str):
+    planted = "${oc.create:{_target_:builtins.print,_args_:[ran]}}"
+
+    def plant(content: dict) -> None:
+        if place == "data":
+            content["ser"]["config"]["data"]["window"] = planted
+        else:
+            content["hyper_parameters"]["frontend"]["bins"] = planted
+
+    with pytest.raises(ValueError, match="asks to resolve"):
+        checkpoint.load(altered(saved, tmp_path, plant))
+
+
+def test_only_the_two_classifiers_are_models(saved: Path, tmp_path: Path):
+    def plant(content: dict) -> None:
+        content["ser"]["config"]["model"]["_target_"] = "torch.nn.Linear"
+
+    with pytest.raises(ValueError, match=r"holds a 'torch\.nn\.Linear'"):
+        checkpoint.load(altered(saved, tmp_path, plant))
+
+
+def test_a_checkpoint_without_a_part_is_one_line(saved: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match="no checkpoint of ser"):
+        checkpoint.load(altered(saved, tmp_path, lambda content: content["ser"].pop("config")))
+    with pytest.raises(ValueError, match="cannot be built or filled"):
+        checkpoint.load(
+            altered(saved, tmp_path, lambda content: content["hyper_parameters"].update(depth=3))
+        )
+
+
 def test_foreign_files_are_one_line(saved: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="not a file"):
         checkpoint.load(tmp_path / "absent.ckpt")
@@ -95,5 +126,5 @@ def test_another_format_or_shape_says_who_wrote_it(saved: Path, tmp_path: Path):
     def widen(content: dict) -> None:
         content["hyper_parameters"]["network"]["widths"] = [6]
 
-    with pytest.raises(ValueError, match="weights do not fit"):
+    with pytest.raises(ValueError, match="cannot be built or filled"):
         checkpoint.load(altered(saved, tmp_path, widen))

@@ -58,7 +58,7 @@ def test_balanced_weights_and_smoothing_reach_the_loss():
     model = classifier(class_weights="balanced", label_smoothing=0.2)
     data = SimpleNamespace(balanced_weights=lambda: weights)
     model._trainer = SimpleNamespace(datamodule=data)
-    model.setup("fit")
+    model.on_fit_start()
     clips = batch()
     expected = cross_entropy(
         model.network(model.frontend(clips["waveform"])),

@@ -104,6 +104,15 @@ def test_a_random_split_is_stamped(launch: Callable[..., Path], capfd: pytest.Ca
     assert "LEAKY" in (run / "report.html").read_text()
 
 
+def test_a_placement_of_tess_is_part_of_the_protocols_name(launch: Callable[..., Path]):
+    run = launch("train", "data=demo", "model=svm", "data.tess=oaf_to_yaf", "data.drop=[calm]")
+    metrics = read(run)
+    assert metrics["protocol"] == "holdout, tess oaf_to_yaf"
+    assert metrics["actors"] == ["YAF"]
+    assert metrics["ci"]["uar"] is None
+    assert not metrics["leaky"]
+
+
 def test_recordings_of_any_kind_are_scored(
     launch: Callable[..., Path], tmp_path: Path, demo: Path, capfd: pytest.CaptureFixture
 ):
@@ -138,6 +147,11 @@ def test_recordings_of_any_kind_are_scored(
         together = scored.loc[index, columns].to_numpy(float)
         assert np.abs(alone - together).max() < 1e-5
 
+    with pytest.raises(SystemExit):
+        launch("eval", ckpt, f"input={folder / 'broken.wav'}", folder="none", logger="none")
+    (broken,) = pd.read_csv(tmp_path / "none" / "predictions.csv").to_dict("records")
+    assert "not readable" in broken["error"]
+
     one = launch("eval", ckpt, f"input={folder / 'tenth.flac'}", folder="one", logger="none")
     single = pd.read_csv(one / "predictions.csv")
     found = single[columns].to_numpy(float) - by_name.loc[["tenth.flac"], columns].to_numpy(float)
@@ -165,10 +179,15 @@ def test_a_checkpoint_scores_what_is_left_and_says_what_is_not(
     shown = capfd.readouterr().err
     assert "42 test clips are missing" in shown
     assert f"1 test clips sound different now, such as {altered.stem}" in shown
-    for overrides in ([f"data.root={few / f'Actor_{first}'}"], ["split=tset"]):
+    strangers = pd.read_csv(run / "split.csv", dtype=str).query("split == 'train'").path
+    for override, line in (
+        (f"data.root={(demo / strangers.iloc[0]).parent}", "holds none of the 168 clips"),
+        (f"data.root={few / f'Actor_{first}'}", "is not a folder"),
+        ("split=tset", "expected val or test"),
+    ):
         with pytest.raises(SystemExit):
-            launch("eval", ckpt, *overrides, folder="none", logger="none")
-    assert "splits: test, train, val" in capfd.readouterr().err
+            launch("eval", ckpt, override, folder="none", logger="none")
+        assert line in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -180,6 +199,17 @@ def test_a_checkpoint_scores_what_is_left_and_says_what_is_not(
         (["data=demo", "data.channels=[spoken]"], "data.channels=.*expected one or more of"),
         (["data=demo", "frontend=functionals"], "expected frontend=mfcc"),
         (["data=demo", "model=svm", "frontend=mfcc"], "expected frontend=functionals"),
+        (["data=demo", "model=svm", "+trainer.max_epochs=3"], "fitted once and has no epochs"),
+        (["data=demo", "trainer.max_epochs=0"], "no epoch was validated"),
+        (["data=demo", "optimizer.lr=1e30", "trainer.max_epochs=1"], "lower optimizer.lr"),
+        (["data=demo", "data.drop=sad"], r"no list: expected data.drop='\[sad\]'"),
+        (["data=demo", "data.channels=speech"], r"no list: expected data.channels='\[speech\]'"),
+        (["data=demo", "data.drop=[4]"], "unknown emotion 4"),
+        (["data=demo", "data.corpora=[tess]"], "val is empty.*RAVDESS actors validate"),
+        (["data=demo", "data.batch_size=many"], "data.batch_size='many'"),
+        (["data=demo", "window.start.ravdess=onste"], "window.start.ravdess='onste'"),
+        (["data=demo", "trainer.accelerator=gpu"], "gpu"),
+        (["data=demo", "protocol=random", "data.tess=oaf_to_yaf"], "expected protocol=holdout"),
     ],
 )
 def test_an_error_of_the_user_is_one_line(

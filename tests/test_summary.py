@@ -26,7 +26,16 @@ def test_a_multirun_goes_on_after_a_failed_job_and_ends_with_a_table(
         assert float(row["uar"]) == metrics["uar"]
         assert [float(row["uar_low"]), float(row["uar_high"])] == metrics["ci"]["uar"]
     assert json.loads((sweep / "summary.json").read_text())[1]["status"] == "finished"
-    assert "95 % of UAR" in capfd.readouterr().out
+    shown = capfd.readouterr().out
+    assert "95 % of UAR" in shown
+    assert "[sad]" in shown
+
+
+def test_a_name_that_varies_splits_no_folder(launch: Callable[..., Path], tmp_path: Path):
+    sweep = "hydra.sweep.dir=" + str(tmp_path / "${name}")
+    launch("train", "-m", "data=demo", "model=svm", "name=default,other", sweep)
+    rows = json.loads((tmp_path / "default" / "summary.json").read_text())
+    assert [row["name"] for row in rows] == ["default", "other"]
 
 
 def test_a_multirun_that_finishes_ends_well(launch: Callable[..., Path], tmp_path: Path):

@@ -51,6 +51,8 @@ def decode(path: str | Path, sample_rate: int) -> np.ndarray:
         mono = frames.mean(axis=1)
     if rate != sample_rate:
         mono = soxr.resample(mono, rate, sample_rate)
+        if len(mono) == 0:
+            raise ValueError(f"{path}: is shorter than one sample at {sample_rate} Hz")
     return np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)
 
 
@@ -66,7 +68,7 @@ def open_waveforms(paths: Sequence[Path], root: Path, sample_rate: int, director
         directory: The cache folder.
 
     Raises:
-        ValueError: Files that cannot be decoded, all of them named at once.
+        ValueError: Files that cannot be decoded, counted and the first five named.
     """
     stats = [path.stat() for path in paths]
     key = digest(

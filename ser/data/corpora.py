@@ -164,7 +164,7 @@ def scan(root: str | Path) -> Scan:
     Raises:
         ValueError: `root` is no folder, or holds no clip of either corpus.
     """
-    root = Path(root).expanduser()
+    root = Path(str(root)).expanduser()
     if not root.is_dir():
         raise ValueError(
             f"data.root={str(root)!r} is not a folder: expected one that holds RAVDESS or TESS"
@@ -192,7 +192,8 @@ def scan(root: str | Path) -> Scan:
 def audio_files(root: Path) -> Iterator[Path]:
     """Yield every file below `root` with an audio suffix, links followed once."""
     seen = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
+        subfolders.sort()  # of two links to one folder the first in order is followed
         real = os.path.realpath(folder)
         if real in seen:
             subfolders.clear()
@@ -201,3 +202,7 @@ def audio_files(root: Path) -> Iterator[Path]:
         for name in names:
             if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
                 yield Path(folder, name)
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -54,7 +54,7 @@ class EmotionDataModule(LightningDataModule):
         tess: str = "train",
         drop: Sequence[str] = (),
         keep: Sequence[str] | None = None,
-        batch_size: int = 64,
+        batch_size: int = 32,
         sample_rate: int = 48000,
         seed: int = 0,
         cache: str | None = None,
@@ -62,8 +62,8 @@ class EmotionDataModule(LightningDataModule):
         super().__init__()
         _check_known("data.corpora", corpora, CORPORA)
         _check_known("data.channels", channels, CHANNELS)
-        if batch_size < 1:
-            raise ValueError(f"data.batch_size={batch_size}: expected at least 1")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"data.batch_size={batch_size!r}: expected a number from 1 on")
         self.root = root
         self.protocol = protocol
         self.window = window
@@ -75,6 +75,12 @@ class EmotionDataModule(LightningDataModule):
         self.seed = seed
         self.cache = cache_directory(cache)
         self.classes = select_classes(drop, keep)
+
+    @property
+    def protocol_name(self) -> str:
+        """The protocol, with the placement of TESS where that decides what is tested."""
+        scored = self.tess not in ("train", "off")
+        return f"{self.protocol.name}, tess {self.tess}" if scored else self.protocol.name
 
     def setup(self, stage: str) -> None:
         """Scan, part, decode and audit, once for all stages.
@@ -118,14 +124,23 @@ class EmotionDataModule(LightningDataModule):
     def _check_every_class_is_there(self) -> None:
         counts = pd.crosstab(self.table.label, self.table.split)
         counts = counts.reindex(index=self.classes, columns=SPLITS, fill_value=0)
+        asked = (
+            f"data.corpora={list(self.corpora)}, data.channels={list(self.channels)},"
+            f" data.tess={self.tess}"
+        )
+        for split in SPLITS:
+            if not counts[split].any():
+                raise ValueError(
+                    f"{split} is empty ({asked}): RAVDESS actors validate, and test unless"
+                    " data.tess says otherwise; clips selected:"
+                    f" {self.table.corpus.value_counts().to_dict()}"
+                )
         for split in SPLITS:
             missing = counts.index[counts[split] == 0].to_list()
             if missing:
                 raise ValueError(
-                    f"no {split} clips of {', '.join(missing)} (data.tess={self.tess},"
-                    f" data.corpora={list(self.corpora)}, data.channels={list(self.channels)}):"
-                    f" drop these classes with data.drop or select other data; clips a class:"
-                    f" {counts[split].to_dict()}"
+                    f"no {split} clips of {', '.join(missing)} ({asked}): drop these classes with"
+                    f" data.drop or select other data; clips a class: {counts[split].to_dict()}"
                 )
 
     def cache_features(self, frontend: Callable[[Tensor], Tensor], key: object) -> None:
@@ -169,8 +184,7 @@ class EmotionDataModule(LightningDataModule):
         """Shuffle by (seed, epoch), so that a resumed run repeats an unbroken one."""
         dataset = self.dataset("train", self.reader.read_fastest)
         sampler = DistributedSampler(dataset, num_replicas=1, rank=0, seed=self.seed)
-        # A last batch of one clip would break batch normalisation.
-        return self._loader(dataset, sampler=sampler, drop_last=len(dataset) > self.batch_size)
+        return self._loader(dataset, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader:
         """Give the validation clips in order."""
@@ -190,6 +204,8 @@ def _already_a_batch(batch: Batch) -> Batch:
 
 
 def _check_known(key: str, values: Sequence[str], known: Sequence[str]) -> None:
+    if isinstance(values, str):
+        raise ValueError(f"{key}={values!r} is no list: expected {key}='[{values}]'")
     unknown = [value for value in values if value not in known]
     if unknown or not values:
         raise ValueError(f"{key}={list(values)}: expected one or more of {list(known)}")

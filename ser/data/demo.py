@@ -84,7 +84,8 @@ def write(root: Path, seed: int) -> None:
 
 def build(directory: str | Path | None = None, seed: int = 0) -> str:
     """Write the corpus once below `directory` (None: the user's cache folder); return its root."""
-    root = cache_directory(directory) / f"demo-v{VERSION}-seed{seed}"
+    # A number, whatever a checkpoint says: the folder below is deleted before it is built.
+    root = cache_directory(directory) / f"demo-v{VERSION}-seed{int(seed)}"
     partial = root.with_name(f".{root.name}.partial")  # beside the root: no scan of it looks there
     paths = list_takes()
 

@@ -65,9 +65,10 @@ class Holdout:
             members = [genders[actor] for actor, where in held_out.items() if where == split]
             men, women = members.count("male"), members.count("female")
             if (men, women) != (2, 2):
+                absent = sorted({f"{number:02}" for number in range(1, 25)} - set(genders))
                 log.warning(
-                    "%s holds %d men and %d women instead of 2 and 2: %d RAVDESS actors found",
-                    split, men, women, len(genders),
+                    "%s holds %d men and %d women instead of 2 and 2: actors %s are missing",
+                    split, men, women, ", ".join(absent),
                 )  # fmt: skip
 
 
@@ -75,8 +76,8 @@ class Holdout:
 class Random:
     """Clips are parted at random, so the same actors are on both sides: for comparison only.
 
-    Stratified on emotion x channel. `test_size` is the share of all clips that test, `val_size`
-    the share of the others that validate.
+    Stratified on emotion x channel. `test_size` is the share of the RAVDESS clips that test,
+    `val_size` the share of the others that validate.
     """
 
     name: str = "random"
@@ -132,6 +133,11 @@ def assign(clips: Sequence[Clip], protocol: SplitProtocol, tess: str) -> dict[st
         return protocol.assign(clips)
     ravdess = [clip for clip in clips if clip.corpus == "ravdess"]
     if tess in ("oaf_to_yaf", "yaf_to_oaf"):
+        if protocol.leaky:
+            raise ValueError(
+                f"data.tess={tess} parts the speakers itself: expected protocol=holdout, got"
+                f" {protocol.name}"
+            )
         trained = tess[:3].upper()
         return {clip.name: "val" for clip in ravdess} | {
             clip.name: "train" if clip.actor == trained else "test"
@@ -146,11 +152,15 @@ def assign(clips: Sequence[Clip], protocol: SplitProtocol, tess: str) -> dict[st
     return splits
 
 
-def select_classes(drop: Sequence[str] = (), keep: Sequence[str] | None = None) -> list[str]:
+def select_classes(drop: Sequence[str] | None = (), keep: Sequence[str] | None = None) -> list[str]:
     """Name the classes asked for, in canonical order."""
+    for key, names in (("drop", drop), ("keep", keep)):
+        if isinstance(names, str):
+            raise ValueError(f"data.{key}={names!r} is no list: expected data.{key}='[{names}]'")
+    drop = drop or ()
     for emotion in (*drop, *(keep or ())):
         if emotion not in EMOTIONS:
-            nearest = difflib.get_close_matches(emotion, EMOTIONS, n=1, cutoff=0)[0]
+            nearest = difflib.get_close_matches(str(emotion), EMOTIONS, n=1, cutoff=0)[0]
             raise ValueError(
                 f"unknown emotion {emotion!r}: expected one of {', '.join(EMOTIONS)};"
                 f" did you mean {nearest!r}?"

@@ -10,7 +10,7 @@ from rich.progress import track
 from torch import Tensor
 
 from ser.data.cache import Store, digest, load_or_build
-from ser.data.window import Window
+from ser.data.window import VERSION, Window
 
 PART = 64
 """Clips that are turned into features at once."""
@@ -54,7 +54,7 @@ class ClipReader:
             key: What `frontend` was built from: plain containers.
             directory: The cache folder.
         """
-        key = digest(self.waveforms.key, repr(self.window), key)
+        key = digest(self.waveforms.key, VERSION, repr(self.window), key)
         rows = partial(self._feature_rows, frontend)
         self.features = load_or_build(directory, "features", key, rows)
 

@@ -66,13 +66,25 @@ class Recordings(IterableDataset):
         for span in spans:
             yield self.window.cut(recording, span)
 
-    def average(
-        self, rows: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
-    ) -> pd.DataFrame:
-        """Average the windows' probabilities (windows, classes) by file, unread files included."""
+    def average(self, outputs: Sequence[dict[str, Tensor]], classes: Sequence[str]) -> pd.DataFrame:
+        """Average the windows' probabilities by file, unread files included.
+
+        Args:
+            outputs: `row` (batch,) and `probabilities` (batch, classes) of each batch.
+            classes: Their names.
+        """
         columns = [f"p_{name}" for name in classes]
-        means = pd.DataFrame(probabilities, columns=columns).groupby(rows).mean()
-        table = means.reindex(range(len(self.paths)))
+        windows = [
+            pd.DataFrame(
+                output["probabilities"].numpy(force=True),
+                index=output["row"].numpy(force=True),
+                columns=columns,
+            )
+            for output in outputs
+        ]
+        table = pd.DataFrame(columns=columns, index=range(len(self.paths)), dtype=float)
+        if windows:  # else no file could be read
+            table.update(pd.concat(windows).groupby(level=0).mean())
         winners = table[columns].dropna().idxmax(axis=1).str.removeprefix("p_")
         table.insert(0, "path", [str(path) for path in self.paths])
         table.insert(1, "start", pd.Series({row: span[0] for row, span in self.spans.items()}))
@@ -97,11 +109,15 @@ def find(path: str | Path) -> list[Path]:
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if not file.is_dir())
-        listed = [file for file in files if _is_audio(file)]
-        others = [file.name for file in files if file not in set(listed)]
+        listed, others = [], []
+        for file in sorted(file for file in path.rglob("*") if not file.is_dir()):
+            (listed if _is_audio(file) else others).append(file)
         if others:
-            log.info("%d files that are no audio are not scored: %s", len(others), others[:5])
+            log.info(
+                "%d files that are no audio are not scored: %s",
+                len(others),
+                [file.name for file in others[:5]],
+            )
         if listed:
             return listed
     elif path.exists():

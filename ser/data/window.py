@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+VERSION = 1
+"""Part of the key of cached features: raise it when `Window` cuts other samples than before."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -26,6 +29,16 @@ class Window:
     threshold_db: float = -40.0
     trim_end: bool = False
     sample_rate: int = 48000
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0 or self.hop_seconds <= 0:
+            raise ValueError(
+                f"window.seconds={self.seconds}, window.hop_seconds={self.hop_seconds}: expected"
+                " more than 0"
+            )
+        for corpus, start in self.start.items():
+            if start != "onset" and (isinstance(start, str) or start < 0):
+                raise ValueError(f"window.start.{corpus}={start!r}: expected seconds or onset")
 
     @property
     def samples(self) -> int:

@@ -77,7 +77,9 @@ def time_ours(cfg: object, data: EmotionDataModule) -> float:
     data.cache_features(model.frontend, model.hparams.frontend)
     with tempfile.TemporaryDirectory() as folder:
         logger = CSVLogger(folder)
+        # Lightning ends an epoch after its validation, which the others do not have.
         options = {"max_epochs": EPOCHS, "enable_checkpointing": False, "logger": logger}
+        options |= {"limit_val_batches": 0}
         trainer = instantiate(cfg.trainer, **options, callbacks=[timer], default_root_dir=folder)
         trainer.fit(model, data)
     return median(timer.seconds[1:]) / len(data.train_dataloader().sampler)
@@ -87,7 +89,7 @@ def time_bare(cfg: object, data: EmotionDataModule) -> float:
     """Seconds a clip of a loop over tensors in memory."""
     model = instantiate(cfg.model, classes=data.classes)
     model.log = lambda *_, **__: None
-    model.setup("fit")
+    model.on_fit_start()
     loader = data.train_dataloader()
     labels = torch.tensor(loader.dataset.labels)
     features = torch.tensor(data.reader.features.values[loader.dataset.rows])
