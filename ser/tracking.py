@@ -24,17 +24,18 @@ def wandb_logger(save_dir: str, **options: object) -> WandbLogger:
 
     Args:
         save_dir: The run folder.
-        options: Those of Lightning's WandbLogger and of `wandb.init`.
+        options: Those of `wandb.init`.
     """
-    # Said to each run: W&B reads the variable once, and Lightning's `offline` would set it.
+    # Said to each run, as W&B reads the variable only once in a process.
     mode = os.environ.get("WANDB_MODE")
     if mode is None and not _has_api_key():
         mode = "offline"
         log.info("W&B has no API key, so it is offline: wandb sync %s/wandb/offline-*", save_dir)
     os.environ.setdefault("WANDB_SILENT", "true")
-    return WandbLogger(
-        save_dir=save_dir, mode=mode, settings=wandb.Settings(console="off"), **options
-    )
+    settings = wandb.Settings(console="off")
+    # Opened here: Lightning would pass W&B a setting that it warns of.
+    run = wandb.init(dir=save_dir, mode=mode, settings=settings, **options)
+    return WandbLogger(save_dir=save_dir, experiment=run)
 
 
 @contextmanager
