@@ -46,10 +46,10 @@ def evaluate(cfg: DictConfig) -> None:
     """Score a checkpoint on its own split again, or on recordings of any kind."""
     with Run() as run, tracking.finished():
         marks = {"start": time.perf_counter()}
-        loaded = checkpoint.load(cfg.ckpt)
-        trainer = _trainer(cfg)
         if cfg.split not in ("val", "test"):
             raise ValueError(f"split={cfg.split!r} is unknown: expected val or test")
+        loaded = checkpoint.load(cfg.ckpt)
+        trainer = _trainer(cfg)
         if cfg.input is not None:
             run.failed = _score_recordings(loaded, trainer, cfg.input, run.folder)
             return

@@ -59,7 +59,7 @@ def test_eval_is_composed_and_built(composed):
 
 
 def test_a_misspelt_option_is_refused(composed):
-    for override in ("experiment=drop_sda", "model=cnnn", "data.dorp=[sad]"):
+    for override in ("experiment=drop_sda", "model=cnnn", "data.drops=[sad]"):
         with pytest.raises((MissingConfigException, ConfigCompositionException)):
             composed("train", override)
 
