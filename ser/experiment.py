@@ -1,6 +1,7 @@
 """What a run does, from the composed config to the files in its folder."""
 
 import logging
+import os
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -144,6 +145,8 @@ def _recorded_data(loaded: checkpoint.Checkpoint, cfg: DictConfig) -> EmotionDat
         config["root"] = cfg.data.root
     elif isinstance(config["root"], dict):  # the embedded corpus is built where the cache is now
         config["root"] |= {"directory": cfg.cache.dir}
+    elif not Path(config["root"]).is_dir():
+        config["root"] = os.environ.get("SER_DATA", config["root"])
     data = instantiate(config)
     data.protocol = Recorded(
         data.protocol.name, data.protocol.leaky, loaded.split["split"].to_dict()

@@ -65,6 +65,9 @@ def test_a_run_is_complete_and_its_checkpoint_scores_the_same(
     shutil.copytree(demo, moved)
     there = launch("eval", ckpt, f"data.root={moved}", folder="there", logger="none")
     assert read(there) == metrics
+    assert {"split.csv", "predictions.csv", "report.html"} <= {
+        path.name for path in there.iterdir()
+    }
 
 
 def test_a_second_run_decodes_and_computes_nothing_again(

@@ -50,7 +50,7 @@ def test_running_statistics_are_those_of_the_bins():
 def test_widths_set_the_number_of_parameters():
     network = CNN(8, 40, widths=(4, 6))
     convolutions = 25 * 4 + 9 * 4 * 4 + 9 * 4 * 6
-    normalisations = 2 * (40 + 4 + 4 + 6)
+    normalisations = 2 * (4 + 4 + 6)  # that of the input has no parameters
     attention_and_head = 6 + 1 + 12 * 8 + 8
     count = sum(parameter.numel() for parameter in network.parameters())
     assert count == convolutions + normalisations + attention_and_head

@@ -27,7 +27,8 @@ class CNN(nn.Module):
     ) -> None:
         super().__init__()
         # Running statistics come from training clips only, and travel in the checkpoint.
-        self.standardize = nn.BatchNorm1d(channels * bins)
+        # Without parameters: for theirs the stem would work out the gradient of its input.
+        self.standardize = nn.BatchNorm1d(channels * bins, affine=False)
         # Every later layer works on an eighth of the elements: most of the speed is here.
         self.stem = _block(channels, widths[0], kernel=5, stride=(2, 4))
         blocks = []

@@ -30,6 +30,7 @@ from ser.data.datamodule import EmotionDataModule
 from ser.run import quiet_lightning
 
 EPOCHS = 4  # the first warms up and does not count
+TURNS = 3
 PLAIN_CLIPS = 512  # enough for the slow one; times are compared by the clip
 
 
@@ -134,7 +135,9 @@ def main() -> None:
     data = instantiate(cfg.data)
     data.setup("fit")
     clips, root = len(data.train_dataloader().sampler), Path(data.root)
-    ours, bare = time_ours(cfg, data), time_bare(cfg, data)
+    # In turns, as a machine's pace wanders by more than the first two differ.
+    turns = [(time_ours(cfg, data), time_bare(cfg, data)) for _ in range(TURNS)]
+    ours, bare = map(median, zip(*turns, strict=True))
     plain, pooled = (time_plain(cfg, data, root, workers) for workers in (0, 2))
     print(f"{torch.get_num_threads()} threads, {clips} training clips an epoch")
     times = {"ser": ours, "bare loop": bare, "plain": plain, "plain, 2 workers": pooled}
