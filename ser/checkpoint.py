@@ -42,9 +42,13 @@ class Recipe(Callback):
     Args:
         config: The composed config, resolved, as plain containers.
         split: The clips' name, split and sha256, as columns.
+
+    Raises:
+        ValueError: The config names what no checkpoint may build: better said before training.
     """
 
     def __init__(self, config: Mapping, split: Mapping[str, list[str]]) -> None:
+        _check_may_be_built([config["data"], config["model"]], "the config")
         self.entry = {
             "format": FORMAT,
             "config": config,
@@ -97,7 +101,7 @@ def load(path: str | Path | None) -> Checkpoint:
         )
     if target not in MODELS:
         raise ValueError(f"ckpt={str(path)!r} holds a {target!r}: expected one of {MODELS}")
-    _check_may_be_built(built, path)
+    _check_may_be_built(built, f"ckpt={str(path)!r}")
     try:
         model = get_object(target)(**arguments)
         model.on_load_checkpoint(content)
@@ -116,23 +120,22 @@ def plain(config: object) -> dict:
     return OmegaConf.to_container(config, resolve=True)
 
 
-def _check_may_be_built(node: object, path: Path) -> None:
+def _check_may_be_built(node: object, source: str) -> None:
     if isinstance(node, Mapping):
         if "_target_" in node:
-            _check_target(node["_target_"], path)
+            _check_target(node["_target_"], source)
         node = list(node.values())
     if isinstance(node, list | tuple):
         for child in node:
-            _check_may_be_built(child, path)
+            _check_may_be_built(child, source)
     # What is written is resolved; a resolver may create a node after this look, or read a file.
     if isinstance(node, str) and "${" in node:
         raise ValueError(
-            f"ckpt={str(path)!r} asks to resolve {node!r}: expected plain values; no code of it"
-            " was run"
+            f"{source} asks to resolve {node!r}: expected plain values; no code of it was run"
         )
 
 
-def _check_target(target: str, path: Path) -> None:
+def _check_target(target: str, source: str) -> None:
     if target in NAMED:
         return
     if isinstance(target, str) and target.startswith(PACKAGES):
@@ -141,6 +144,6 @@ def _check_target(target: str, path: Path) -> None:
         if isinstance(found, type) and f"{found.__module__}.".startswith(PACKAGES):
             return
     raise ValueError(
-        f"ckpt={str(path)!r} asks to build {target!r}: expected a class of"
-        f" {', '.join(PACKAGES)} or one of {', '.join(NAMED)}; no code of it was run"
+        f"{source} asks to build {target!r}: expected a class of {', '.join(PACKAGES)} or one of"
+        f" {', '.join(NAMED)}; no code of it was run"
     )

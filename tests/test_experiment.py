@@ -205,6 +205,10 @@ def test_a_checkpoint_scores_what_is_left_and_says_what_is_not(
         (["data=demo", "model=svm", "+trainer.max_epochs=3"], "fitted once and has no epochs"),
         (["data=demo", "trainer.max_epochs=0"], "no epoch was validated"),
         (["data=demo", "optimizer.lr=1e30", "trainer.max_epochs=1"], "lower optimizer.lr"),
+        (
+            ["data=demo", "scheduler._target_=sklearn.linear_model.Ridge"],
+            "the config asks to build 'sklearn.linear_model.Ridge'",
+        ),
         (["data=demo", "data.drop=sad"], r"no list: expected data.drop='\[sad\]'"),
         (["data=demo", "data.channels=speech"], r"no list: expected data.channels='\[speech\]'"),
         (["data=demo", "data.drop=[4]"], "unknown emotion 4"),
