@@ -8,7 +8,7 @@ from pathlib import Path
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 SCORES = ("accuracy", "uar", "macro_f1")
 
@@ -85,7 +85,8 @@ def show(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Print a row a job: what varied, the scores with the bounds of UAR, or the error."""
     varied = [key for key in rows[0] if key not in ("job", "error", "status")] if rows else []
     varied = [key for key in varied if not key.startswith(SCORES)]
-    table = Table("job", *varied, *SCORES, "95 % of UAR", "status")
+    interval = Column("95 % of UAR", no_wrap=True)
+    table = Table("job", *varied, *SCORES, interval, "status")
     for row in rows:
         scores = ["" if row[key] is None else f"{row[key]:.3f}" for key in SCORES]
         known = row["uar_low"] is not None
