@@ -91,8 +91,8 @@ def load(path: str | Path | None) -> Checkpoint:
         built = [entry["config"]["data"], arguments]
         target = entry["config"]["model"]["_target_"]
         split = pd.DataFrame(entry["split"]).set_index("name")
-    except Exception as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # a foreign file can make torch raise anything, also without words
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"ckpt={str(path)!r} is no checkpoint of ser ({reason})") from error
     if entry["format"] != FORMAT:
         raise ValueError(

@@ -34,6 +34,7 @@ def train(cfg: DictConfig) -> float | None:
         model = instantiate(cfg.model, classes=data.classes)
         data.setup("fit")
         recipe = checkpoint.Recipe(_portable(cfg), data.record())
+        data.table.to_csv(run.folder / "split.csv", index=False)
         trainer = _trainer(cfg, recipe)
         marks["data"] = time.perf_counter()
         best = _fit(model, data, trainer, run.folder / "checkpoints")
@@ -56,6 +57,7 @@ def evaluate(cfg: DictConfig) -> None:
             run.failed = _score_recordings(loaded, trainer, cfg.input, run.folder)
             return
         data = _recorded_data(loaded, cfg)
+        data.table.to_csv(run.folder / "split.csv", index=False)
         marks["data"] = time.perf_counter()
         _report(loaded.model, data, trainer, cfg.split, run.folder, marks)
 
@@ -116,7 +118,6 @@ def _report(
     marks: dict[str, float],
 ) -> None:
     """Score a split once, and compute every file from the predictions."""
-    data.table.to_csv(folder / "split.csv", index=False)
     predictions = _score(model, data, trainer, split)
     marks[split] = time.perf_counter()
     facts = {

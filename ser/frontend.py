@@ -98,7 +98,6 @@ class Functionals(nn.Module):
         """Transform (batch, samples) to (batch, 6 * bins)."""
         static = self.mfcc(waveform).squeeze(1)  # (batch, bins, frames)
         delta = compute_deltas(static)
-        tracks = torch.cat(
-            [static, delta, compute_deltas(delta)], dim=1
-        )  # (batch, 3 * bins, frames)
+        # (batch, 3 * bins, frames)
+        tracks = torch.cat([static, delta, compute_deltas(delta)], dim=1)
         return torch.cat([tracks.mean(dim=2), tracks.std(dim=2)], dim=1)

@@ -36,10 +36,10 @@ def recordings() -> Path:
     return root
 
 
-@pytest.fixture
-def official(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root with an empty file for each of the 2452 + 2800 official names."""
-    return write_official_names(tmp_path / "official")
+    return write_official_names(tmp_path_factory.mktemp("official"))
 
 
 def write_official_names(root: Path) -> Path:

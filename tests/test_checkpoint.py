@@ -111,6 +111,9 @@ def test_foreign_files_are_one_line(saved: Path, tmp_path: Path):
     (tmp_path / "text.ckpt").write_text("no checkpoint")
     with pytest.raises(ValueError, match="no checkpoint of ser"):
         checkpoint.load(tmp_path / "text.ckpt")
+    (tmp_path / "empty.ckpt").touch()
+    with pytest.raises(ValueError, match=r"no checkpoint of ser \(.+\)"):
+        checkpoint.load(tmp_path / "empty.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match="no checkpoint of ser"):
         checkpoint.load(tmp_path / "other.ckpt")

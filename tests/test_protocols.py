@@ -7,7 +7,7 @@ from ser.data.corpora import EMOTIONS, scan
 from ser.data.protocols import Holdout, Random, Recorded, assign, select_classes
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def clips(official: Path):
     return scan(official).clips
 

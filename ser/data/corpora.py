@@ -26,24 +26,11 @@ TESS_EMOTIONS = {
 """TESS's file codes; `ps` is pleasant surprise, and there is no calm."""
 
 AUDIO_SUFFIXES = frozenset(
-    [
-        ".aif",
-        ".aiff",
-        ".au",
-        ".caf",
-        ".flac",
-        ".m4a",
-        ".mp3",
-        ".mp4",
-        ".oga",
-        ".ogg",
-        ".opus",
-        ".rf64",
-        ".w64",
-        ".wav",
-        ".wma",
-    ]
-)
+    (
+        ".aif", ".aiff", ".au", ".caf", ".flac", ".m4a", ".mp3", ".mp4",
+        ".oga", ".ogg", ".opus", ".rf64", ".w64", ".wav", ".wma",
+    )
+)  # fmt: skip
 
 _RAVDESS_NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
 # One file of the release begins `OA_` instead of `OAF_`.
