@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 MODELS = ("ser.classifier.EmotionClassifier", "ser.estimator.EstimatorClassifier")
 """What a checkpoint may hold."""
 
-FORMAT = 1
+FORMAT = 2
 """Raised when a checkpoint's `ser` entry changes its keys."""
 
 PACKAGES = ("ser.", "torch.nn.", "torch.optim.", "torchaudio.transforms.")
@@ -37,22 +37,26 @@ NAMED = (
 
 
 class Recipe(Callback):
-    """Writes the whole recipe into every checkpoint: config, split, versions.
+    """Writes the whole recipe into every checkpoint: config, split, protocol, versions.
 
     Args:
         config: The composed config, resolved, as plain containers.
         split: The clips' name, split and sha256, as columns.
+        stamps: Under which protocol and fold, and whether it leaks.
 
     Raises:
         ValueError: The config names what no checkpoint may build: better said before training.
     """
 
-    def __init__(self, config: Mapping, split: Mapping[str, list[str]]) -> None:
+    def __init__(
+        self, config: Mapping, split: Mapping[str, list[str]], stamps: Mapping[str, object]
+    ) -> None:
         _check_may_be_built([config["data"], config["model"]], "the config")
         self.entry = {
             "format": FORMAT,
             "config": config,
             "split": split,
+            "stamps": stamps,
             "versions": {name: version(name) for name in ("ser", "torch", "torchaudio", "soxr")},
         }
 
@@ -70,6 +74,7 @@ class Checkpoint:
     path: Path
     config: Mapping
     split: pd.DataFrame
+    stamps: Mapping[str, object]
     model: LightningModule
 
 
@@ -112,7 +117,7 @@ def load(path: str | Path | None) -> Checkpoint:
             f"ckpt={str(path)!r}: the model of its own recipe cannot be built or filled; it was"
             f" written by ser {entry['versions']['ser']} ({reason})"
         ) from error
-    return Checkpoint(path, entry["config"], split, model.eval())
+    return Checkpoint(path, entry["config"], split, entry["stamps"], model.eval())
 
 
 def plain(config: object) -> dict:

@@ -120,8 +120,9 @@ class EmotionClassifier(LightningModule):
         self.val_metrics.reset()
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_index: int) -> dict[str, Tensor]:
-        """Give each waveform's row and probabilities."""
-        return {"row": batch["row"], "probabilities": self(batch["waveform"])}
+        """Give each clip's row and probabilities."""
+        probabilities = self.network(self._features(batch)).softmax(dim=1)
+        return {"row": batch["row"], "probabilities": probabilities}
 
     def configure_optimizers(self) -> dict:
         """Build the optimiser and its schedule."""

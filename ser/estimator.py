@@ -49,12 +49,13 @@ class EstimatorClassifier(LightningModule):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Give the probabilities (batch, classes) of waveforms (batch, samples)."""
-        features = self.frontend(waveform).cpu().numpy()
-        return torch.from_numpy(self.estimator.predict_proba(features)).float()
+        return self._probabilities(self.frontend(waveform))
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_index: int) -> dict[str, Tensor]:
-        """Give each waveform's row and probabilities."""
-        return {"row": batch["row"], "probabilities": self(batch["waveform"])}
+        """Give each clip's row and probabilities."""
+        known = "features" in batch
+        features = batch["features"] if known else self.frontend(batch["waveform"])
+        return {"row": batch["row"], "probabilities": self._probabilities(features)}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Put the fitted estimator into the checkpoint, as skops bytes in a uint8 tensor."""
@@ -71,3 +72,6 @@ class EstimatorClassifier(LightningModule):
                 " of scikit-learn and NumPy that skops trusts; do not load it unless you made it"
             )
         self.estimator = skops.io.loads(fitted, trusted=list(TRUSTED))
+
+    def _probabilities(self, features: Tensor) -> Tensor:
+        return torch.from_numpy(self.estimator.predict_proba(features.cpu().numpy())).float()

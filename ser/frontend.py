@@ -3,6 +3,8 @@
 A clip's features do not depend on its company: nothing here looks across the batch.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torchaudio
 from torch import Tensor, nn
@@ -14,6 +16,11 @@ VERSION = f"1, torchaudio {torchaudio.__version__}"
 
 CACHE_SIZED = 8
 """Clips whose spectrograms stay in a CPU's cache: 4.6 times faster than 64 at once."""
+
+
+def cache_key(recipe: Mapping) -> list:
+    """Name what cached features depend on, given what the front end is built from."""
+    return [VERSION, recipe]
 
 
 def _in_cache_sized_parts(transform: nn.Module, waveform: Tensor) -> Tensor:

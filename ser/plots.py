@@ -14,7 +14,9 @@ from sklearn.metrics import ConfusionMatrixDisplay
 DPI = 110
 
 
-def confusion_matrix(predictions: pd.DataFrame, classes: Sequence[str], path: Path) -> None:
+def confusion_matrix(
+    predictions: pd.DataFrame, classes: Sequence[str], path: Path, stamp: str = ""
+) -> None:
     """Draw where each class's clips went, as shares of the class with counts of clips."""
     figure, axes = plt.subplots(figsize=(7.5, 6.5), layout="constrained")
     display = ConfusionMatrixDisplay.from_predictions(
@@ -45,10 +47,10 @@ def confusion_matrix(predictions: pd.DataFrame, classes: Sequence[str], path: Pa
             color="white" if share > 0.5 else "black",
         )
     axes.set(xlabel="predicted", ylabel="true", title="share of the true class, clips below")
-    _save(figure, path)
+    _save(figure, path, stamp)
 
 
-def per_class_f1(metrics: Mapping, path: Path) -> None:
+def per_class_f1(metrics: Mapping, path: Path, stamp: str = "") -> None:
     """Draw the F1 of each class beside their mean."""
     figure, axes = plt.subplots(figsize=(7.5, 3.5), layout="constrained")
     values = {name: row["f1"] for name, row in metrics["per_class"].items()}
@@ -58,11 +60,11 @@ def per_class_f1(metrics: Mapping, path: Path) -> None:
     axes.axhline(mean, color="tab:orange", linestyle="--", label=f"macro F1 {mean:.2f}")
     axes.set(ylim=(0, 1.05), ylabel="F1")
     axes.legend(loc="lower right")
-    _save(figure, path)
+    _save(figure, path, stamp)
 
 
-def learning_curves(history: pd.DataFrame, path: Path) -> None:
-    """Draw losses, validation scores and the learning rate over the epochs of metrics.csv."""
+def learning_curves(histories: Sequence[pd.DataFrame], path: Path, stamp: str = "") -> None:
+    """Draw losses, validation scores and the learning rate over epochs, a line a metrics.csv."""
     figure, panels = plt.subplots(1, 3, figsize=(12, 3.5), layout="constrained")
     groups = {
         "loss": ("train/loss", "val/loss"),
@@ -70,14 +72,40 @@ def learning_curves(history: pd.DataFrame, path: Path) -> None:
         "learning rate": ("train/lr",),
     }
     for axes, (label, columns) in zip(panels, groups.items(), strict=True):
-        for column in (name for name in columns if name in history):
-            curve = history[["epoch", column]].dropna()
-            axes.plot(curve["epoch"], curve[column], label=column, marker=".")
-            axes.legend()
+        for color, column in zip(("tab:blue", "tab:orange"), columns, strict=False):
+            for history in histories:
+                # The keys of a leaky run carry a prefix.
+                named = {name: name.removeprefix("leaky-") for name in history}
+                curve = history.rename(columns=named).reindex(columns=["epoch", column]).dropna()
+                axes.plot(curve["epoch"], curve[column], color=color, marker=".")
+            axes.lines[-1].set_label(column)
+        axes.legend()
         axes.set(xlabel="epoch", ylabel=label)
+    _save(figure, path, stamp)
+
+
+def leak_premium(rows: Sequence[Mapping], path: Path) -> None:
+    """Draw UAR under each protocol beside what the leaky one adds, with 95 % intervals."""
+    own = list(rows[0])[: list(rows[0]).index("protocol") + 1]
+    names = [" ".join(str(row[key]) for key in own) for row in rows]
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(10, 1.5 + 0.5 * len(rows)), layout="constrained", sharey=True
+    )
+    for place, row in enumerate(rows):
+        left.plot(row["leaky_uar"], place, "x", color="tab:red")
+        for axes, key, color in ((left, "uar", "tab:blue"), (right, "premium", "tab:red")):
+            axes.plot(row[key], place, "o", color=color)
+            if row[f"{key}_low"] is not None:
+                axes.hlines(place, row[f"{key}_low"], row[f"{key}_high"], color=color)
+    left.set(yticks=range(len(rows)), yticklabels=names, ylim=(len(rows) - 0.5, -0.5))
+    left.set(xlabel="UAR; x: random split of the same clips")
+    right.axvline(0, color="gray", linewidth=0.8)
+    right.set(xlabel="what the random split adds to UAR")
     _save(figure, path)
 
 
-def _save(figure: plt.Figure, path: Path) -> None:
+def _save(figure: plt.Figure, path: Path, stamp: str = "") -> None:
+    if stamp:
+        figure.suptitle(stamp, color="tab:red", fontsize=9)
     figure.savefig(path, dpi=DPI)
     plt.close(figure)

@@ -17,6 +17,10 @@ from ser.metrics import calibration_error, per_class, scores
 from ser.statistics import METHOD, actor_interval
 
 SLICES = ("gender", "channel", "intensity", "statement", "corpus", "actor")
+STAMPS = (
+    "protocol", "protocol_version", "protocol_hash", "fold", "folds", "split", "leaky",
+    "transductive",
+)  # fmt: skip
 HEADLINE = {"accuracy": "accuracy (WA)", "uar": "UAR", "macro_f1": "macro F1"}
 
 
@@ -36,8 +40,7 @@ def measure(predictions: pd.DataFrame, classes: Sequence[str], facts: Mapping) -
     Args:
         predictions: Rows of predictions.csv.
         classes: Class names in their order.
-        facts: What the predictions cannot say: protocol, fold, split, leaky, transductive, audit,
-            seconds.
+        facts: What the predictions cannot say: `STAMPS`, audit, seconds.
     """
     truth = predictions.label.to_numpy(str)
     predicted = predictions.prediction.to_numpy(str)
@@ -48,8 +51,8 @@ def measure(predictions: pd.DataFrame, classes: Sequence[str], facts: Mapping) -
         return lambda chosen: scores(truth[chosen], predicted[chosen])[metric]
 
     whole = scores(truth, predicted)
-    stamps = {key: facts[key] for key in ("protocol", "fold", "split", "leaky", "transductive")}
-    return stamps | {
+    slices = {column: _slice(predictions, column) for column in SLICES}
+    return {key: facts[key] for key in STAMPS} | {
         "classes": list(classes),
         "n": len(predictions),
         **whole,
@@ -58,7 +61,8 @@ def measure(predictions: pd.DataFrame, classes: Sequence[str], facts: Mapping) -
         "ci": {metric: actor_interval(of(metric), actors) for metric in whole},
         "ci_method": METHOD,
         "actors": sorted(set(actors)),
-        "slices": {column: _slice(predictions, column) for column in SLICES},
+        "worst_actor": min(slices["actor"], key=lambda actor: slices["actor"][actor]["uar"]),
+        "slices": slices,
         "audit": facts["audit"],
         "seconds": facts["seconds"],
     }
@@ -72,19 +76,31 @@ def _slice(predictions: pd.DataFrame, column: str) -> dict[str, dict[str, float]
     }
 
 
-def write(folder: Path, predictions: pd.DataFrame, metrics: Mapping) -> None:
-    """Write predictions.csv, metrics.json, report.txt, the pictures and report.html."""
+def write(
+    folder: Path, predictions: pd.DataFrame, metrics: Mapping, curves: Sequence[Path]
+) -> None:
+    """Write predictions.csv, metrics.json, report.txt, the pictures and report.html.
+
+    Args:
+        folder: The run folder.
+        predictions: As `tabulate` gives them.
+        metrics: As `measure` gives them.
+        curves: Where a metrics.csv would be; without any there is no learning_curves.png.
+    """
     classes = metrics["classes"]
     predictions.to_csv(folder / "predictions.csv", index=False)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     text = classification_report(
         predictions.label, predictions.prediction, labels=classes, digits=3, zero_division=0.0
     )
-    (folder / "report.txt").write_text(text)
-    plots.confusion_matrix(predictions, classes, folder / "confusion_matrix.png")
-    plots.per_class_f1(metrics, folder / "per_class_f1.png")
-    if (folder / "metrics.csv").exists():
-        plots.learning_curves(pd.read_csv(folder / "metrics.csv"), folder / "learning_curves.png")
+    stamp = _stamp(metrics)
+    (folder / "report.txt").write_text(f"{stamp}\n\n{text}" if stamp else text)
+    plots.confusion_matrix(predictions, classes, folder / "confusion_matrix.png", stamp)
+    plots.per_class_f1(metrics, folder / "per_class_f1.png", stamp)
+    histories = [pd.read_csv(path) for path in curves if path.exists()]
+    histories = [history for history in histories if len(history.filter(like="train/loss").T)]
+    if histories:
+        plots.learning_curves(histories, folder / "learning_curves.png", stamp)
     (folder / "report.html").write_text(_html(folder, predictions, metrics))
 
 
@@ -100,6 +116,8 @@ def _html(folder: Path, predictions: pd.DataFrame, metrics: Mapping) -> str:
     return page.render(
         metrics=metrics,
         headline=HEADLINE,
+        title=_headline(metrics),
+        stamp=_stamp(metrics),
         pictures=pictures,
         wrong=wrong(predictions, metrics["classes"]).head(50).to_dict("records"),
     )
@@ -113,14 +131,11 @@ def wrong(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     return missed[columns].assign(confidence=confidence).sort_values("confidence", ascending=False)
 
 
-def show(folder: Path, metrics: Mapping) -> None:
+def show(folder: Path) -> None:
     """Print the scores with their intervals, the F1 of each class, and where the files lie."""
-    stamp = " LEAKY: the same actors trained" if metrics["leaky"] else ""
+    metrics = json.loads((folder / "metrics.json").read_text())
     console = Console(markup=False)
-    console.print(
-        f"{metrics['split']}: {metrics['n']} clips of {len(metrics['actors'])} actors,"
-        f" protocol {metrics['protocol']}{stamp}"
-    )
+    console.print(_headline(metrics))
     table = Table()
     table.add_column("score")
     table.add_column("", justify="right")
@@ -129,11 +144,41 @@ def show(folder: Path, metrics: Mapping) -> None:
         interval = metrics["ci"][metric]
         bounds = f"{interval[0]:.3f} - {interval[1]:.3f}" if interval else "fewer than 3 actors"
         table.add_row(label, f"{metrics[metric]:.3f}", bounds)
+    worst = metrics["worst_actor"]
+    table.add_row("UAR of the worst", f"{metrics['slices']['actor'][worst]['uar']:.3f}", worst)
+    if "over_folds" in metrics:
+        over = metrics["over_folds"]["uar"]
+        deviation = "one fold" if over["sd"] is None else f"sd {over['sd']:.3f} over folds"
+        table.add_row("UAR, mean of folds", f"{over['mean']:.3f}", deviation)
     table.add_section()
     for name, values in metrics["per_class"].items():
         table.add_row(f"F1 {name}", f"{values['f1']:.3f}", f"{values['support']} clips")
     console.print(table)
+    for fold, overrides in enumerate(metrics.get("selected", [])):
+        console.print(f"fold {fold} selected {' '.join(overrides)}")
     console.print(f"everything is in {folder}", soft_wrap=True)
+
+
+def _headline(metrics: Mapping) -> str:
+    fold = ""
+    if metrics["fold"] == "all":
+        fold = f", {metrics['folds']} folds pooled"
+    elif metrics["folds"] > 1:
+        fold = f", fold {metrics['fold']} (of {metrics['folds']})"
+    return (
+        f"{metrics['split']}: {metrics['n']} clips of {len(metrics['actors'])} actors, protocol"
+        f" {metrics['protocol']}{fold}. {_stamp(metrics)}"
+    ).rstrip()
+
+
+def _stamp(metrics: Mapping) -> str:
+    """Say what keeps the figures from being those of unknown speakers."""
+    stamps = []
+    if metrics["leaky"]:
+        stamps.append("LEAKY: the same actors trained and are scored.")
+    if metrics["transductive"]:
+        stamps.append("TRANSDUCTIVE: features are normalised by other clips of the test actors.")
+    return " ".join(stamps)
 
 
 def show_recordings(folder: Path, table: pd.DataFrame) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import logging
+import os
 import warnings
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -37,27 +39,51 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers")
 
 
-class Run(AbstractContextManager):
-    """A folder that knows how its run ended.
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn an error of the user's making into one line; its traceback is only in the log file.
 
-    An error of the user's making is one line on the terminal, its traceback only in the log file.
     It ends a single run with exit code 1; in a multirun the next job goes on, as an exception
     would end them all, and the multirun's own callback sets the exit code.
+    """
+    quiet_lightning()
+    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+    try:
+        yield
+    except Exception as error:
+        cause = _cause(error)
+        if not isinstance(cause, USER_ERRORS) and not multirun:
+            raise
+        log.error(_line(cause), exc_info=error)
+        if not multirun:
+            raise SystemExit(1) from None
+
+
+class Run(AbstractContextManager):
+    """A folder that knows how its run ended (status.json) and has its log.
+
+    Args:
+        folder: Where the run writes.
 
     Attributes:
-        folder: Where the run writes.
-        failed: Set by a run that went on to its end although a part of it failed.
+        objective: The score of the validation actors that a sweep maximises, once it is known.
     """
 
-    def __init__(self) -> None:
-        hydra = HydraConfig.get()
-        self.folder = Path(hydra.runtime.output_dir)
-        self.multirun = hydra.mode == RunMode.MULTIRUN
-        self.failed = False
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        self.objective: float | None = None
+        self.log: logging.FileHandler | None = None
 
     def __enter__(self) -> "Run":
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._write("running")
-        quiet_lightning()
+        # Hydra opened the log of its own folder; a fold below it gets another.
+        opened = [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
+        names = [Path(handler.baseFilename) for handler in opened]
+        if names and names[0].parent != self.folder.resolve():
+            self.log = logging.FileHandler(self.folder / names[0].name)
+            self.log.setFormatter(opened[0].formatter)
+            logging.getLogger().addHandler(self.log)
         return self
 
     def __exit__(
@@ -65,28 +91,30 @@ class Run(AbstractContextManager):
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> None:
+        if self.log is not None:
+            logging.getLogger().removeHandler(self.log)
+            self.log.close()
         if error is None:
-            self._write("failed" if self.failed else "finished")
-            if self.failed and not self.multirun:
-                raise SystemExit(1)
-            return False
+            self._write("finished")
         # Lightning turns Ctrl-C into SystemExit.
-        if isinstance(error, KeyboardInterrupt | SystemExit):
+        elif isinstance(error, KeyboardInterrupt | SystemExit):
             self._write("interrupted")
-            return False
-        cause = error
-        while isinstance(cause, InstantiationException) and cause.__cause__:
-            cause = cause.__cause__
-        line = " ".join(str(cause).split()) or type(cause).__name__
-        self._write("failed", line)
-        if not isinstance(cause, USER_ERRORS) and not self.multirun:
-            return False
-        log.error(line, exc_info=error)
-        if not self.multirun:
-            raise SystemExit(1) from None
-        return True
+        else:
+            self._write("failed", _line(_cause(error)))
 
     def _write(self, status: str, error: str | None = None) -> None:
-        text = json.dumps({"status": status, "error": error}, indent=2)
-        (self.folder / "status.json").write_text(text + "\n")
+        content = {"status": status, "error": error, "objective": self.objective}
+        partial = self.folder / "status.tmp"  # never half a status, whenever it is read
+        partial.write_text(json.dumps(content, indent=2) + "\n")
+        os.replace(partial, self.folder / "status.json")
+
+
+def _cause(error: BaseException) -> BaseException:
+    while isinstance(error, InstantiationException) and error.__cause__:
+        error = error.__cause__
+    return error
+
+
+def _line(cause: BaseException) -> str:
+    return " ".join(str(cause).split()) or type(cause).__name__

@@ -1,16 +1,36 @@
-"""The table over the jobs of a multirun."""
+"""The table over the jobs of a multirun; `python -m ser.summary pool=<folder>` pools its folds."""
 
 import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import hydra
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.table import Column, Table
 
 SCORES = ("accuracy", "uar", "macro_f1")
+OUTCOME = (
+    "status", "error", "objective", "leaky",
+    *(f"{score}{end}" for score in SCORES for end in ("", "_low", "_high")),
+)  # fmt: skip
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="summary")
+def main(cfg: DictConfig) -> None:
+    """Pool the folds of a multirun into one result."""
+    # Imported here, so that --help answers at once.
+    from ser import folds, report
+    from ser.run import one_line_errors
+
+    with one_line_errors():
+        if cfg.pool is None:
+            raise ValueError("pool=null: expected the folder of a multirun over fold=0,1,...")
+        folder = Path(cfg.pool).expanduser()
+        folds.pool(folder)
+        report.show(folder)
 
 
 class Summary(Callback):
@@ -28,6 +48,8 @@ class Summary(Callback):
         rows = collect(folder)
         write(folder, rows)
         show(folder, rows)
+        if "seed" in varied(rows):
+            show_seeds(folder, rows)
         # Hydra tells callbacks nothing of jobs, and its own exit code is 0 whatever they did.
         if not rows or any(row["status"] != "finished" for row in rows):
             raise SystemExit(1)
@@ -39,17 +61,20 @@ def collect(folder: Path) -> list[dict[str, object]]:
     overrides = [
         dict(text.split("=", 1) for text in OmegaConf.load(path) if "=" in text) for path in jobs
     ]
-    varied = sorted(
+    keys = sorted(
         key
         for key in {key for job in overrides for key in job}
         if len({job.get(key) for job in overrides}) > 1
     )
     return [
-        {"job": _number(path)}
-        | {key: job.get(key, "") for key in varied}
-        | _outcome(path.parents[1])
+        {"job": _number(path)} | {key: job.get(key, "") for key in keys} | _outcome(path.parents[1])
         for path, job in zip(jobs, overrides, strict=True)
     ]
+
+
+def varied(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """List the keys that the jobs differ in."""
+    return [key for key in rows[0] if key not in ("job", *OUTCOME)] if rows else []
 
 
 def _number(path: Path) -> int:
@@ -58,18 +83,17 @@ def _number(path: Path) -> int:
 
 
 def _outcome(job: Path) -> dict[str, object]:
-    status = {"status": "missing", "error": None}
+    status = {"status": "missing", "error": None, "objective": None}
     if (job / "status.json").exists():
         status = json.loads((job / "status.json").read_text())
-    scores = dict.fromkeys(SCORES)
-    bounds = dict.fromkeys(f"{score}_{end}" for score in SCORES for end in ("low", "high"))
+    outcome = dict.fromkeys(OUTCOME) | status
     if (job / "metrics.json").exists():
         metrics = json.loads((job / "metrics.json").read_text())
-        scores = {score: metrics[score] for score in SCORES}
+        outcome["leaky"] = metrics["leaky"]
         for score in SCORES:
             low, high = metrics["ci"][score] or (None, None)
-            bounds |= {f"{score}_low": low, f"{score}_high": high}
-    return status | scores | bounds
+            outcome |= {score: metrics[score], f"{score}_low": low, f"{score}_high": high}
+    return outcome
 
 
 def write(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
@@ -83,21 +107,49 @@ def write(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 def show(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Print a row a job: what varied, the scores with the bounds of UAR, or the error."""
-    varied = [key for key in rows[0] if key not in ("job", "error", "status")] if rows else []
-    varied = [key for key in varied if not key.startswith(SCORES)]
+    keys = varied(rows)
     interval = Column("95 % of UAR", no_wrap=True)
-    table = Table("job", *varied, *SCORES, interval, "status")
+    table = Table("job", *keys, *SCORES, interval, "status")
     for row in rows:
         scores = ["" if row[key] is None else f"{row[key]:.3f}" for key in SCORES]
         known = row["uar_low"] is not None
         bounds = f"{row['uar_low']:.3f} - {row['uar_high']:.3f}" if known else ""
         table.add_row(
             str(row["job"]),
-            *(str(row[key]) for key in varied),
+            *(str(row[key]) for key in keys),
             *scores,
             bounds,
-            row["error"] or row["status"],
+            row["error"] or ("LEAKY" if row["leaky"] else row["status"]),
         )
     console = Console(markup=False)  # [sad] is a value, no style
     console.print(table)
     console.print(f"summary.csv and summary.json are in {folder}", soft_wrap=True)
+
+
+def show_seeds(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write seeds.csv and print it: the spread of UAR over seeds beside that over actors."""
+    from ser import seeds
+
+    keys = varied(rows)
+    spreads = seeds.collect(folder, rows, keys)
+    if not spreads:
+        return
+    with (folder / "seeds.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(spreads[0]))
+        writer.writeheader()
+        writer.writerows(spreads)
+    others = [key for key in keys if key != "seed"]
+    table = Table(*others, "seeds", "mean UAR", "sd over seeds", "se over actors")
+    for row in spreads:
+        error = "" if row["actor_se"] is None else f"{row['actor_se']:.3f}"
+        table.add_row(
+            *(str(row[key]) for key in (*others, "seeds")),
+            f"{row['mean']:.3f}",
+            f"{row['seed_sd']:.3f}",
+            error,
+        )
+    Console(markup=False).print(table)
+
+
+if __name__ == "__main__":
+    main()

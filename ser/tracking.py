@@ -16,14 +16,18 @@ from ser import report
 
 log = logging.getLogger(__name__)
 
+LEAKY = "leaky"
+"""Prefix of every key that a leaky run logs, so `leaky-test/uar`."""
+
 SCORES = ("accuracy", "uar", "macro_f1", "weighted_f1", "ece")
 
 
-def wandb_logger(save_dir: str, **options: object) -> WandbLogger:
+def wandb_logger(save_dir: str, prefix: str = "", **options: object) -> WandbLogger:
     """Open a W&B run; with neither an API key nor WANDB_MODE it is offline.
 
     Args:
         save_dir: The run folder.
+        prefix: Of every key that is logged, and a tag of the run.
         options: Those of `wandb.init`.
     """
     # Said to each run, as W&B reads the variable only once in a process.
@@ -34,8 +38,9 @@ def wandb_logger(save_dir: str, **options: object) -> WandbLogger:
     os.environ.setdefault("WANDB_SILENT", "true")
     settings = wandb.Settings(console="off")
     # Opened here: Lightning would pass W&B a setting that it warns of.
-    run = wandb.init(dir=save_dir, mode=mode, settings=settings, **options)
-    return WandbLogger(save_dir=save_dir, experiment=run)
+    tags = [*(options.pop("tags", None) or ()), *filter(None, [prefix])]
+    run = wandb.init(dir=save_dir, mode=mode, settings=settings, tags=tags, **options)
+    return WandbLogger(save_dir=save_dir, experiment=run, prefix=prefix)
 
 
 @contextmanager
@@ -56,16 +61,15 @@ def log_report(
 ) -> None:
     """Log a run's scores as `<split>/uar`, `<split>/f1/<class>`, ...; to W&B the pictures too."""
     split = metrics["split"]
-    prefix = f"leaky/{split}" if metrics["leaky"] else split
-    scores = {f"{prefix}/{key}": metrics[key] for key in SCORES}
-    scores |= {f"{prefix}/f1/{name}": row["f1"] for name, row in metrics["per_class"].items()}
+    scores = {f"{split}/{key}": metrics[key] for key in SCORES}
+    scores |= {f"{split}/f1/{name}": row["f1"] for name, row in metrics["per_class"].items()}
     for logger in loggers:
         logger.log_metrics(scores)
         if isinstance(logger, WandbLogger):
             for picture in sorted(folder.glob("*.png")):
-                logger.log_image(f"{prefix}/{picture.stem}", [str(picture)])
+                logger.log_image(f"{split}/{picture.stem}", [str(picture)])
             wrong = report.wrong(predictions, metrics["classes"])
-            logger.log_table(f"{prefix}/wrong", dataframe=wrong)
+            logger.log_table(f"{split}/wrong", dataframe=wrong)
         logger.save()
 
 

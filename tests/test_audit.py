@@ -1,8 +1,13 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from ser.data.audit import audit
+from ser.data.audit import audit, check_objective, check_statistics
 from ser.data.corpora import parse
 
 NAMES = [f"03-01-05-01-01-01-{actor:02}.wav" for actor in (1, 2, 3)]
@@ -40,3 +45,40 @@ def test_a_copy_within_one_split_is_told_but_no_leak():
     found = audit(taken, ["train", "val", "test", "test"], ["a", "b", "c", "c"], leaky=False)
     assert found["passed"]
     assert found["samples_repeated"] == [[NAMES[2], "03-01-05-01-01-02-03.wav"]]
+
+
+def test_a_repetition_across_the_split_is_counted():
+    first, again, other = "03-01-05-01-01-01-03", "03-01-05-01-01-02-03", "03-01-05-01-02-01-03"
+    taken = clips(*NAMES[:2], *(f"{name}.wav" for name in (first, again, other)))
+    splits = ["train", "val", "test", "train", "train"]
+    found = audit(taken, splits, list("abcde"), leaky=True)
+    assert found["test_repetitions_trained"] == 1
+    splits = ["train", "val", "test", "test", "train"]
+    assert audit(taken, splits, list("abcde"), leaky=True)["test_repetitions_trained"] == 0
+
+
+def test_a_scaler_that_knows_other_clips_is_refused():
+    generator = np.random.default_rng(0)
+    features, labels = generator.normal(size=(80, 5)), generator.integers(2, size=80)
+    train = slice(60)
+    pipeline = make_pipeline(StandardScaler(), PCA(3), LogisticRegression())
+    pipeline.fit(features[train], labels[train])
+    check_statistics(pipeline, features[train], labels[train])
+    check_statistics(pipeline[-1], features[train], labels[train])
+    # Fitted on all, or on as many of others: the number of clips alone would not tell.
+    for seen in (features, features[20:]):
+        pipeline.set_params(standardscaler=StandardScaler().fit(seen))
+        with pytest.raises(ValueError, match="of standardscaler is not that of the 60 training"):
+            check_statistics(pipeline, features[train], labels[train])
+    pipeline.fit(features[train], labels[train])
+    pipeline.set_params(pca=PCA(3).fit(features))
+    with pytest.raises(ValueError, match="n_samples_ of pca"):
+        check_statistics(pipeline, features[train], labels[train])
+
+
+@pytest.mark.parametrize("metric", ["test/uar", "uar", "leaky-test/uar"])
+def test_nothing_is_chosen_by_a_test_metric(metric: str):
+    with pytest.raises(ValueError, match=f"objective='{metric}' may decide nothing"):
+        check_objective("objective", metric)
+    for fine in ("val/uar", "val/f1/sad", "train/loss", None):
+        check_objective("objective", fine)

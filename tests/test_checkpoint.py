@@ -21,7 +21,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     config = {"data": {"root": "data"}, "model": {"_target_": "ser.classifier.EmotionClassifier"}}
     split = {"name": ["a"], "split": ["test"], "sha256": ["0"]}
-    checkpoint.Recipe(config, split).on_save_checkpoint(None, None, content)
+    checkpoint.Recipe(config, split, {"leaky": False}).on_save_checkpoint(None, None, content)
     path = tmp_path_factory.mktemp("checkpoint") / "best.ckpt"
     torch.save(content, path)
     return path

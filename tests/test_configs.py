@@ -73,7 +73,7 @@ def test_help_is_quick_because_it_imports_nothing_heavy():
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=CONF.parent, capture_output=True, text=True, check=True
     )
-    assert "protocol: holdout, random" in done.stdout
+    assert "protocol: cross_corpus, emobox6, holdout, kfold, loso, luna5, random" in done.stdout
     assert done.stdout.splitlines()[-1] == "set()"
 
 

@@ -1,11 +1,14 @@
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from ser.data.datamodule import EmotionDataModule
-from ser.data.protocols import Holdout
+from ser.data.protocols import Holdout, KFold, NamedFolds, SplitProtocol
 from ser.data.window import Window
 
 WINDOW = Window(3.0, {"ravdess": 1.0, "tess": 0.0, "other": "onset"})
@@ -15,6 +18,7 @@ WINDOW = Window(3.0, {"ravdess": 1.0, "tess": 0.0, "other": "onset"})
 def data(demo: Path, cache: Path) -> EmotionDataModule:
     module = EmotionDataModule(str(demo), Holdout(), WINDOW, batch_size=32, cache=str(cache))
     module.setup("fit")
+    module.release_test()
     return module
 
 
@@ -25,7 +29,7 @@ def energy(waveform: torch.Tensor) -> torch.Tensor:
 
 def test_every_clip_is_in_one_split_and_every_batch_is_whole(data: EmotionDataModule):
     assert sum(len(data.dataset(split, None)) for split in ("train", "val", "test")) == 616
-    batches = list(data.waveform_loader("test"))
+    batches = list(data.scoring_loader("test"))
     rows = torch.cat([batch["row"] for batch in batches]).tolist()
     assert rows == data.table.index[data.table.split == "test"].tolist()
     first = batches[0]
@@ -43,7 +47,7 @@ def test_cached_features_are_those_of_the_waveforms(data: EmotionDataModule):
         assert torch.equal(energy(before["waveform"]), after["features"])
         assert torch.equal(before["label"], after["label"])
         assert "waveform" not in after
-    assert "waveform" in next(iter(data.waveform_loader("test")))
+    assert "waveform" in next(iter(data.scoring_loader("test")))
 
 
 def test_waveforms_held_on_a_device_are_those_of_the_memory_map(data: EmotionDataModule):
@@ -82,3 +86,84 @@ def test_a_selection_moves_no_actor(demo: Path, cache: Path, data: EmotionDataMo
     assert (few.table.split == data.table.split[few.table.index]).all()
     assert set(few.table.channel) == {"speech"}
     assert few.classes == ["neutral", "happy", "angry", "fearful", "disgust", "surprised"]
+
+
+@pytest.fixture
+def fresh(demo: Path, cache: Path) -> Callable[..., EmotionDataModule]:
+    def make(root: Path = demo, protocol: SplitProtocol | None = None, **options: object):
+        protocol = protocol or Holdout()
+        return EmotionDataModule(str(root), protocol, WINDOW, cache=str(cache), **options)
+
+    return make
+
+
+def test_a_test_clip_is_withheld_until_the_model_is_final(fresh):
+    data = fresh()
+    data.setup("fit")
+    data.cache_features(energy, "energy")
+    test = data.table.index[data.table.split == "test"].to_numpy()
+    for read in (data.reader.read_waveforms, data.reader.read_fastest):
+        for rows in (test[:1], data.table.index.to_numpy()):
+            with pytest.raises(ValueError, match="test clips were asked for before the model"):
+                read(rows)
+    assert len(data.training_features()[1]) == (data.table.split == "train").sum()
+    list(data.scoring_loader("val"))
+    data.release_test()
+    assert len(data.reader.read_waveforms(test[:2])["waveform"]) == 2
+
+
+def test_a_speaker_is_standardised_by_all_his_clips(fresh):
+    data = fresh(normalize="speaker")
+    data.setup("fit")
+    data.cache_features(energy, "energy")
+    data.release_test()
+    assert data.stamps()["transductive"]
+    for actor in ("01", "02", "OAF"):
+        rows = data.table.index[data.table.actor == actor].to_numpy()
+        features = data.reader.read_fastest(rows)["features"].numpy()
+        assert np.abs(features.mean(axis=(0, 3))).max() < 1e-3
+        assert np.abs(features.std(axis=(0, 3)) - 1).max() < 1e-3
+    assert "features" in next(iter(data.scoring_loader("test")))
+
+
+def test_the_hash_follows_the_protocol_and_nothing_else(fresh):
+    def stamp(protocol: SplitProtocol, **options: object) -> str:
+        return fresh(protocol=protocol, **options).stamps()["protocol_hash"]
+
+    same = stamp(KFold())
+    assert stamp(KFold(), drop=["sad"], fold=3) == same
+    others = [
+        stamp(KFold(seed=1)),
+        stamp(KFold(folds=5)),
+        stamp(KFold(), tess="off"),
+        stamp(Holdout()),
+        stamp(NamedFolds("kfold", [[1], [2]])),
+    ]
+    assert len({same, *others}) == 6
+
+
+def test_a_channel_that_is_not_there_is_named(
+    fresh, demo: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    shutil.copytree(demo, tmp_path / "few")
+    for path in (tmp_path / "few" / "Actor_02").glob("03-02-*"):
+        path.unlink()
+    fresh(tmp_path / "few", NamedFolds("pairs", [[1, 2], [3, 4]])).setup("fit")
+    assert "test lacks the song of actors 02" in caplog.text
+
+
+def test_the_same_samples_in_another_name_and_container_are_refused(
+    fresh, demo: Path, tmp_path: Path
+):
+    root = tmp_path / "copied"
+    shutil.copytree(demo, root)
+    data = fresh(root)
+    data.setup("fit")
+    trained = data.table[(data.table.split == "train") & (data.table.corpus == "ravdess")].iloc[0]
+    tested = data.table[data.table.split == "test"].iloc[0]
+    samples, rate = soundfile.read(root / trained.path, dtype="int16")
+    (root / tested.path).unlink()
+    soundfile.write((root / tested.path).with_suffix(".flac"), samples, rate)
+    names = sorted([Path(trained.path).stem, Path(tested.path).stem])
+    with pytest.raises(ValueError, match=f"{names[0]}.*{names[1]}.*hold the same samples"):
+        fresh(root).setup("fit")

@@ -105,6 +105,32 @@ def test_a_random_split_is_stamped(launch: Callable[..., Path], capfd: pytest.Ca
     assert metrics["audit"]["actors_shared"]
     assert "LEAKY" in capfd.readouterr().out
     assert "LEAKY" in (run / "report.html").read_text()
+    assert (run / "report.txt").read_text().startswith("LEAKY")
+    assert pd.read_csv(run / "predictions.csv").leaky.all()
+    assert pd.read_csv(run / "split.csv").leaky.all()
+    logged = set(pd.read_csv(run / "metrics.csv")) - {"step", "epoch"}
+    assert "leaky-test/uar" in logged
+    assert all(key.startswith("leaky-") for key in logged)
+    content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert content["ser"]["stamps"]["leaky"]
+    assert metrics["audit"]["test_repetitions_trained"] > 20
+
+
+def test_what_is_normalised_by_speaker_is_stamped(
+    launch: Callable[..., Path], capfd: pytest.CaptureFixture, demo: Path
+):
+    for model in (["model=svm"], ["trainer.max_epochs=1"]):
+        run = launch("train", "data=demo", *model, "normalize=speaker", folder=model[0])
+        metrics = read(run)
+        assert metrics["transductive"]
+        assert not metrics["leaky"]
+        assert "TRANSDUCTIVE" in capfd.readouterr().out
+        ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
+        again = launch("eval", ckpt, folder=f"again {model[0]}", logger="none")
+        assert read(again) == metrics
+        with pytest.raises(SystemExit):
+            launch("eval", ckpt, f"input={demo / 'Actor_01'}", folder="input", logger="none")
+        assert "input= does not say who speaks" in capfd.readouterr().err
 
 
 def test_a_placement_of_tess_is_part_of_the_protocols_name(launch: Callable[..., Path]):
@@ -217,6 +243,14 @@ def test_a_checkpoint_scores_what_is_left_and_says_what_is_not(
         (["data=demo", "window.start.ravdess=onste"], "window.start.ravdess='onste'"),
         (["data=demo", "trainer.accelerator=gpu"], "gpu"),
         (["data=demo", "protocol=random", "data.tess=oaf_to_yaf"], "expected protocol=holdout"),
+        (["data=demo", "fold=1"], "fold=1: expected 0 to 0 or all"),
+        (["data=demo", "protocol=kfold", "fold=first"], "fold='first': expected 0 to 5 or all"),
+        (["data=demo", "normalize=actor"], "normalize='actor': expected null or speaker"),
+        (["data=demo", "objective=test/uar"], "objective='test/uar' may decide nothing"),
+        (["data=demo", "objective=val/uas", "model=svm"], "objective='val/uas': expected one of"),
+        (["data=demo", "callbacks.best.monitor=test/uar"], "monitor='test/uar' may decide nothing"),
+        (["data=demo", "select=svm", "model=svm"], "select='svm'.*svm_regularisation"),
+        (["data=demo", "protocol=cross_corpus", "data.drop=[sad]"], "no test clips of calm"),
     ],
 )
 def test_an_error_of_the_user_is_one_line(

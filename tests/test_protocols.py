@@ -1,52 +1,150 @@
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
-from ser.data.corpora import EMOTIONS, scan
-from ser.data.protocols import Holdout, Random, Recorded, assign, select_classes
+from ser.data.corpora import EMOTIONS, Clip, scan
+from ser.data.placement import assign, count
+from ser.data.protocols import ACTORS, Holdout, KFold, NamedFolds, Random
+from ser.data.shifts import CrossCorpus, Statement
+
+CONF = Path(__file__).parents[1] / "conf" / "protocol"
+NAMED = {  # as published
+    "luna5": [
+        "02 05 14 15 16", "03 06 07 13 18", "10 11 12 19 20", "08 17 21 23 24", "01 04 09 22",
+    ],
+    "emobox6": [
+        "01 11 20 21", "04 10 12 14", "08 09 19 23", "03 05 07 24", "02 15 16 18", "06 13 17 22",
+    ],
+    "sequential6": [
+        "01 02 03 04", "05 06 07 08", "09 10 11 12", "13 14 15 16", "17 18 19 20", "21 22 23 24",
+    ],
+    "loso": list(ACTORS),
+}  # fmt: skip
+BALANCED = ("kfold", "sequential6", "statement", "holdout")
+DISJOINT = ("kfold", *NAMED, "statement")
+
+
+def configured(name: str):
+    config = OmegaConf.load(CONF / f"{name}.yaml")
+    return instantiate(config.get("protocol", config), _convert_="all")
 
 
 @pytest.fixture(scope="module")
-def clips(official: Path):
+def clips(official: Path) -> tuple[Clip, ...]:
     return scan(official).clips
 
 
+def ravdess(clips) -> list[Clip]:
+    return [clip for clip in clips if clip.corpus == "ravdess"]
+
+
+def actors(clips, splits: dict[str, str], split: str) -> list[str]:
+    return sorted({c.actor for c in ravdess(clips) if splits.get(c.name) == split})
+
+
+def all_folds(clips, protocol, tess: str = "train") -> list[dict[str, str]]:
+    return [assign(clips, protocol, tess, fold) for fold in range(count(clips, protocol, tess))]
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_named_folds_test_the_published_actors(clips, name: str):
+    found = [
+        " ".join(actors(clips, splits, "test")) for splits in all_folds(clips, configured(name))
+    ]
+    assert found == NAMED[name]
+
+
+@pytest.mark.parametrize("name", DISJOINT)
+def test_every_actor_is_tested_once_by_a_model_that_never_heard_him(clips, name: str):
+    tested = Counter()
+    for splits in all_folds(clips, configured(name)):
+        train, val, test = (set(actors(clips, splits, split)) for split in ("train", "val", "test"))
+        assert len(train | val | test) == len(train) + len(val) + len(test)
+        assert len(val) == 4
+        assert len(train) == 24 - 4 - len(test)
+        tested.update(test)
+    assert tested == Counter(ACTORS)
+
+
+@pytest.mark.parametrize("name", [*DISJOINT, "holdout"])
+def test_genders_and_classes_are_balanced(clips, name: str):
+    for splits in all_folds(clips, configured(name)):
+        for split in ("val", "test") if name in BALANCED else ("val",):
+            # Odd numbers are men.
+            assert sum(int(actor) % 2 for actor in actors(clips, splits, split)) == 2
+        for split in ("train", "val", "test"):
+            speech = [c for c in ravdess(clips) if c.channel == "speech"]
+            found = Counter(c.emotion for c in speech if splits.get(c.name) == split)
+            assert set(found) == set(EMOTIONS)
+            neutral = found.pop("neutral")
+            assert set(found.values()) == {2 * neutral}
+
+
 @pytest.mark.parametrize("seed", range(10))
-def test_holdout_has_two_men_and_two_women_unseen(clips, seed: int):
-    splits = assign(clips, Holdout(seed=seed), "train")
-    actors = defaultdict(set)
-    emotions = defaultdict(Counter)
-    for clip in clips:
-        split = splits[clip.name]
-        emotions[split][clip.emotion] += 1
-        actors[split].add((clip.actor, clip.gender))
-    assert not actors["test"] & actors["val"] | actors["test"] & actors["train"]
-    assert not actors["val"] & actors["train"]
-    for split in ("val", "test"):
-        assert Counter(gender for _, gender in actors[split]) == {"male": 2, "female": 2}
-        assert set(emotions[split]) == set(EMOTIONS)
-    assert len(actors["train"]) == 16 + 2
+def test_a_seed_moves_actors_and_keeps_the_balance(clips, seed: int):
+    for protocol in (Holdout(seed=seed), KFold(seed=seed)):
+        for splits in all_folds(clips, protocol):
+            for split in ("val", "test"):
+                assert sum(int(actor) % 2 for actor in actors(clips, splits, split)) == 2
+                assert len(actors(clips, splits, split)) == 4
 
 
-def test_seeds_test_different_actors(clips):
-    tested = {
-        frozenset(c.actor for c in clips if splits[c.name] == "test")
-        for splits in (assign(clips, Holdout(seed=seed), "train") for seed in range(10))
+def test_seeds_test_and_validate_different_actors(clips):
+    for split, protocols in (
+        ("test", [Holdout(seed=seed) for seed in range(10)]),
+        ("val", [NamedFolds("loso", seed=seed) for seed in range(10)]),
+    ):
+        drawn = {tuple(actors(clips, assign(clips, one, "off"), split)) for one in protocols}
+        assert len(drawn) > 5
+
+
+def test_a_fold_tests_a_sentence_that_was_not_heard(clips):
+    tested = Counter()
+    for splits in all_folds(clips, Statement(), "off"):
+        heard = {c.statement for c in ravdess(clips) if splits.get(c.name) in ("train", "val")}
+        assert heard == {"kids"}
+        tested.update(c.name for c in clips if splits.get(c.name) == "test")
+    assert tested == Counter(c.name for c in ravdess(clips) if c.statement == "dogs")
+    assert set(assign(clips, Statement(tested="kids"), "off").values()) == {"train", "val", "test"}
+    with pytest.raises(ValueError, match=r"protocol.tested='cats'.*\['dogs', 'kids'\]"):
+        assign(clips, Statement(tested="cats"), "off")
+
+
+def test_one_corpus_tests_what_the_other_taught(clips):
+    there, back = all_folds(clips, configured("cross_corpus"))
+    tess = {c.name for c in clips if c.corpus == "tess"}
+    assert {name for name, split in there.items() if split == "test"} == tess
+    assert {name for name, split in back.items() if split == "test"} == {
+        c.name for c in ravdess(clips)
     }
-    assert len(tested) > 5
+    assert sum(int(actor) % 2 for actor in actors(clips, there, "val")) == 2
+    assert len(actors(clips, there, "val")) == 4
+    assert {c.actor: back[c.name] for c in clips if c.corpus == "tess"} == {
+        "OAF": "train",
+        "YAF": "val",
+    }
+    assert OmegaConf.load(CONF / "cross_corpus.yaml").data.drop == ["calm"]
+    with pytest.raises(ValueError, match=r"needs both corpora.* 0 of TESS"):
+        assign(ravdess(clips), CrossCorpus(), "train")
+    with pytest.raises(ValueError, match=r"data.tess=off: expected train"):
+        assign(clips, CrossCorpus(), "off")
 
 
 def test_random_keeps_the_shares_of_every_class_and_mixes_actors(clips):
-    splits = assign(clips, Random(), "off")
-    count = Counter(splits.values())
-    assert count["test"] == pytest.approx(0.2 * 2452, abs=1)
-    assert count["val"] == pytest.approx(0.2 * 0.8 * 2452, abs=1)
-    for emotion in EMOTIONS:
-        of_class = [splits[c.name] for c in clips if c.emotion == emotion and c.name in splits]
-        assert of_class.count("test") == pytest.approx(0.2 * len(of_class), abs=1)
-    actors = {split: {c.actor for c in clips if splits.get(c.name) == split} for split in count}
-    assert actors["test"] == actors["train"]
+    tested = Counter()
+    for splits in all_folds(clips, Random(), "off"):
+        shares = Counter(splits.values())
+        assert shares["test"] == pytest.approx(0.2 * 2452, abs=1)
+        assert shares["val"] == pytest.approx(0.2 * 0.8 * 2452, abs=1)
+        for emotion in EMOTIONS:
+            of_class = [splits[c.name] for c in ravdess(clips) if c.emotion == emotion]
+            assert of_class.count("test") == pytest.approx(0.2 * len(of_class), abs=2)
+        assert actors(clips, splits, "test") == actors(clips, splits, "train")
+        tested.update(name for name, split in splits.items() if split == "test")
+    assert tested == Counter(c.name for c in ravdess(clips))
 
 
 @pytest.mark.parametrize(
@@ -60,21 +158,56 @@ def test_random_keeps_the_shares_of_every_class_and_mixes_actors(clips):
     ],
 )
 def test_tess_is_placed(clips, tess: str, expected: dict[str, str]):
-    splits = assign(clips, Holdout(), tess)
+    splits = assign(clips, KFold(), tess)
     placed = {c.actor: splits[c.name] for c in clips if c.corpus == "tess" and c.name in splits}
     assert placed == expected
-    ravdess = {splits[c.name] for c in clips if c.corpus == "ravdess"}
-    assert ravdess == {
+    assert {splits[c.name] for c in ravdess(clips)} == {
         "train": {"train", "val", "test"},
         "off": {"train", "val", "test"},
         "test": {"train", "val"},
     }.get(tess, {"val"})
+    assert count(clips, KFold(), tess) == (6 if tess in ("train", "off") else 1)
 
 
-def test_a_recorded_split_is_repeated_and_takes_nothing_new(clips):
-    splits = assign(clips, Holdout(), "train")
-    half = dict(list(splits.items())[::2])
-    assert assign(clips, Recorded("holdout", False, half), "train") == half
+def test_missing_actors_shrink_a_fold_and_are_named(clips, caplog: pytest.LogCaptureFixture):
+    luna = configured("luna5")
+    whole = all_folds(clips, luna, "off")
+    few = [clip for clip in clips if clip.actor not in ("05", "14", "20")]
+    for fold, splits in enumerate(whole):
+        caplog.clear()
+        shrunk = assign(few, luna, "off", fold)
+        absent = {0: "05, 14", 2: "20"}.get(fold)
+        assert (f"actors {absent} are missing" in caplog.text) == (absent is not None)
+        assert actors(few, shrunk, "test") == [
+            a for a in actors(clips, splits, "test") if a not in ("05", "14", "20")
+        ]
+        # Who is missing moves nobody else between test and the rest, and no validator who is here.
+        stayed = set(actors(clips, splits, "val")) - {"05", "14", "20"}
+        assert stayed <= set(actors(few, shrunk, "val"))
+    assert count(few, configured("loso"), "off") == 21
+
+
+def test_an_empty_fold_is_an_error_with_the_counts(clips):
+    few = [clip for clip in clips if clip.actor in ("01", "02", "03", "04", "09", "22")]
+    with pytest.raises(ValueError, match=r"fold 2 of protocol=luna5 is empty.*10, 11.*6 RAVDESS"):
+        assign(few, configured("luna5"), "off", 2)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "fold", "line"),
+    [
+        (KFold(), 6, "fold=6: expected 0 to 5 or all, the folds of protocol=kfold"),
+        (KFold(), "first", "fold='first': expected 0 to 5"),
+        (Holdout(), 1, "fold=1: expected 0 to 0"),
+        (KFold(folds=25), 0, "protocol.folds=25: expected 2 to 24"),
+        (KFold(val_actors=20), 0, "protocol.val_actors=20: expected 1 to 19"),
+        (NamedFolds("mine", [[1, 2], [2, 3]]), 0, "each in one of them"),
+        (NamedFolds("mine", [[1, 25]]), 0, "actors from 1 to 24"),
+    ],
+)
+def test_what_no_protocol_has_is_refused(clips, protocol, fold, line: str):
+    with pytest.raises(ValueError, match=line):
+        assign(clips, protocol, "off", fold)
 
 
 def test_too_few_actors_are_an_error(clips):
@@ -87,27 +220,6 @@ def test_an_unbalanced_holdout_is_said(clips, caplog: pytest.LogCaptureFixture):
     men = [clip for clip in clips if clip.gender == "male"]
     assign(men, Holdout(), "off")
     assert "0 women instead of 2 and 2" in caplog.text
-
-
-def test_classes_keep_their_order_and_close_up():
-    assert select_classes() == list(EMOTIONS)
-    assert select_classes(drop=["sad", "calm"]) == [
-        "neutral", "happy", "angry", "fearful", "disgust", "surprised"
-    ]  # fmt: skip
-    assert select_classes(keep=["sad", "happy"]) == ["happy", "sad"]
-
-
-@pytest.mark.parametrize(
-    ("typo", "nearest"), [("sat", "sad"), ("Angry", "angry"), ("surprise", "surprised")]
-)
-def test_a_misspelt_class_gets_the_eight_names_and_the_nearest(typo: str, nearest: str):
-    with pytest.raises(ValueError, match=f"{typo!r}.*{', '.join(EMOTIONS)}.*{nearest!r}"):
-        select_classes(drop=[typo])
-
-
-def test_one_class_is_no_task():
-    with pytest.raises(ValueError, match="at least two"):
-        select_classes(keep=["sad"])
 
 
 def test_an_unknown_placement_names_the_known_ones(clips):

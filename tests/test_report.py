@@ -11,7 +11,10 @@ from ser import report
 CLASSES = ["calm", "happy", "sad"]
 FACTS = {
     "protocol": "holdout",
-    "fold": None,
+    "protocol_version": 1,
+    "protocol_hash": "0123456789abcdef",
+    "fold": 0,
+    "folds": 1,
     "split": "test",
     "leaky": False,
     "transductive": False,
@@ -43,7 +46,7 @@ def predictions() -> pd.DataFrame:
 
 def test_every_figure_comes_from_the_predictions(predictions: pd.DataFrame, tmp_path: Path):
     metrics = report.measure(predictions, CLASSES, FACTS)
-    report.write(tmp_path, predictions, metrics)
+    report.write(tmp_path, predictions, metrics, [])
     read = pd.read_csv(tmp_path / "predictions.csv", dtype={"actor": str})
     assert read.prediction.tolist() == [
         CLASSES[index]
@@ -66,10 +69,12 @@ def test_every_figure_comes_from_the_predictions(predictions: pd.DataFrame, tmp_
 def test_the_contract_of_metrics_json(predictions: pd.DataFrame):
     metrics = report.measure(predictions, CLASSES, FACTS)
     assert list(metrics) == [
-        "protocol", "fold", "split", "leaky", "transductive", "classes", "n",
-        "accuracy", "uar", "macro_f1", "weighted_f1", "ece", "per_class", "ci", "ci_method",
-        "actors", "slices", "audit", "seconds",
+        "protocol", "protocol_version", "protocol_hash", "fold", "folds", "split", "leaky",
+        "transductive", "classes", "n", "accuracy", "uar", "macro_f1", "weighted_f1", "ece",
+        "per_class", "ci", "ci_method", "actors", "worst_actor", "slices", "audit", "seconds",
     ]  # fmt: skip
+    by_actor = metrics["slices"]["actor"]
+    assert by_actor[metrics["worst_actor"]]["uar"] == min(row["uar"] for row in by_actor.values())
     assert set(metrics["slices"]) == set(report.SLICES)
     low, high = metrics["ci"]["uar"]
     assert low < metrics["uar"] < high
@@ -81,14 +86,15 @@ def test_the_html_stands_alone_and_quotes_what_it_shows(
     predictions: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     metrics = report.measure(predictions, CLASSES, FACTS | {"leaky": True, "protocol": "random"})
-    report.write(tmp_path, predictions, metrics)
+    report.write(tmp_path, predictions, metrics, [])
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 2  # no metrics.csv, so no learning curves
     assert "http" not in page
     assert "LEAKY" in page
     assert "&lt;clip" in page
     assert "<clip" not in page
-    report.show(tmp_path, metrics)
+    assert (tmp_path / "report.txt").read_text().startswith("LEAKY")
+    report.show(tmp_path)
     shown = capsys.readouterr().out
     assert "LEAKY" in shown
     assert str(tmp_path) in shown.replace("\n", "")
@@ -99,8 +105,13 @@ def test_learning_curves_are_drawn_from_metrics_csv(predictions: pd.DataFrame, t
         {"epoch": [0, 0, 1, 1], "train/loss": [None, 2.0, None, 1.0], "val/uar": [0.2, None] * 2}
     )
     history.to_csv(tmp_path / "metrics.csv", index=False)
-    report.write(tmp_path, predictions, report.measure(predictions, CLASSES, FACTS))
+    metrics = report.measure(predictions, CLASSES, FACTS)
+    report.write(tmp_path, predictions, metrics, [tmp_path / "metrics.csv"])
     assert (tmp_path / "learning_curves.png").stat().st_size > 5000
+    (tmp_path / "learning_curves.png").unlink()
+    history[["epoch", "val/uar"]].to_csv(tmp_path / "metrics.csv", index=False)  # no training
+    report.write(tmp_path, predictions, metrics, [tmp_path / "metrics.csv"])
+    assert not (tmp_path / "learning_curves.png").exists()
 
 
 def test_wrong_clips_come_most_confident_first(predictions: pd.DataFrame):

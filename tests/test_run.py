@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,27 +11,48 @@ import pytest
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
 
-from ser.run import BareMessage, Run
+from ser.run import BareMessage, Run, one_line_errors
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Run]:
-    def make(mode: RunMode = RunMode.RUN) -> Run:
-        hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(tmp_path)), mode=mode)
-        monkeypatch.setattr("ser.run.HydraConfig.get", lambda: hydra)
-        return Run()
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., ExitStack]:
+    def make(mode: RunMode = RunMode.RUN) -> ExitStack:
+        monkeypatch.setattr("ser.run.HydraConfig.get", lambda: SimpleNamespace(mode=mode))
+        stack = ExitStack()
+        stack.enter_context(one_line_errors())
+        stack.enter_context(Run(str(tmp_path)))
+        return stack
 
     return make
 
 
 def status(folder: Path) -> tuple[str, str | None]:
-    return tuple(json.loads((folder / "status.json").read_text()).values())
+    content = json.loads((folder / "status.json").read_text())
+    return content["status"], content["error"]
 
 
-def test_a_run_says_that_it_runs_and_that_it_finished(run, tmp_path: Path):
-    with run():
-        assert status(tmp_path) == ("running", None)
-    assert status(tmp_path) == ("finished", None)
+def test_a_run_says_that_it_runs_that_it_finished_and_its_objective(tmp_path: Path):
+    with Run(str(tmp_path / "new")) as run:
+        assert status(run.folder) == ("running", None)
+        run.objective = 0.5
+    assert status(run.folder) == ("finished", None)
+    assert json.loads((run.folder / "status.json").read_text())["objective"] == 0.5
+
+
+def test_a_run_within_a_run_has_a_log_of_its_own(tmp_path: Path):
+    root = logging.getLogger()
+    handlers = root.handlers[:]  # pytest has a file of its own
+    outer = logging.FileHandler(tmp_path / "train.log")
+    root.handlers = [outer]
+    try:
+        with Run(str(tmp_path)), Run(str(tmp_path / "fold_0")):
+            logging.getLogger("ser").warning("inside")
+        logging.getLogger("ser").warning("outside")
+    finally:
+        root.handlers = handlers
+        outer.close()
+    assert (tmp_path / "fold_0" / "train.log").read_text() == "inside\n"
+    assert (tmp_path / "train.log").read_text() == "inside\noutside\n"
 
 
 def test_an_error_of_the_user_is_its_innermost_line(run, tmp_path: Path, caplog):
@@ -63,10 +85,3 @@ def test_ctrl_c_is_an_interruption(run, tmp_path: Path, interruption: type[BaseE
     with pytest.raises(interruption), run():
         raise interruption
     assert status(tmp_path) == ("interrupted", None)
-
-
-def test_a_run_that_failed_in_part_ends_with_exit_code_1(run, tmp_path: Path):
-    with pytest.raises(SystemExit) as end, run() as unfinished:
-        unfinished.failed = True
-    assert end.value.code == 1
-    assert status(tmp_path) == ("failed", None)

@@ -1,17 +1,25 @@
-"""The leak audit: what train, val and test share that they must not."""
+"""The leak audit: what train, val and test share that they must not, and who may decide what."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import combinations
 
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+
 from ser.data.corpora import Clip
 from ser.data.protocols import SPLITS
+
+STATISTICS = ("n_samples_seen_", "n_samples_", "mean_", "var_", "scale_", "data_min_", "data_max_")
+"""What scikit-learn's scalers and projections keep of the clips they were fitted on."""
 
 
 def audit(
     clips: Sequence[Clip], splits: Sequence[str], hashes: Sequence[str], leaky: bool
 ) -> dict[str, object]:
-    """List the actors and the decoded samples that two splits share.
+    """List the actors, decoded samples and repetitions that two splits share.
+
+    A repetition is the same actor saying the same sentence in the same way again.
 
     Args:
         clips: The selected clips.
@@ -20,18 +28,22 @@ def audit(
         leaky: Whether the protocol is allowed to leak, by its name.
 
     Raises:
-        ValueError: Something is shared, or a split is empty, under a protocol that may not leak.
+        ValueError: Something is shared under a protocol that may not leak.
     """
     actors = {split: set() for split in SPLITS}
     members = defaultdict(list)
+    takes = defaultdict(list)
     for clip, split, digest in zip(clips, splits, hashes, strict=True):
         actors[split].add(clip.actor)
         members[digest].append((split, clip.path.name))
+        facts = vars(clip).items()
+        takes[tuple(v for key, v in facts if key not in ("path", "repetition"))].append(split)
     shared_actors = sorted(
         set().union(*(actors[one] & actors[other] for one, other in combinations(SPLITS, 2)))
     )
     copies = [group for group in members.values() if len(group) > 1]
     crossing = [group for group in copies if len({split for split, _ in group}) > 1]
+    twins = [take for take in takes.values() if "test" in take and set(take) != {"test"}]
     if not leaky and shared_actors:
         raise ValueError(
             f"actors {shared_actors} are in more than one of train, val and test: expected"
@@ -44,9 +56,45 @@ def audit(
             f" {len(crossing) - 1} more such groups cross the split: remove the copies"
         )
     return {
-        "passed": not shared_actors and not crossing,
+        "passed": not (shared_actors or crossing or twins),
         "actors": {split: sorted(actors[split]) for split in SPLITS},
         "actors_shared": shared_actors,
         "samples_shared": sorted(sorted(name for _, name in group) for group in crossing),
         "samples_repeated": sorted(sorted(name for _, name in group) for group in copies),
+        "test_repetitions_trained": sum(take.count("test") for take in twins),
     }
+
+
+def check_statistics(estimator: BaseEstimator, features: np.ndarray, labels: np.ndarray) -> None:
+    """Refuse a fitted pipeline whose scaling or projection knows other than the training clips.
+
+    Each step but the last is fitted once more, on the training clips alone, and compared.
+
+    Args:
+        estimator: Fitted; what is no pipeline has no steps to check.
+        features: Of the training clips, (clips, features).
+        labels: Of the same, (clips,).
+    """
+    for name, step in getattr(estimator, "steps", [])[:-1]:
+        again = clone(step).fit(features, labels)
+        for key in STATISTICS:
+            if hasattr(again, key) and not np.allclose(getattr(step, key), getattr(again, key)):
+                raise ValueError(
+                    f"{key} of {name} is not that of the {len(features)} training clips: expected"
+                    " a pipeline that is fitted on them alone"
+                )
+        features = step.transform(features)
+
+
+def check_objective(key: str, metric: str | None) -> None:
+    """Refuse to let anything be chosen or stopped by a metric that is not of validation.
+
+    Args:
+        key: Where it is set, for the message.
+        metric: Its name; None decides nothing.
+    """
+    if metric is not None and not str(metric).startswith(("val/", "train/")):
+        raise ValueError(
+            f"{key}={metric!r} may decide nothing: expected a metric of the validation actors, such"
+            " as val/uar; the test actors are for the last score alone"
+        )

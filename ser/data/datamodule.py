@@ -1,10 +1,11 @@
 """Clips of RAVDESS and TESS as batches of waveforms, or of features already computed from them."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
 
 import numpy as np
-import pandas as pd
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
@@ -12,11 +13,14 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from ser.data.audio import open_waveforms
 from ser.data.audit import audit
-from ser.data.cache import cache_directory
-from ser.data.corpora import CHANNELS, CORPORA, Clip, Scan, scan
+from ser.data.cache import cache_directory, digest
+from ser.data.classes import select_classes
+from ser.data.corpora import CHANNELS, CORPORA, Scan, scan
 from ser.data.dataset import Batch, ClipDataset, Reader
-from ser.data.protocols import SPLITS, SplitProtocol, assign, select_classes
+from ser.data.placement import assign, count
+from ser.data.protocols import VERSION, SplitProtocol
 from ser.data.reader import ClipReader
+from ser.data.split import check_classes, report_gaps, tabulate
 from ser.data.window import Window
 
 log = logging.getLogger(__name__)
@@ -29,15 +33,20 @@ class EmotionDataModule(LightningDataModule):
     clip's row in `table`. After `cache_features`, training and validation batches hold `features`
     instead of `waveform`.
 
+    Once set up for fitting, it gives nobody a test clip before `release_test`.
+
     Args:
         root: Folder that holds the corpora in any layout.
         protocol: What assigns the clips to train, val and test.
+        fold: The protocol's fold that tests, from 0.
         window: Which seconds of a clip are read.
         corpora: `ravdess`, `tess` or both.
         channels: `speech`, `song` or both.
         tess: Where TESS is placed, see `ser.data.protocols.assign`.
         drop: Emotions to leave out.
         keep: Emotions to keep; None keeps all.
+        normalize: `speaker` standardises features by what is known of their actor's other clips,
+            test actors included; it takes `cache_features` before any reading. None does nothing.
         batch_size: Clips.
         sample_rate: Hz.
         seed: Of the order of the training clips, together with the epoch.
@@ -49,11 +58,13 @@ class EmotionDataModule(LightningDataModule):
         root: str,
         protocol: SplitProtocol,
         window: Window,
+        fold: int = 0,
         corpora: Sequence[str] = CORPORA,
         channels: Sequence[str] = CHANNELS,
         tess: str = "train",
         drop: Sequence[str] = (),
         keep: Sequence[str] | None = None,
+        normalize: str | None = None,
         batch_size: int = 32,
         sample_rate: int = 48000,
         seed: int = 0,
@@ -64,84 +75,82 @@ class EmotionDataModule(LightningDataModule):
         _check_known("data.channels", channels, CHANNELS)
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"data.batch_size={batch_size!r}: expected a number from 1 on")
+        if normalize not in (None, "speaker"):
+            raise ValueError(f"normalize={normalize!r}: expected null or speaker")
         self.root = root
         self.protocol = protocol
+        self.fold = fold
+        self.recorded: Mapping[str, str] | None = None
         self.window = window
         self.corpora = corpora
         self.channels = channels
         self.tess = tess
+        self.normalize = normalize
         self.batch_size = batch_size
         self.sample_rate = sample_rate
         self.seed = seed
         self.cache = cache_directory(cache)
         self.classes = select_classes(drop, keep)
 
-    @property
-    def protocol_name(self) -> str:
-        """The protocol, with the placement of TESS where that decides what is tested."""
+    @cached_property
+    def found(self) -> Scan:
+        """What lies below the root."""
+        found = scan(self.root)
+        log.info(found.describe())
+        return found
+
+    def count_folds(self) -> int:
+        """Count the protocol's folds on these recordings."""
+        return count(self.found.clips, self.protocol, self.tess)
+
+    def stamps(self) -> dict[str, object]:
+        """Say under which protocol scores are made; what the hash covers must not change."""
+        # The placement of TESS is part of the name where it decides what is tested.
         scored = self.tess not in ("train", "off")
-        return f"{self.protocol.name}, tess {self.tess}" if scored else self.protocol.name
+        settings = {"protocol": type(self.protocol).__name__, **asdict(self.protocol)}
+        return {
+            "protocol": f"{self.protocol.name}, tess {self.tess}" if scored else self.protocol.name,
+            "protocol_version": VERSION,
+            "protocol_hash": digest(settings, VERSION, self.tess),
+            "fold": self.fold,
+            "folds": self.count_folds(),
+            "leaky": self.protocol.leaky,
+            "transductive": self.normalize is not None,
+        }
 
     def setup(self, stage: str) -> None:
-        """Scan, part, decode and audit, once for all stages.
+        """Part, decode and audit, once for all stages.
 
         Training needs every class in every split; scoring a checkpoint does with what is there.
         """
         if hasattr(self, "table"):
             return
-        found = scan(self.root)
-        log.info(found.describe())
-        self.clips = found.clips
-        self.table = self._tabulate(found)
+        clips = self.found.clips
+        splits = self.recorded or assign(clips, self.protocol, self.tess, self.fold)
+        self.table = tabulate(self.found, splits, self.corpora, self.channels, self.classes)
         if stage == "fit":
-            self._check_every_class_is_there()
+            asked = (
+                f"protocol={self.protocol.name}, fold={self.fold}, data.corpora="
+                f"{list(self.corpora)}, data.channels={list(self.channels)}, data.tess={self.tess}"
+            )
+            check_classes(self.table, self.classes, asked)
+            if "ravdess" in self.corpora:
+                report_gaps(self.table, clips, splits, self.channels)
         waveforms = open_waveforms(
-            [clip.path for clip in found.clips], found.root, self.sample_rate, self.cache
+            [clip.path for clip in clips], self.found.root, self.sample_rate, self.cache
         )
-        self.reader = ClipReader(waveforms, [clip.corpus for clip in found.clips], self.window)
+        self.reader = ClipReader(waveforms, [clip.corpus for clip in clips], self.window)
+        if stage == "fit":
+            self.reader.withhold(self.table.index[self.table.split == "test"])
         self.table["sha256"] = [waveforms.notes[row] for row in self.table.index]
-        chosen = [found.clips[row] for row in self.table.index]
+        chosen = [clips[row] for row in self.table.index]
         self.audit = audit(chosen, self.table.split, self.table.sha256, self.protocol.leaky)
+        if self.protocol.leaky:
+            self.table["leaky"] = True
 
-    def _tabulate(self, found: Scan) -> pd.DataFrame:
-        splits = assign(found.clips, self.protocol, self.tess)
-        rows = {
-            row: vars(clip)
-            | {
-                "path": clip.path.relative_to(found.root).as_posix(),
-                "label": clip.emotion,
-                "split": splits[clip.name],
-            }
-            for row, clip in enumerate(found.clips)
-            if clip.corpus in self.corpora
-            and clip.channel in self.channels
-            and clip.emotion in self.classes
-            and clip.name in splits
-        }
-        columns = [*Clip.__dataclass_fields__, "label", "split"]
-        return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-
-    def _check_every_class_is_there(self) -> None:
-        counts = pd.crosstab(self.table.label, self.table.split)
-        counts = counts.reindex(index=self.classes, columns=SPLITS, fill_value=0)
-        asked = (
-            f"data.corpora={list(self.corpora)}, data.channels={list(self.channels)},"
-            f" data.tess={self.tess}"
-        )
-        for split in SPLITS:
-            if not counts[split].any():
-                raise ValueError(
-                    f"{split} is empty ({asked}): RAVDESS actors validate, and test unless"
-                    " data.tess says otherwise; clips selected:"
-                    f" {self.table.corpus.value_counts().to_dict()}"
-                )
-        for split in SPLITS:
-            missing = counts.index[counts[split] == 0].to_list()
-            if missing:
-                raise ValueError(
-                    f"no {split} clips of {', '.join(missing)} ({asked}): drop these classes with"
-                    f" data.drop or select other data; clips a class: {counts[split].to_dict()}"
-                )
+    def release_test(self) -> None:
+        """Let the test clips be read: the model is final."""
+        self.reader.withhold([])
 
     def cache_features(self, frontend: Callable[[Tensor], Tensor], key: object) -> None:
         """Let training and validation read features that are computed once for all runs.
@@ -151,10 +160,12 @@ class EmotionDataModule(LightningDataModule):
             key: What `frontend` was built from: plain containers.
         """
         self.reader.cache_features(frontend, key, self.cache)
+        if self.normalize == "speaker":
+            self.reader.standardise(self.table.actor)
 
     def hold_waveforms(self, device: torch.device) -> None:
         """Let training and validation read waveforms that stay on the device."""
-        self.reader.hold(self.table.index.to_numpy(), device)
+        self.reader.hold(self.table.index[self.table.split != "test"].to_numpy(), device)
 
     def dataset(self, split: str, read: Reader) -> ClipDataset:
         """Give the clips of `train`, `val` or `test`, to be read by `read`."""
@@ -170,7 +181,7 @@ class EmotionDataModule(LightningDataModule):
     def record(self) -> dict[str, list[str]]:
         """List name, split and sha256 of the clips, for another run to score the same ones."""
         return {
-            "name": [self.clips[row].name for row in self.table.index],
+            "name": [self.found.clips[row].name for row in self.table.index],
             "split": self.table.split.to_list(),
             "sha256": self.table.sha256.to_list(),
         }
@@ -190,9 +201,10 @@ class EmotionDataModule(LightningDataModule):
         """Give the validation clips in order."""
         return self._loader(self.dataset("val", self.reader.read_fastest))
 
-    def waveform_loader(self, split: str) -> DataLoader:
-        """Give the clips of a split in order, as waveforms."""
-        return self._loader(self.dataset(split, self.reader.read_waveforms))
+    def scoring_loader(self, split: str) -> DataLoader:
+        """Give the clips of a split in order, as waveforms, or as features known by speaker."""
+        read = self.reader.read_fastest if self.normalize else self.reader.read_waveforms
+        return self._loader(self.dataset(split, read))
 
     def _loader(self, dataset: ClipDataset, **options: object) -> DataLoader:
         # No worker processes: a batch is one read of the memory map.

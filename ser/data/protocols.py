@@ -1,32 +1,39 @@
-"""Which clip is for training, validation or test, and which classes are asked for.
+"""Which clip is for training, validation or test, fold by fold.
 
-A protocol assigns RAVDESS clips; TESS has two speakers, so it is placed, never stratified. Both
-see every clip of the scan, before any selection: dropping a class or a channel moves no actor.
+A protocol sees every RAVDESS clip of the scan, before any selection: dropping a class or a channel
+moves no actor. No fold's test actors are drawn, or move, by what is validated.
 """
 
-import difflib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import zip_longest
+from typing import ClassVar, Protocol
 
-from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
-from ser.data.corpora import EMOTIONS, Clip
+from ser.data.corpora import Clip
+
+VERSION = 1
+"""Raised when a protocol with the same settings parts the same clips otherwise."""
 
 SPLITS = ("train", "val", "test")
-TESS_PLACEMENTS = ("train", "test", "oaf_to_yaf", "yaf_to_oaf", "off")
+ACTORS = tuple(f"{number:02}" for number in range(1, 25))
 
 log = logging.getLogger(__name__)
 
 
 class SplitProtocol(Protocol):
-    """A named way to part clips into train, val and test."""
+    """A named way to part clips into train, val and test, once a fold."""
 
     name: str
     leaky: bool
 
-    def assign(self, clips: Sequence[Clip]) -> dict[str, str]:
+    def count(self, clips: Sequence[Clip]) -> int:
+        """Count the folds."""
+
+    def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a clip's name to its split."""
 
 
@@ -40,136 +47,193 @@ class Holdout:
 
     name: str = "holdout"
     seed: int = 0
-    leaky: bool = False
+    leaky: ClassVar[bool] = False
 
-    def assign(self, clips: Sequence[Clip]) -> dict[str, str]:
+    def count(self, clips: Sequence[Clip]) -> int:
+        """Count the folds: it has one."""
+        return 1
+
+    def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a RAVDESS clip's name to its split, by actor."""
-        actors = [clip.actor for clip in clips]
-        if len(set(actors)) < 3:
+        genders = genders_of(clips)
+        if len(genders) < 3:
             raise ValueError(
-                f"protocol={self.name} needs at least 3 RAVDESS actors, got {sorted(set(actors))}:"
+                f"protocol={self.name} needs at least 3 RAVDESS actors, got {sorted(genders)}:"
                 " one each to train, validate and test; check data.root"
             )
-        strata = [clip.emotion + clip.gender for clip in clips]
-        folds = StratifiedGroupKFold(
-            max(3, round(len(set(actors)) / 4)), shuffle=True, random_state=self.seed
-        )
-        (_, test), (_, val), *_ = folds.split(strata, strata, actors)
-        held_out = {actors[i]: "test" for i in test} | {actors[i]: "val" for i in val}
-        self._report_imbalance(clips, held_out)
-        return {clip.name: held_out.get(clip.actor, "train") for clip in clips}
-
-    def _report_imbalance(self, clips: Sequence[Clip], held_out: Mapping[str, str]) -> None:
-        genders = {clip.actor: clip.gender for clip in clips}
-        for split in ("val", "test"):
-            members = [genders[actor] for actor, where in held_out.items() if where == split]
-            men, women = members.count("male"), members.count("female")
-            if (men, women) != (2, 2):
-                absent = sorted({f"{number:02}" for number in range(1, 25)} - set(genders))
+        test, val, *_ = _spread(clips, max(3, round(len(genders) / 4)), self.seed)
+        for split, actors in (("val", val), ("test", test)):
+            men = sum(genders[actor] == "male" for actor in actors)
+            if (men, len(actors)) != (2, 4):
                 log.warning(
                     "%s holds %d men and %d women instead of 2 and 2: actors %s are missing",
-                    split, men, women, ", ".join(absent),
+                    split, men, len(actors) - men, ", ".join(missing(genders)),
                 )  # fmt: skip
+        return part_by_actor(clips, test, val)
+
+
+@dataclass(frozen=True)
+class KFold:
+    """Each fold of StratifiedGroupKFold on emotion x gender tests once.
+
+    Of the other actors, `val_actors` validate, as many men as women, and the rest train.
+    """
+
+    name: str = "kfold"
+    folds: int = 6
+    val_actors: int = 4
+    seed: int = 0
+    leaky: ClassVar[bool] = False
+
+    def count(self, clips: Sequence[Clip]) -> int:
+        """Count the folds."""
+        return self.folds
+
+    def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
+        """Map a RAVDESS clip's name to its split, by actor."""
+        genders = genders_of(clips)
+        if not 2 <= self.folds <= len(genders):
+            raise ValueError(
+                f"protocol.folds={self.folds}: expected 2 to {len(genders)}, as there are"
+                f" {len(genders)} RAVDESS actors"
+            )
+        if absent := missing(genders):
+            log.warning(
+                "%s: the folds are drawn without the actors %s, which are missing",
+                self.name, ", ".join(absent),
+            )  # fmt: skip
+        test = _spread(clips, self.folds, self.seed)[fold]
+        return part_by_actor(clips, test, draw_validators(self, genders, test, fold))
+
+
+@dataclass(frozen=True)
+class NamedFolds:
+    """The actors named for a fold test; of the others `val_actors` validate, the rest train.
+
+    Attributes:
+        folds: RAVDESS actors, a list a fold; None gives each actor at hand a fold.
+        val_actors: How many validate, as many men as women.
+        seed: Of the draw of those.
+    """
+
+    name: str
+    folds: Sequence[Sequence[int]] | None = None
+    val_actors: int = 4
+    seed: int = 0
+    leaky: ClassVar[bool] = False
+
+    def count(self, clips: Sequence[Clip]) -> int:
+        """Count the folds."""
+        return len(self._tested(clips))
+
+    def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
+        """Map a RAVDESS clip's name to its split, by actor."""
+        genders = genders_of(clips)
+        named = self._tested(clips)[fold]
+        test = [actor for actor in named if actor in genders]
+        if not test:
+            raise ValueError(
+                f"fold {fold} of protocol={self.name} is empty: it tests the actors"
+                f" {', '.join(named)}, but data.root holds {len(genders)} RAVDESS actors:"
+                f" {', '.join(genders)}"
+            )
+        # Without a list of its own an absent actor has no fold, which concerns all folds.
+        absent = [actor for actor in named if actor not in genders]
+        if self.folds is None:
+            absent = missing(genders)
+        if absent:
+            log.warning("%s: actors %s are missing and go untested", self.name, ", ".join(absent))
+        return part_by_actor(clips, test, draw_validators(self, genders, test, fold))
+
+    def _tested(self, clips: Sequence[Clip]) -> list[list[str]]:
+        if self.folds is None:
+            return [[actor] for actor in genders_of(clips)]
+        named = [f"{actor:02}" for actors in self.folds for actor in actors]
+        if len(set(named)) < len(named) or not set(named) <= set(ACTORS):
+            raise ValueError(
+                f"protocol.folds={self.folds}: expected lists of actors from 1 to 24, each in one"
+                " of them at most"
+            )
+        return [[f"{actor:02}" for actor in actors] for actors in self.folds]
 
 
 @dataclass(frozen=True)
 class Random:
     """Clips are parted at random, so the same actors are on both sides: for comparison only.
 
-    Stratified on emotion x channel. `test_size` is the share of the RAVDESS clips that test,
-    `val_size` the share of the others that validate.
+    Stratified on emotion x channel. Each of the `folds` tests once; `val_size` is the share of the
+    other clips that validate.
     """
 
     name: str = "random"
-    seed: int = 0
-    test_size: float = 0.2
+    folds: int = 5
     val_size: float = 0.2
-    leaky: bool = True
+    seed: int = 0
+    leaky: ClassVar[bool] = True
 
-    def assign(self, clips: Sequence[Clip]) -> dict[str, str]:
+    def count(self, clips: Sequence[Clip]) -> int:
+        """Count the folds."""
+        return self.folds
+
+    def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a RAVDESS clip's name to its split, blind to its actor."""
-        names = [clip.name for clip in clips]
-        strata = {clip.name: clip.emotion + clip.channel for clip in clips}
-        rest, test = self._part(names, strata, self.test_size)
-        train, val = self._part(rest, strata, self.val_size)
-        return (
-            dict.fromkeys(train, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
+        strata = np.array([clip.emotion + clip.channel for clip in clips])
+        folds = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
+        rest, test = list(folds.split(strata, strata))[fold]
+        _, val = train_test_split(
+            rest, test_size=self.val_size, random_state=self.seed, stratify=strata[rest]
         )
-
-    def _part(
-        self, names: list[str], strata: Mapping[str, str], size: float
-    ) -> tuple[list[str], list[str]]:
-        return train_test_split(
-            names,
-            test_size=size,
-            random_state=self.seed,
-            stratify=[strata[name] for name in names],
-        )
+        splits = np.full(len(clips), "train", "<U5")
+        splits[val], splits[test] = "val", "test"
+        return {clip.name: str(split) for clip, split in zip(clips, splits, strict=True)}
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """The split that a checkpoint carries, clip by clip."""
-
-    name: str
-    leaky: bool
-    splits: Mapping[str, str]
-
-    def assign(self, clips: Sequence[Clip]) -> dict[str, str]:
-        """Map a clip's name to the split it had when the checkpoint was trained."""
-        return {clip.name: self.splits[clip.name] for clip in clips if clip.name in self.splits}
+def genders_of(clips: Sequence[Clip]) -> dict[str, str]:
+    """Map each actor to a gender, in order."""
+    return dict(sorted((clip.actor, clip.gender) for clip in clips))
 
 
-def assign(clips: Sequence[Clip], protocol: SplitProtocol, tess: str) -> dict[str, str]:
-    """Map each clip's name to train, val or test; clips that are not used are left out.
+def missing(actors: Collection[str]) -> list[str]:
+    """List RAVDESS's actors who are not among these."""
+    return [actor for actor in ACTORS if actor not in actors]
 
-    `tess` places TESS: `train` adds its two speakers to the training clips; `test` trains on
-    RAVDESS and tests on TESS; `oaf_to_yaf` and `yaf_to_oaf` train on one speaker, test on the
-    other and validate on RAVDESS; `off` leaves TESS out.
+
+def draw_validators(
+    protocol: SplitProtocol, genders: Mapping[str, str], test: Collection[str], fold: int
+) -> list[str]:
+    """Draw the actors who validate out of those who do not test, as many men as women.
+
+    The order of the draw is by official number: a missing actor moves no other.
     """
-    if tess not in TESS_PLACEMENTS:
-        raise ValueError(f"data.tess={tess!r} is unknown: expected one of {TESS_PLACEMENTS}")
-    if isinstance(protocol, Recorded):
-        return protocol.assign(clips)
-    ravdess = [clip for clip in clips if clip.corpus == "ravdess"]
-    if tess in ("oaf_to_yaf", "yaf_to_oaf"):
-        if protocol.leaky:
-            raise ValueError(
-                f"data.tess={tess} parts the speakers itself: expected protocol=holdout, got"
-                f" {protocol.name}"
-            )
-        trained = tess[:3].upper()
-        return {clip.name: "val" for clip in ravdess} | {
-            clip.name: "train" if clip.actor == trained else "test"
-            for clip in clips
-            if clip.corpus == "tess"
-        }
-    splits = protocol.assign(ravdess) if ravdess else {}
-    if tess == "test":
-        splits = {name: "val" if split == "val" else "train" for name, split in splits.items()}
-    if tess != "off":
-        splits |= {clip.name: tess for clip in clips if clip.corpus == "tess"}
-    return splits
-
-
-def select_classes(drop: Sequence[str] | None = (), keep: Sequence[str] | None = None) -> list[str]:
-    """Name the classes asked for, in canonical order."""
-    for key, names in (("drop", drop), ("keep", keep)):
-        if isinstance(names, str):
-            raise ValueError(f"data.{key}={names!r} is no list: expected data.{key}='[{names}]'")
-    drop = drop or ()
-    for emotion in (*drop, *(keep or ())):
-        if emotion not in EMOTIONS:
-            nearest = difflib.get_close_matches(str(emotion), EMOTIONS, n=1, cutoff=0)[0]
-            raise ValueError(
-                f"unknown emotion {emotion!r}: expected one of {', '.join(EMOTIONS)};"
-                f" did you mean {nearest!r}?"
-            )
-    wanted = EMOTIONS if keep is None else keep
-    classes = [name for name in EMOTIONS if name in wanted and name not in drop]
-    if len(classes) < 2:
+    order = np.random.default_rng([protocol.seed, fold]).permutation(len(ACTORS))
+    others = [
+        actor for number, actor in sorted(zip(order, ACTORS, strict=True)) if actor in genders
+    ]
+    others = [actor for actor in others if actor not in test]
+    if not 1 <= protocol.val_actors < len(others):
         raise ValueError(
-            f"data.drop={list(drop)} and data.keep={keep and list(keep)} leave the classes"
-            f" {classes}: at least two are needed"
+            f"protocol.val_actors={protocol.val_actors}: expected 1 to {len(others) - 1}, as fold"
+            f" {fold} of protocol={protocol.name} tests {len(test)} of {len(genders)} RAVDESS"
+            " actors and at least one must train"
         )
-    return classes
+    men, women = ([a for a in others if genders[a] == sex] for sex in ("male", "female"))
+    drawn = [actor for pair in zip_longest(men, women) for actor in pair if actor]
+    return drawn[: protocol.val_actors]
+
+
+def part_by_actor(
+    clips: Sequence[Clip], test: Collection[str], val: Collection[str]
+) -> dict[str, str]:
+    """Map a clip's name to the split of its actor."""
+    held_out = dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
+    return {clip.name: held_out.get(clip.actor, "train") for clip in clips}
+
+
+def _spread(clips: Sequence[Clip], folds: int, seed: int) -> list[list[str]]:
+    """Spread the actors over folds that resemble each other in emotion and gender."""
+    actors = [clip.actor for clip in clips]
+    strata = [clip.emotion + clip.gender for clip in clips]
+    spread = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    return [
+        sorted({actors[row] for row in rows}) for _, rows in spread.split(strata, strata, actors)
+    ]

@@ -1,0 +1,199 @@
+"""Tell runs apart on the clips they share: `python -m ser.compare a=<run folder> b=<another>`."""
+
+import csv
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import hydra
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+log = logging.getLogger(__name__)
+
+CLIP = ("corpus", "actor", "channel", "emotion", "intensity", "statement", "repetition")
+"""What tells a clip from all others, wherever its file lies and in whatever container."""
+COLUMNS = (
+    "run", "score", "a", "b", "difference", "low", "high", "p", "p_holm", "smallest", "n", "actors",
+)  # fmt: skip
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="compare")
+def main(cfg: DictConfig) -> None:
+    """Compose the config and compare one run with one or several."""
+    # Imported here, so that --help answers at once.
+    from ser.run import Run, one_line_errors
+
+    with one_line_errors(), Run(cfg.folder) as run:
+        if cfg.a is None or cfg.b in (None, []):
+            raise ValueError(
+                f"a={cfg.a} b={cfg.b}: expected run folders, such as a=outputs/default/<time>"
+                " b=outputs/svm/<time>, or several as b='[<run>,<run>]'"
+            )
+        a, *others = (
+            Path(str(path)).expanduser()
+            for path in (cfg.a, *(cfg.b if OmegaConf.is_list(cfg.b) else [cfg.b]))
+        )
+        pairs = compare_several(a, others)
+        write(run.folder, pairs)
+        show(run.folder, pairs)
+
+
+def compare_several(a: Path, others: Sequence[Path]) -> list[dict]:
+    """Compare one run with each of the others; `p_holm` allows for how many they are."""
+    from ser.statistics import SCORES, holm
+
+    pairs = [compare(a, b) for b in others]
+    for score in SCORES:
+        adjusted = holm([pair["scores"][score]["p"] for pair in pairs])
+        for pair, p in zip(pairs, adjusted, strict=True):
+            pair["scores"][score]["p_holm"] = p
+    return pairs
+
+
+def compare(a: Path, b: Path) -> dict:
+    """Compare two runs on the clips they share, and warn of what makes that unfair.
+
+    Args:
+        a: Folder with the predictions.csv and metrics.json of a run.
+        b: Another.
+
+    Returns:
+        `a` and `b` (folder, protocol, fold, leaky, transductive, left_out clips), `n` clips,
+        `actors`, the `lowest_p` they allow, `ci_method`, and `scores` of `paired_difference`.
+
+    Raises:
+        ValueError: A folder lacks a file, no clip is shared, or one has two labels.
+    """
+    from ser.statistics import METHOD, lowest_p, paired_difference
+
+    (clips_a, metrics_a), (clips_b, metrics_b) = _read(a), _read(b)
+    shared = [clip for clip in clips_a if clip in clips_b]
+    if not shared:
+        raise ValueError(f"{a} and {b} share no clip: expected runs that scored the same actors")
+    left_a, left_b = len(clips_a) - len(shared), len(clips_b) - len(shared)
+    if left_a or left_b:
+        log.warning("not in both runs, left out: %d clips of %s, %d of %s", left_a, a, left_b, b)
+    differing = set(metrics_a["classes"]) ^ set(metrics_b["classes"])
+    if differing:
+        log.warning(
+            "only one of the runs knows %s: the one with more classes has the harder choice",
+            ", ".join(sorted(differing)),
+        )
+
+    def column(clips: Mapping, name: str) -> np.ndarray:
+        return np.array([clips[clip][name] for clip in shared])
+
+    truth, label = column(clips_a, "label"), column(clips_b, "label")
+    if np.any(truth != label):
+        first = np.argmax(truth != label)
+        raise ValueError(
+            f"{' '.join(shared[first])} is {truth[first]} in {a} and {label[first]} in {b}:"
+            " expected one label a clip; compare runs of the same classes"
+        )
+    actors = column(clips_a, "actor")
+    names = np.unique(actors).tolist()
+    return {
+        "a": _origin(a, metrics_a, left_a),
+        "b": _origin(b, metrics_b, left_b),
+        "n": len(shared),
+        "actors": names,
+        "lowest_p": lowest_p(len(names)),
+        "ci_method": METHOD,
+        "scores": paired_difference(
+            truth, column(clips_a, "prediction"), column(clips_b, "prediction"), actors
+        ),
+    }
+
+
+def _read(folder: Path) -> tuple[dict[tuple[str, ...], dict[str, str]], dict]:
+    """Read the rows of predictions.csv by clip, all of them text, and metrics.json."""
+    for name in ("predictions.csv", "metrics.json"):
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"{folder} holds no {name}: expected the folder of a run that scored clips of known"
+                " emotion, such as outputs/default/<time>"
+            )
+    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    missing = [name for name in (*CLIP, "label", "prediction") if rows and name not in rows[0]]
+    if missing:
+        raise ValueError(
+            f"{folder / 'predictions.csv'} has no column {missing[0]!r}: expected the columns that"
+            " train.py and eval.py write"
+        )
+    clips = {tuple(row[column] for column in CLIP): row for row in rows}
+    if len(clips) < len(rows):
+        raise ValueError(
+            f"{folder / 'predictions.csv'} has {len(rows)} rows of {len(clips)} clips: expected one"
+            " row a clip"
+        )
+    return clips, json.loads((folder / "metrics.json").read_text())
+
+
+def _origin(folder: Path, metrics: Mapping, left_out: int) -> dict:
+    stamps = {key: metrics[key] for key in ("protocol", "fold", "leaky", "transductive")}
+    return {"folder": str(folder)} | stamps | {"left_out": left_out}
+
+
+def write(folder: Path, pairs: Sequence[Mapping]) -> None:
+    """Write comparison.json, and comparison.csv with a row for each other run and score."""
+    (folder / "comparison.json").write_text(json.dumps(pairs, indent=2) + "\n")
+    with (folder / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        for pair in pairs:
+            facts = {"run": pair["b"]["folder"], "n": pair["n"], "actors": len(pair["actors"])}
+            for score, values in pair["scores"].items():
+                low, high = values["interval"] or (None, None)
+                writer.writerow(facts | values | {"score": score, "low": low, "high": high})
+
+
+def show(folder: Path, pairs: Sequence[Mapping]) -> None:
+    """Print a table for each other run, what no such table can show, and where the rows lie."""
+    console = Console(markup=False)  # a path may hold brackets
+    for pair in pairs:
+        for run in ("a", "b"):
+            console.print(
+                f"{run}: {pair[run]['folder']}, protocol {pair[run]['protocol']}", soft_wrap=True
+            )
+        console.print(_table(pair, several=len(pairs) > 1))
+        actors = f"{len(pair['actors'])} actors"
+        console.print(f"{pair['n']} clips of {actors}; smallest: what they would show 4 times in 5")
+        if pair["lowest_p"] > 0.05:
+            console.print(f"no p below {pair['lowest_p']:.4g} is possible with {actors}")
+    console.print(f"comparison.csv and comparison.json are in {folder}", soft_wrap=True)
+
+
+def _table(pair: Mapping, several: bool) -> Table:
+    stamps = [
+        f"{run} is {stamp}"
+        for run in ("a", "b")
+        for stamp in ("leaky", "transductive")
+        if pair[run][stamp]
+    ]
+    headers = ["score", "a", "b", "a - b", "95 % by actor", "p", "Holm p", "smallest"]
+    if not several:
+        headers.remove("Holm p")
+    table = Table(*headers, title=", ".join(stamps), box=box.SIMPLE_HEAD, collapse_padding=True)
+    for score, values in pair["scores"].items():
+        interval, smallest = values["interval"], values["smallest"]
+        table.add_row(
+            score,
+            f"{values['a']:.3f}",
+            f"{values['b']:.3f}",
+            f"{values['difference']:+.3f}",
+            f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "fewer than 3 actors",
+            f"{values['p']:.4f}",
+            *([f"{values['p_holm']:.4f}"] if several else []),
+            f"{smallest:.3f}" if smallest is not None else "",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()

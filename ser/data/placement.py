@@ -1,0 +1,58 @@
+"""Where TESS goes beside a protocol: it has two speakers, so it is placed, never stratified."""
+
+from collections.abc import Sequence
+
+from ser.data.corpora import Clip
+from ser.data.protocols import SplitProtocol
+from ser.data.shifts import CrossCorpus
+
+PLACEMENTS = ("train", "test", "oaf_to_yaf", "yaf_to_oaf", "off")
+TESTED_ALONE = ("test", "oaf_to_yaf", "yaf_to_oaf")
+
+
+def count(clips: Sequence[Clip], protocol: SplitProtocol, tess: str) -> int:
+    """Count the folds; where TESS alone tests there is one."""
+    ravdess = [clip for clip in clips if clip.corpus == "ravdess"]
+    return 1 if tess in TESTED_ALONE or not ravdess else protocol.count(ravdess)
+
+
+def assign(
+    clips: Sequence[Clip], protocol: SplitProtocol, tess: str, fold: int = 0
+) -> dict[str, str]:
+    """Map each clip's name to train, val or test; clips that are not used are left out.
+
+    `tess` places TESS: `train` adds its two speakers to the training clips; `test` trains on
+    RAVDESS and tests on TESS; `oaf_to_yaf` and `yaf_to_oaf` train on one speaker, test on the
+    other and validate on RAVDESS; `off` leaves TESS out.
+    """
+    if tess not in PLACEMENTS:
+        raise ValueError(f"data.tess={tess!r} is unknown: expected one of {PLACEMENTS}")
+    folds = count(clips, protocol, tess)
+    if not isinstance(fold, int) or not 0 <= fold < folds:
+        raise ValueError(
+            f"fold={fold!r}: expected 0 to {folds - 1} or all, the folds of"
+            f" protocol={protocol.name} with data.tess={tess} on these recordings"
+        )
+    if isinstance(protocol, CrossCorpus):
+        if tess != "train":
+            raise ValueError(f"data.tess={tess}: expected train, as {protocol.name} places TESS")
+        return protocol.assign(clips, fold)
+    ravdess = [clip for clip in clips if clip.corpus == "ravdess"]
+    if tess in ("oaf_to_yaf", "yaf_to_oaf"):
+        if protocol.leaky:
+            raise ValueError(
+                f"data.tess={tess} parts the speakers itself: expected protocol=holdout, got"
+                f" {protocol.name}"
+            )
+        trained = tess[:3].upper()
+        return {clip.name: "val" for clip in ravdess} | {
+            clip.name: "train" if clip.actor == trained else "test"
+            for clip in clips
+            if clip.corpus == "tess"
+        }
+    splits = protocol.assign(ravdess, fold) if ravdess else {}
+    if tess == "test":
+        splits = {name: "val" if split == "val" else "train" for name, split in splits.items()}
+    if tess != "off":
+        splits |= {clip.name: tess for clip in clips if clip.corpus == "tess"}
+    return splits

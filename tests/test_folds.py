@@ -1,0 +1,125 @@
+"""Cross-validations on the embedded corpus."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+from ser import folds
+
+THREE = ("data=demo", "model=svm", "protocol=kfold", "protocol.folds=3")
+
+
+def read(folder: Path) -> dict:
+    metrics = json.loads((folder / "metrics.json").read_text())
+    del metrics["seconds"]
+    return metrics
+
+
+@pytest.fixture
+def whole(launch: Callable[..., Path]) -> Path:
+    return launch("train", *THREE, "fold=all", folder="whole")
+
+
+def test_folds_are_runs_and_their_pool_is_one(whole: Path, launch: Callable[..., Path]):
+    metrics = read(whole)
+    rows = pd.read_csv(whole / "predictions.csv", dtype={"actor": str})
+    assert metrics["n"] == len(rows) == rows.path.nunique() == 504
+    assert metrics["uar"] == pytest.approx(balanced_accuracy_score(rows.label, rows.prediction))
+    assert metrics["macro_f1"] == pytest.approx(
+        f1_score(rows.label, rows.prediction, average="macro")
+    )
+    assert metrics["actors"] == [f"{actor:02}" for actor in range(1, 13)]
+    assert (metrics["fold"], metrics["folds"]) == ("all", 3)
+    assert metrics["audit"]["passed"]
+    parts = [read(whole / f"fold_{fold}") for fold in range(3)]
+    assert metrics["over_folds"]["uar"]["folds"] == [part["uar"] for part in parts]
+    assert metrics["over_folds"]["uar"]["mean"] == pytest.approx(
+        sum(part["uar"] for part in parts) / 3
+    )
+    assert {part["protocol_hash"] for part in parts} == {metrics["protocol_hash"]}
+    for fold, of_fold in rows.groupby("fold"):
+        own = pd.read_csv(whole / f"fold_{fold}" / "predictions.csv", dtype={"actor": str})
+        assert of_fold.drop(columns="fold").reset_index(drop=True).equals(own)
+    splits = pd.read_csv(whole / "split.csv", dtype={"actor": str})
+    assert splits.path.is_unique
+    assert (splits.fold.isna() == (splits.corpus == "tess")).all()
+    files = {path.name for path in (whole / "fold_0").iterdir()}
+    assert {".hydra", "checkpoints", "train.log", "status.json", "report.html"} <= files
+    status = json.loads((whole / "status.json").read_text())
+    of_folds = [
+        json.loads((whole / f"fold_{fold}" / "status.json").read_text())["objective"]
+        for fold in range(3)
+    ]
+    assert status["objective"] == pytest.approx(sum(of_folds) / 3)
+
+    alone = launch("train", *THREE, "fold=1", folder="alone")
+    assert read(alone) == parts[1]
+
+
+def test_what_is_finished_is_kept_and_the_rest_runs_again(
+    whole: Path, launch: Callable[..., Path], capfd: pytest.CaptureFixture
+):
+    metrics = read(whole)
+    stamps = {fold: (whole / f"fold_{fold}" / "metrics.json").stat().st_mtime_ns for fold in (0, 2)}
+    status = whole / "fold_1" / "status.json"
+    status.write_text(status.read_text().replace("finished", "running"))  # as a killed one leaves
+    capfd.readouterr()
+    assert read(launch("train", *THREE, "fold=all", folder="whole")) == metrics
+    shown = capfd.readouterr().err
+    assert "fold 0 (of 3) is there already" in shown
+    assert "fold 1 (of 3) trains" in shown
+    for fold, stamp in stamps.items():
+        assert (whole / f"fold_{fold}" / "metrics.json").stat().st_mtime_ns == stamp
+    with pytest.raises(SystemExit):
+        launch("train", *THREE, "fold=all", "seed=1", folder="whole")
+    shown = capfd.readouterr().err
+    assert "fold_0 was run with another seed: expected the settings it began with" in shown
+
+
+def test_jobs_of_a_sweep_over_folds_pool_to_the_same(
+    whole: Path, launch: Callable[..., Path], tmp_path: Path
+):
+    sweep = tmp_path / "sweep"
+    launch("train", "-m", *THREE, "fold=0,1,2", f"hydra.sweep.dir={sweep}")
+    folds.pool(sweep)
+    assert read(sweep) == read(whole)
+    for name in ("predictions.csv", "split.csv", "report.txt"):
+        assert (sweep / name).read_text() == (whole / name).read_text()
+
+    overrides = sweep / "1" / ".hydra" / "config.yaml"
+    overrides.write_text(overrides.read_text().replace("C: 10.0", "C: 1.0"))
+    with pytest.raises(ValueError, match="1 and 0 differ in model"):
+        folds.pool(sweep)
+    status = sweep / "1" / "status.json"
+    status.write_text(status.read_text().replace("finished", "failed"))
+    with pytest.raises(ValueError, match="1 is failed: expected finished folds"):
+        folds.pool(sweep)
+    status.unlink()
+    with pytest.raises(ValueError, match=r"folds \[1\] of protocol kfold are missing"):
+        folds.pool(sweep)
+
+
+def test_a_pool_takes_one_setting(launch: Callable[..., Path], tmp_path: Path):
+    sweep = tmp_path / "sweep"
+    launch("train", "-m", *THREE, "model=svm,logistic", f"hydra.sweep.dir={sweep}")
+    with pytest.raises(ValueError, match="fold 0 is there twice, in 0 and 1"):
+        folds.pool(sweep)
+    with pytest.raises(ValueError, match="holds no runs"):
+        folds.pool(sweep / "0")
+
+
+def test_protocols_are_swept_with_all_their_folds(launch: Callable[..., Path], tmp_path: Path):
+    sweep = tmp_path / "sweep"
+    protocols = "protocol=sequential6,luna5"
+    with pytest.raises(SystemExit):  # actors 13 to 24 are not in the embedded corpus
+        launch("train", "-m", *THREE[:2], protocols, "fold=all", f"hydra.sweep.dir={sweep}")
+    broken, fine = json.loads((sweep / "summary.json").read_text())
+    assert "fold 3 of protocol=sequential6 is empty" in broken["error"]
+    assert fine["status"] == "finished"
+    assert fine["uar"] == read(sweep / "1")["uar"]
+    # What was done before the error is kept.
+    assert read(sweep / "0" / "fold_2")["actors"] == ["09", "10", "11", "12"]

@@ -1,0 +1,59 @@
+"""Selection inside a fold."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import soundfile
+
+FOLD = ("model=svm", "protocol=luna5", "fold=1")
+
+
+def test_the_winner_is_the_best_on_validation_and_then_a_plain_run(
+    launch: Callable[..., Path], capfd: pytest.CaptureFixture
+):
+    run = launch("train", "data=demo", *FOLD, "select=svm_regularisation", folder="selected")
+    selection = json.loads((run / "selection.json").read_text())
+    scores = [candidate["score"] for candidate in selection["candidates"]]
+    assert [candidate["overrides"] for candidate in selection["candidates"]] == [
+        [f"model.estimator._args_.1.estimator.C={value}"] for value in (1, 10, 100)
+    ]
+    best = selection["candidates"][scores.index(max(scores))]
+    assert selection["winner"] == best["overrides"]
+    for number, score in enumerate(scores):
+        status = json.loads((run / f"candidate_{number}" / "status.json").read_text())
+        assert status["objective"] == score
+        assert not (run / f"candidate_{number}" / "predictions.csv").exists()
+    plain = launch("train", "data=demo", *FOLD, *selection["winner"], folder="plain")
+    assert (run / "predictions.csv").read_text() == (plain / "predictions.csv").read_text()
+
+
+def test_every_fold_selects_for_itself(launch: Callable[..., Path], capfd: pytest.CaptureFixture):
+    whole = launch(
+        "train", "data=demo", "model=svm", "protocol=kfold", "protocol.folds=2", "fold=all",
+        "select=svm_regularisation",
+    )  # fmt: skip
+    winners = [
+        json.loads((whole / f"fold_{fold}" / "selection.json").read_text())["winner"]
+        for fold in range(2)
+    ]
+    assert json.loads((whole / "metrics.json").read_text())["selected"] == winners
+    assert f"fold 1 selected {winners[1][0]}" in capfd.readouterr().out
+
+
+def test_what_a_test_actor_says_changes_nothing_that_is_selected(
+    launch: Callable[..., Path], demo: Path, tmp_path: Path
+):
+    changed = tmp_path / "changed"
+    shutil.copytree(demo, changed)
+    for path in sorted((changed / "Actor_07").iterdir()):  # tests in fold 1
+        samples, rate = soundfile.read(path)
+        soundfile.write(path, samples[::-1] / 2, rate)
+    one, other = (
+        launch("train", f"data.root={root}", *FOLD, "select=svm_regularisation", folder=root.name)
+        for root in (demo, changed)
+    )
+    assert (one / "selection.json").read_text() == (other / "selection.json").read_text()
+    assert (one / "predictions.csv").read_text() != (other / "predictions.csv").read_text()
