@@ -19,7 +19,9 @@ CLIP = ("corpus", "actor", "channel", "emotion", "intensity", "statement", "repe
 """What tells a clip from all others, wherever its file lies and in whatever container."""
 COLUMNS = (
     "run", "score", "a", "b", "difference", "low", "high", "p", "p_holm", "smallest", "n", "actors",
+    "leaky_a", "leaky_b",
 )  # fmt: skip
+STAMPS = ("protocol", "fold", "leaky", "transductive")
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="compare")
@@ -120,7 +122,12 @@ def _read(folder: Path) -> tuple[dict[tuple[str, ...], dict[str, str]], dict]:
             )
     with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    missing = [name for name in (*CLIP, "label", "prediction") if rows and name not in rows[0]]
+    if not rows or any(None in row.values() for row in rows):
+        raise ValueError(
+            f"{folder / 'predictions.csv'} is empty or has a row that is cut short: expected a row"
+            " a clip; run it again"
+        )
+    missing = [name for name in (*CLIP, "label", "prediction") if name not in rows[0]]
     if missing:
         raise ValueError(
             f"{folder / 'predictions.csv'} has no column {missing[0]!r}: expected the columns that"
@@ -132,11 +139,16 @@ def _read(folder: Path) -> tuple[dict[tuple[str, ...], dict[str, str]], dict]:
             f"{folder / 'predictions.csv'} has {len(rows)} rows of {len(clips)} clips: expected one"
             " row a clip"
         )
-    return clips, json.loads((folder / "metrics.json").read_text())
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text())
+        _ = [metrics[key] for key in (*STAMPS, "classes")]
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{folder / 'metrics.json'} is damaged ({error}); run it again") from error
+    return clips, metrics
 
 
 def _origin(folder: Path, metrics: Mapping, left_out: int) -> dict:
-    stamps = {key: metrics[key] for key in ("protocol", "fold", "leaky", "transductive")}
+    stamps = {key: metrics[key] for key in STAMPS}
     return {"folder": str(folder)} | stamps | {"left_out": left_out}
 
 
@@ -148,6 +160,7 @@ def write(folder: Path, pairs: Sequence[Mapping]) -> None:
         writer.writeheader()
         for pair in pairs:
             facts = {"run": pair["b"]["folder"], "n": pair["n"], "actors": len(pair["actors"])}
+            facts |= {f"leaky_{run}": pair[run]["leaky"] for run in ("a", "b")}
             for score, values in pair["scores"].items():
                 low, high = values["interval"] or (None, None)
                 writer.writerow(facts | values | {"score": score, "low": low, "high": high})
@@ -163,9 +176,11 @@ def show(folder: Path, pairs: Sequence[Mapping]) -> None:
             )
         console.print(_table(pair, several=len(pairs) > 1))
         actors = f"{len(pair['actors'])} actors"
-        console.print(f"{pair['n']} clips of {actors}; smallest: what they would show 4 times in 5")
         if pair["lowest_p"] > 0.05:
-            console.print(f"no p below {pair['lowest_p']:.4g} is possible with {actors}")
+            limit = f"no p below {pair['lowest_p']:.4g} is possible with so few"
+        else:
+            limit = "smallest: the difference they would show 4 times in 5"
+        console.print(f"{pair['n']} clips of {actors}; {limit}")
     console.print(f"comparison.csv and comparison.json are in {folder}", soft_wrap=True)
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,17 @@ from omegaconf import DictConfig, OmegaConf
 from ser import report
 
 SCORES = ("accuracy", "uar", "macro_f1", "weighted_f1")
-OWN = ("fold", "folder", "group")
-"""Root keys in which the folds of one cross-validation differ."""
+FREE = ("fold", "folder", "group", "logger", "cache", "name")
+"""Root keys in which the folds of one cross-validation may differ."""
+SHARED = (
+    "protocol", "protocol_version", "protocol_hash", "folds", "split", "leaky", "transductive",
+    "classes",
+)  # fmt: skip
+"""Keys of metrics.json in which they may not."""
 
 
 def of(cfg: DictConfig, number: int) -> DictConfig:
-    """Give the config of one fold, which runs in a folder of its own, and record it there."""
+    """Give the config of one fold, which runs in a folder of its own."""
     folder = Path(cfg.folder)
     fold = copy.deepcopy(cfg)
     fold.fold = number
@@ -27,27 +32,60 @@ def of(cfg: DictConfig, number: int) -> DictConfig:
     return fold
 
 
-def finished(cfg: DictConfig) -> float | None:
-    """Give the objective of a fold that an earlier start has finished; None where it must run.
+def check_settings(cfg: DictConfig) -> None:
+    """Refuse to go on with folds that were finished under other settings than these."""
+    for number, status in enumerate(sorted(Path(cfg.folder).glob("fold_*/status.json"))):
+        if json.loads(status.read_text())["status"] != "finished":
+            continue
+        if differing := differences(status.parent, OmegaConf.to_container(of(cfg, number))):
+            raise ValueError(
+                f"{status.parent} was run with {differing[0]}: expected the settings it began with;"
+                " take another hydra.run.dir"
+            )
 
-    Raises:
-        ValueError: It was run with other settings than these.
-    """
+
+def objective(cfg: DictConfig) -> float | None:
+    """Give the objective of a run that an earlier start has finished so; None where it must run."""
     folder = Path(cfg.folder)
-    record = folder / ".hydra"
     if not (folder / "status.json").exists():
-        record.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(cfg, record / "config.yaml")
-        given = [text for text in HydraConfig.get().overrides.task if text != "fold=all"]
-        OmegaConf.save([*given, f"fold={cfg.fold}"], record / "overrides.yaml")
         return None
-    if differing := differences(folder, OmegaConf.to_container(cfg)):
-        raise ValueError(
-            f"{folder} was run with another {', '.join(differing)}: expected the settings it began"
-            " with; take another hydra.run.dir"
-        )
     status = json.loads((folder / "status.json").read_text())
-    return status["objective"] if status["status"] == "finished" else None
+    if status["status"] != "finished" or differences(folder, OmegaConf.to_container(cfg)):
+        return None
+    return status["objective"]
+
+
+def record(cfg: DictConfig) -> None:
+    """Write .hydra/ into the folder of a run within a run, as Hydra does for the run itself."""
+    folder = Path(cfg.folder) / ".hydra"
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, folder / "config.yaml")
+    given = [text for text in HydraConfig.get().overrides.task if text != "fold=all"]
+    OmegaConf.save([*given, f"fold={cfg.fold}"], folder / "overrides.yaml")
+
+
+def differences(run: Path, config: Mapping) -> list[str]:
+    """List what a run's recorded config has otherwise than another: `key: value, not value`.
+
+    Args:
+        run: Its folder.
+        config: The other config, not resolved, as plain containers.
+    """
+    recorded = dict(_leaves(OmegaConf.to_container(OmegaConf.load(run / ".hydra" / "config.yaml"))))
+    other = dict(_leaves(config))
+    return [
+        f"{key}: {recorded.get(key)}, not {other.get(key)}"
+        for key in sorted({*recorded, *other})
+        if key.partition(".")[0] not in FREE and recorded.get(key) != other.get(key)
+    ]
+
+
+def _leaves(node: object, path: str = "") -> Iterator[tuple[str, object]]:
+    if isinstance(node, Mapping) and node:
+        for key, child in node.items():
+            yield from _leaves(child, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, node
 
 
 def pool(folder: Path) -> dict:
@@ -63,26 +101,15 @@ def pool(folder: Path) -> dict:
     runs = _find(folder)
     results = [json.loads((run / "metrics.json").read_text()) for run in runs]
     predictions = _join(runs, results)
+    splits = _join_splits(runs, results)
     metrics = report.measure(predictions, results[0]["classes"], _facts(results))
     metrics["over_folds"] = {key: _spread([result[key] for result in results]) for key in SCORES}
     selections = [run / "selection.json" for run in runs if (run / "selection.json").exists()]
     if selections:
         metrics["selected"] = [json.loads(path.read_text())["winner"] for path in selections]
-    _join_splits(runs, results).to_csv(folder / "split.csv", index=False)
+    splits.to_csv(folder / "split.csv", index=False)
     report.write(folder, predictions, metrics, [run / "metrics.csv" for run in runs])
     return metrics
-
-
-def differences(one: Path, other: Mapping) -> list[str]:
-    """List the root keys in which a run's recorded config differs from another config.
-
-    Args:
-        one: A run folder.
-        other: A config, not resolved, as plain containers.
-    """
-    recorded = OmegaConf.to_container(OmegaConf.load(one / ".hydra" / "config.yaml"))
-    keys = sorted({*recorded, *other} - {*OWN})
-    return [key for key in keys if recorded.get(key) != other.get(key)]
 
 
 def _find(folder: Path) -> list[Path]:
@@ -109,6 +136,13 @@ def _find(folder: Path) -> list[Path]:
 def _join(runs: Sequence[Path], results: Sequence[Mapping]) -> pd.DataFrame:
     """Put the folds' predictions below each other, with the column `fold` before the prediction."""
     first = results[0]
+    for run, result in zip(runs, results, strict=True):
+        for key in SHARED:
+            if result[key] != first[key]:
+                raise ValueError(
+                    f"{key} is {first[key]} in {runs[0].name} and {result[key]} in {run.name}:"
+                    " expected one setting under every fold"
+                )
     absent = sorted(set(range(first["folds"])) - {result["fold"] for result in results})
     if absent:
         raise ValueError(f"folds {absent} of protocol {first['protocol']} are missing: run them")
@@ -116,12 +150,12 @@ def _join(runs: Sequence[Path], results: Sequence[Mapping]) -> pd.DataFrame:
     for run in runs:
         if differing := differences(run, config):
             raise ValueError(
-                f"{run.name} and {runs[0].name} differ in {', '.join(differing)}: expected one"
-                " setting under every fold"
+                f"{run.name} was run with {differing[0]} as {runs[0].name}: expected one setting"
+                " under every fold"
             )
     tables = []
     for run, result in zip(runs, results, strict=True):
-        table = read_predictions(run)
+        table = pd.read_csv(run / "predictions.csv", dtype={"actor": str})
         table.insert(table.columns.get_loc("prediction"), "fold", result["fold"])
         tables.append(table)
     predictions = pd.concat(tables, ignore_index=True)
@@ -131,19 +165,25 @@ def _join(runs: Sequence[Path], results: Sequence[Mapping]) -> pd.DataFrame:
     return predictions
 
 
-def read_predictions(run: Path) -> pd.DataFrame:
-    """Read a run's predictions.csv as it was written."""
-    return pd.read_csv(run / "predictions.csv", dtype={"actor": str})
-
-
 def _join_splits(runs: Sequence[Path], results: Sequence[Mapping]) -> pd.DataFrame:
     """Give a row a clip, with the fold that tests it; clips that only train have none."""
+    tables = [pd.read_csv(run / "split.csv", dtype={"actor": str}) for run in runs]
+    for run, table in zip(runs, tables, strict=True):
+        if set(table.actor) != set(tables[0].actor):
+            strangers = sorted(set(table.actor) ^ set(tables[0].actor))
+            raise ValueError(
+                f"{run.name} and {runs[0].name} know different actors ({', '.join(strangers)}):"
+                " expected the same recordings under every fold"
+            )
     splits = pd.concat(
-        [
-            pd.read_csv(run / "split.csv", dtype={"actor": str}).assign(fold=result["fold"])
-            for run, result in zip(runs, results, strict=True)
-        ]
+        table.assign(fold=result["fold"]) for table, result in zip(tables, results, strict=True)
     )
+    altered = splits.groupby("path").sha256.nunique()
+    if (altered > 1).any():
+        raise ValueError(
+            f"{(altered > 1).sum()} clips changed between the folds, such as {altered.idxmax()}:"
+            " expected the same recordings under every fold"
+        )
     tested = splits[splits.split == "test"]
     others = splits[~splits.path.isin(tested.path)].drop_duplicates("path")
     others = others.assign(fold=None, split="train")

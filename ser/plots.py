@@ -84,12 +84,11 @@ def learning_curves(histories: Sequence[pd.DataFrame], path: Path, stamp: str = 
     _save(figure, path, stamp)
 
 
-def leak_premium(rows: Sequence[Mapping], path: Path) -> None:
-    """Draw UAR under each protocol beside what the leaky one adds, with 95 % intervals."""
-    own = list(rows[0])[: list(rows[0]).index("protocol") + 1]
-    names = [" ".join(str(row[key]) for key in own) for row in rows]
+def leak_premium(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> None:
+    """Draw UAR under each protocol beside what the leaky one adds, with 95 % intervals by actor."""
+    names = [" ".join(str(row[key]) for key in (*varied, "protocol")) for row in rows]
     figure, (left, right) = plt.subplots(
-        1, 2, figsize=(10, 1.5 + 0.5 * len(rows)), layout="constrained", sharey=True
+        1, 2, figsize=(10, 1.8 + 0.5 * len(rows)), layout="constrained", sharey=True
     )
     for place, row in enumerate(rows):
         left.plot(row["leaky_uar"], place, "x", color="tab:red")
@@ -97,10 +96,12 @@ def leak_premium(rows: Sequence[Mapping], path: Path) -> None:
             axes.plot(row[key], place, "o", color=color)
             if row[f"{key}_low"] is not None:
                 axes.hlines(place, row[f"{key}_low"], row[f"{key}_high"], color=color)
-    left.set(yticks=range(len(rows)), yticklabels=names, ylim=(len(rows) - 0.5, -0.5))
-    left.set(xlabel="UAR; x: random split of the same clips")
+    left.lines[0].set_label("leaky: protocol=random, same clips")
+    left.lines[1].set_label("actors never heard in training")
+    figure.legend(loc="outside upper center", ncols=2)
+    left.set(yticks=range(len(rows)), yticklabels=names, ylim=(len(rows) - 0.5, -0.5), xlabel="UAR")
     right.axvline(0, color="gray", linewidth=0.8)
-    right.set(xlabel="what the random split adds to UAR")
+    right.set(xlabel=f"what the leak adds to UAR, {rows[0]['actors']} actors")
     _save(figure, path)
 
 

@@ -99,6 +99,7 @@ def write(
     plots.per_class_f1(metrics, folder / "per_class_f1.png", stamp)
     histories = [pd.read_csv(path) for path in curves if path.exists()]
     histories = [history for history in histories if len(history.filter(like="train/loss").T)]
+    (folder / "learning_curves.png").unlink(missing_ok=True)  # of an earlier start
     if histories:
         plots.learning_curves(histories, folder / "learning_curves.png", stamp)
     (folder / "report.html").write_text(_html(folder, predictions, metrics))

@@ -1,16 +1,22 @@
 """Nested selection: a small search, decided on the validation actors of one fold."""
 
+import copy
 import json
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import product
 from pathlib import Path
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict
+from hydra.errors import HydraException, MissingConfigException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from ser import folds
 
 log = logging.getLogger(__name__)
 
@@ -18,26 +24,44 @@ log = logging.getLogger(__name__)
 def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> DictConfig:
     """Train each candidate of the preset `select` and give the config of the best.
 
-    What each scored, and which won, is written to selection.json in the run folder.
+    What each scored, and which won, is written to selection.json in the run folder. Candidates
+    that an earlier start has finished are kept; one that cannot be trained is out of the race.
 
     Args:
         cfg: Of the run; its `select` names a file of conf/sweep.
         validate: Trains a config and gives its objective on the validation actors; it never
             sees a test clip.
+
+    Raises:
+        ValueError: The preset is unknown, changes what the score is of, or none can be trained.
     """
     folder = Path(cfg.folder)
-    scores = []
     grid = candidates(cfg.select)
-    for number, overrides in enumerate(grid):
-        candidate = _compose(cfg, overrides)
+    configs = [_candidate(cfg, overrides) for overrides in grid]
+    scores = []
+    for number, (config, overrides) in enumerate(zip(configs, grid, strict=True)):
+        candidate = copy.deepcopy(config)
         candidate.folder = str(folder / f"candidate_{number}")
         candidate.logger = {}  # its score is in selection.json
-        scores.append(validate(candidate))
-        log.info("candidate %s: %s %.3f", " ".join(overrides), cfg.objective, scores[-1])
-    winner = max(range(len(grid)), key=scores.__getitem__)  # of equals the first
+        try:
+            score = folds.objective(candidate)
+            if score is None:
+                folds.record(candidate)
+                score = validate(candidate)
+        except ValueError as error:
+            log.warning("candidate %s failed: %s", " ".join(overrides), error)
+            score, reason = None, error
+        else:
+            log.info("candidate %s: %s %.3f", " ".join(overrides), cfg.objective, score)
+        scores.append(score)
+    if all(score is None for score in scores):
+        raise ValueError(f"select={cfg.select}: no candidate could be trained ({reason})")
+    # Of equals the first.
+    winner = max(range(len(grid)), key=lambda at: -1 if scores[at] is None else scores[at])
     content = {
         "select": cfg.select,
         "objective": cfg.objective,
+        "leaky": instantiate(cfg.protocol, _convert_="all").leaky,
         "winner": grid[winner],
         "candidates": [
             {"overrides": overrides, "score": score}
@@ -46,33 +70,54 @@ def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> DictConf
     }
     (folder / "selection.json").write_text(json.dumps(content, indent=2) + "\n")
     log.info("selected %s", " ".join(grid[winner]))
-    return _compose(cfg, grid[winner])
+    return configs[winner]
 
 
 def candidates(preset: str) -> list[list[str]]:
     """List the overrides of each job that a file of conf/sweep stands for."""
-    loader = GlobalHydra.instance().config_loader()
-    known = loader.get_group_options("sweep")
-    if preset not in known:
-        raise ValueError(f"select={preset!r} is unknown: expected one of {', '.join(known)}")
-    preset = loader.load_configuration(
-        HydraConfig.get().job.config_name, [f"sweep={preset}"], run_mode=RunMode.MULTIRUN
-    )
-    params = preset.hydra.sweeper.params
-    texts = [f"{key}={values}" for key, values in params.items()]
-    overrides = OverridesParser.create(loader).parse_overrides(texts)
-    ((*jobs,),) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-    return jobs
+    try:
+        params = _compose([f"sweep={preset}"]).hydra.sweeper.params
+    except MissingConfigException as error:
+        known = ", ".join(error.options or ())
+        raise ValueError(f"select={preset!r} is unknown: expected one of {known}") from error
+    texts = [f"{key}={values}" for key, values in (params or {}).items()]
+    choices = [
+        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [override.input_line]
+        for override in OverridesParser.create().parse_overrides(texts)
+    ]
+    return [list(job) for job in product(*choices)]
 
 
-def _compose(cfg: DictConfig, overrides: list[str]) -> DictConfig:
+def _candidate(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     """Compose the run's own overrides with a candidate's; this fold stays this fold."""
-    loader = GlobalHydra.instance().config_loader()
-    given = list(HydraConfig.get().overrides.task)
-    composed = loader.load_configuration(
-        HydraConfig.get().job.config_name, [*given, *overrides], run_mode=RunMode.RUN
-    )
+    try:
+        composed = _compose([*HydraConfig.get().overrides.task, *overrides])
+    except HydraException as error:
+        line = str(error).partition("\n")[0]
+        raise ValueError(
+            f"select={cfg.select} sets {' '.join(overrides)}, which does not fit this run ({line}):"
+            " expected a preset for its model"
+        ) from error
     with open_dict(composed):
         del composed["hydra"]
     composed.fold, composed.folder, composed.group = cfg.fold, cfg.folder, cfg.group
+    for key in ("protocol", "objective", "normalize", *(f"data.{name}" for name in cfg.data)):
+        if key in ("data.window", "data.batch_size"):
+            continue
+        if OmegaConf.select(composed, key) != OmegaConf.select(cfg, key):
+            raise ValueError(
+                f"select={cfg.select} changes {key} ({' '.join(overrides)}): expected a preset that"
+                " leaves the clips, the protocol and the objective as they are"
+            )
     return composed
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    job = HydraConfig.get()
+    (source,) = (one.path for one in job.runtime.config_sources if one.provider == "main")
+    # A job that a launcher has sent elsewhere has no context of its own.
+    here = GlobalHydra.instance().is_initialized()
+    with nullcontext() if here else initialize_config_dir(source, version_base="1.3"):
+        return compose(job.job.config_name, overrides, return_hydra_config=True)

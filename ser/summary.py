@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 SCORES = ("accuracy", "uar", "macro_f1")
 OUTCOME = (
-    "status", "error", "objective", "leaky",
+    "status", "error", "objective", "leaky", "transductive",
     *(f"{score}{end}" for score in SCORES for end in ("", "_low", "_high")),
 )  # fmt: skip
 
@@ -28,7 +28,7 @@ def main(cfg: DictConfig) -> None:
     with one_line_errors():
         if cfg.pool is None:
             raise ValueError("pool=null: expected the folder of a multirun over fold=0,1,...")
-        folder = Path(cfg.pool).expanduser()
+        folder = Path(str(cfg.pool)).expanduser()
         folds.pool(folder)
         report.show(folder)
 
@@ -48,8 +48,13 @@ class Summary(Callback):
         rows = collect(folder)
         write(folder, rows)
         show(folder, rows)
-        if "seed" in varied(rows):
-            show_seeds(folder, rows)
+        keys = varied(rows)
+        if "seed" in keys:
+            from ser import seeds  # with pandas, which no start should wait for
+
+            if spreads := seeds.collect(folder, rows, keys):
+                seeds.write(folder, spreads)
+                seeds.show(spreads, keys)
         # Hydra tells callbacks nothing of jobs, and its own exit code is 0 whatever they did.
         if not rows or any(row["status"] != "finished" for row in rows):
             raise SystemExit(1)
@@ -89,7 +94,7 @@ def _outcome(job: Path) -> dict[str, object]:
     outcome = dict.fromkeys(OUTCOME) | status
     if (job / "metrics.json").exists():
         metrics = json.loads((job / "metrics.json").read_text())
-        outcome["leaky"] = metrics["leaky"]
+        outcome |= {key: metrics[key] for key in ("leaky", "transductive")}
         for score in SCORES:
             low, high = metrics["ci"][score] or (None, None)
             outcome |= {score: metrics[score], f"{score}_low": low, f"{score}_high": high}
@@ -119,36 +124,16 @@ def show(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
             *(str(row[key]) for key in keys),
             *scores,
             bounds,
-            row["error"] or ("LEAKY" if row["leaky"] else row["status"]),
+            row["error"] or _state(row),
         )
     console = Console(markup=False)  # [sad] is a value, no style
     console.print(table)
     console.print(f"summary.csv and summary.json are in {folder}", soft_wrap=True)
 
 
-def show_seeds(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write seeds.csv and print it: the spread of UAR over seeds beside that over actors."""
-    from ser import seeds
-
-    keys = varied(rows)
-    spreads = seeds.collect(folder, rows, keys)
-    if not spreads:
-        return
-    with (folder / "seeds.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(spreads[0]))
-        writer.writeheader()
-        writer.writerows(spreads)
-    others = [key for key in keys if key != "seed"]
-    table = Table(*others, "seeds", "mean UAR", "sd over seeds", "se over actors")
-    for row in spreads:
-        error = "" if row["actor_se"] is None else f"{row['actor_se']:.3f}"
-        table.add_row(
-            *(str(row[key]) for key in (*others, "seeds")),
-            f"{row['mean']:.3f}",
-            f"{row['seed_sd']:.3f}",
-            error,
-        )
-    Console(markup=False).print(table)
+def _state(row: Mapping[str, object]) -> str:
+    stamps = [stamp.upper() for stamp in ("leaky", "transductive") if row[stamp]]
+    return " ".join(stamps) or str(row["status"])
 
 
 if __name__ == "__main__":

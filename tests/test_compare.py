@@ -76,7 +76,7 @@ def test_two_runs_by_hand(run):
     assert uar["difference"] == pytest.approx(1 / 3)
     assert uar["interval"] == pytest.approx([1 / 3, 1 / 3])  # all actors alike
     assert uar["p"] == found["lowest_p"] == 0.125
-    assert uar["smallest"] == pytest.approx(0)
+    assert uar["smallest"] is None  # as no p of four actors reaches 5 %
 
 
 def test_neither_order_nor_path_nor_container_tells_clips_apart(run):
@@ -121,6 +121,21 @@ def test_what_cannot_be_compared_is_one_line(run, tmp_path: Path):
         compare(a, run("foreign", clips().drop(columns="repetition")))
 
 
+def test_a_damaged_run_is_one_line(run):
+    fine, damaged = run("a", clips()), run("b", clips())
+    (damaged / "metrics.json").write_text('{"protocol": "hold')
+    with pytest.raises(ValueError, match=r"b/metrics.json is damaged"):
+        compare(fine, damaged)
+    (damaged / "metrics.json").write_text('{"protocol": "holdout"}')
+    with pytest.raises(ValueError, match=r"metrics.json is damaged \('fold'\)"):
+        compare(fine, damaged)
+    lines = (damaged / "predictions.csv").read_text().splitlines()
+    for broken in (lines[:1], [*lines[:-1], lines[-1][:10]]):
+        (damaged / "predictions.csv").write_text("\n".join(broken))
+        with pytest.raises(ValueError, match="is empty or has a row that is cut short"):
+            compare(fine, damaged)
+
+
 def test_several_runs_are_adjusted_within_a_score(run):
     a = run("a", clips(6))
     pairs = compare_several(a, [run("b", clips(6, wrong=1)), run("c", clips(6))])
@@ -143,6 +158,7 @@ def test_the_command_writes_a_row_for_each_run_and_score(run, launch_compare, ca
     assert pairs[1]["a"]["folder"] == "a"
     assert float(rows[4]["p_holm"]) == pairs[1]["scores"]["uar"]["p_holm"] == 0.25
     assert float(rows[4]["low"]) == pairs[1]["scores"]["uar"]["interval"][0]
+    assert [rows[0][key] for key in ("leaky_a", "leaky_b")] == ["False", "True"]
     assert rows[4]["n"] == "24"
     assert rows[4]["actors"] == "4"
     assert json.loads((folder / "status.json").read_text())["status"] == "finished"
@@ -150,7 +166,7 @@ def test_the_command_writes_a_row_for_each_run_and_score(run, launch_compare, ca
     assert "b is leaky" in printed
     assert "b is transductive" in printed
     assert "Holm p" in printed
-    assert "no p below 0.125 is possible with 4 actors" in printed
+    assert "24 clips of 4 actors; no p below 0.125 is possible with so few" in printed
 
 
 def test_one_against_one_needs_no_adjustment_and_two_actors_give_no_interval(
@@ -186,5 +202,5 @@ def test_help_is_quick_and_found_from_anywhere(tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert "name: compare" in done.stdout
+    assert "b: null" in done.stdout
     assert done.stdout.splitlines()[-1] == "set()"

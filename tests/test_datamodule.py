@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 from ser.data.datamodule import EmotionDataModule
-from ser.data.protocols import Holdout, KFold, NamedFolds, SplitProtocol
+from ser.data.protocols import Holdout, KFold, NamedFolds, Random, SplitProtocol
 from ser.data.window import Window
 
 WINDOW = Window(3.0, {"ravdess": 1.0, "tess": 0.0, "other": "onset"})
@@ -167,3 +167,23 @@ def test_the_same_samples_in_another_name_and_container_are_refused(
     names = sorted([Path(trained.path).stem, Path(tested.path).stem])
     with pytest.raises(ValueError, match=f"{names[0]}.*{names[1]}.*hold the same samples"):
         fresh(root).setup("fit")
+
+
+def test_an_identical_pair_is_reported_under_a_random_split(fresh, demo: Path, tmp_path: Path):
+    root = tmp_path / "paired"
+    shutil.copytree(demo, root)
+    one, other = (
+        next(root.rglob(f"03-01-03-01-{statement}-01-07.wav")) for statement in ("01", "02")
+    )
+    shutil.copy(one, other)
+    pair = [one.name, other.name]
+    crossed = 0
+    for fold in range(5):
+        data = fresh(root, Random(), fold=fold)
+        data.setup("fit")
+        sides = set(data.table.split[data.table.path.str.contains("03-01-03-01-0.-01-07")])
+        assert data.audit["samples_repeated"] == [pair]
+        assert data.audit["samples_shared"] == ([pair] if len(sides) == 2 else [])
+        assert not data.audit["passed"]
+        crossed += len(sides) == 2
+    assert crossed

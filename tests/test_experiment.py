@@ -113,20 +113,28 @@ def test_a_random_split_is_stamped(launch: Callable[..., Path], capfd: pytest.Ca
     assert all(key.startswith("leaky-") for key in logged)
     content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     assert content["ser"]["stamps"]["leaky"]
-    assert metrics["audit"]["test_repetitions_trained"] > 20
+
+
+def test_no_model_of_an_earlier_start_is_scored(
+    launch: Callable[..., Path], capfd: pytest.CaptureFixture
+):
+    launch("train", "data=demo", "protocol=random", "trainer.max_epochs=1")
+    with pytest.raises(SystemExit):
+        launch("train", "data=demo", "trainer.max_epochs=0")
+    assert "no epoch was validated" in capfd.readouterr().err
 
 
 def test_what_is_normalised_by_speaker_is_stamped(
     launch: Callable[..., Path], capfd: pytest.CaptureFixture, demo: Path
 ):
-    for model in (["model=svm"], ["trainer.max_epochs=1"]):
-        run = launch("train", "data=demo", *model, "normalize=speaker", folder=model[0])
+    for name, choice in (("svm", "model=svm"), ("cnn", "trainer.max_epochs=1")):
+        run = launch("train", "data=demo", choice, "normalize=speaker", folder=name)
         metrics = read(run)
         assert metrics["transductive"]
         assert not metrics["leaky"]
         assert "TRANSDUCTIVE" in capfd.readouterr().out
         ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
-        again = launch("eval", ckpt, folder=f"again {model[0]}", logger="none")
+        again = launch("eval", ckpt, folder=f"again {name}", logger="none")
         assert read(again) == metrics
         with pytest.raises(SystemExit):
             launch("eval", ckpt, f"input={demo / 'Actor_01'}", folder="input", logger="none")
@@ -243,7 +251,19 @@ def test_a_checkpoint_scores_what_is_left_and_says_what_is_not(
         (["data=demo", "window.start.ravdess=onste"], "window.start.ravdess='onste'"),
         (["data=demo", "trainer.accelerator=gpu"], "gpu"),
         (["data=demo", "protocol=random", "data.tess=oaf_to_yaf"], "expected protocol=holdout"),
-        (["data=demo", "fold=1"], "fold=1: expected 0 to 0 or all"),
+        (["data=demo", "protocol=luna5", "protocol.folds=3"], "protocol.folds=3: expected lists"),
+        (["data=demo", "protocol=luna5", "fold=all", "data.root=/nowhere"], "is not a folder"),
+        (
+            ["data=demo", "protocol=sequential6", "fold=all"],
+            "fold 3 of protocol=sequential6 is emp",
+        ),
+        (
+            ["data=demo", "protocol=kfold", "fold=all", "data.tess=test"],
+            "expected protocol=holdout",
+        ),
+        (["data=demo", "model=svm", "select=cnn_learning_rate"], "sets optimizer.lr=0.001, which"),
+        (["data=demo", "model=svm", "select=leak_premium"], "leak_premium changes protocol"),
+        (["data=demo", "fold=1"], "fold=1: expected 0 or all"),
         (["data=demo", "protocol=kfold", "fold=first"], "fold='first': expected 0 to 5 or all"),
         (["data=demo", "normalize=actor"], "normalize='actor': expected null or speaker"),
         (["data=demo", "objective=test/uar"], "objective='test/uar' may decide nothing"),

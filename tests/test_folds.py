@@ -1,11 +1,14 @@
 """Cross-validations on the embedded corpus."""
 
 import json
+import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from ser import folds
@@ -77,27 +80,50 @@ def test_what_is_finished_is_kept_and_the_rest_runs_again(
     with pytest.raises(SystemExit):
         launch("train", *THREE, "fold=all", "seed=1", folder="whole")
     shown = capfd.readouterr().err
-    assert "fold_0 was run with another seed: expected the settings it began with" in shown
+    assert "fold_0 was run with seed: 0, not 1: expected the settings it began with" in shown
+    # Nothing of what was there is lost, and what scores nothing may differ.
+    assert read(whole) == metrics
+    assert json.loads((whole / "status.json").read_text())["status"] == "finished"
+    launch("train", *THREE, "fold=all", folder="whole", logger="none")
+    assert "fold 2 (of 3) is there already" in capfd.readouterr().err
 
 
 def test_jobs_of_a_sweep_over_folds_pool_to_the_same(
-    whole: Path, launch: Callable[..., Path], tmp_path: Path
+    whole: Path,
+    launch: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
 ):
     sweep = tmp_path / "sweep"
     launch("train", "-m", *THREE, "fold=0,1,2", f"hydra.sweep.dir={sweep}")
-    folds.pool(sweep)
+    monkeypatch.setattr(sys, "argv", ["summary", f"pool={sweep}"])
+    GlobalHydra.instance().clear()
+    monkeypatch.delitem(sys.modules, "ser.summary")
+    runpy.run_module("ser.summary", run_name="__main__")
+    assert "3 folds pooled" in capfd.readouterr().out
     assert read(sweep) == read(whole)
     for name in ("predictions.csv", "split.csv", "report.txt"):
         assert (sweep / name).read_text() == (whole / name).read_text()
 
-    overrides = sweep / "1" / ".hydra" / "config.yaml"
-    overrides.write_text(overrides.read_text().replace("C: 10.0", "C: 1.0"))
-    with pytest.raises(ValueError, match="1 and 0 differ in model"):
-        folds.pool(sweep)
+    def altered(name: str, old: str, new: str, line: str) -> None:
+        path = sweep / "1" / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+        with pytest.raises(ValueError, match=line):
+            folds.pool(sweep)
+        path.write_text(text)
+
+    altered(".hydra/config.yaml", "C: 10.0", "C: 1.0", r"1 was run with model.*as 0")
+    for key, old, new in (("transductive", "false", "true"), ("folds", "3", "4")):
+        line = f"{key} is .* in 0 and .* in 1"
+        altered("metrics.json", f'"{key}": {old}', f'"{key}": {new}', line)
+    digest = pd.read_csv(sweep / "1" / "split.csv").sha256[0]
+    altered("split.csv", digest, "0" * 64, "1 clips changed between the folds")
+    altered("split.csv", ",05,", ",13,", "1 and 0 know different actors")
+    altered("status.json", "finished", "failed", "1 is failed: expected finished folds")
     status = sweep / "1" / "status.json"
-    status.write_text(status.read_text().replace("finished", "failed"))
-    with pytest.raises(ValueError, match="1 is failed: expected finished folds"):
-        folds.pool(sweep)
     status.unlink()
     with pytest.raises(ValueError, match=r"folds \[1\] of protocol kfold are missing"):
         folds.pool(sweep)
@@ -119,7 +145,6 @@ def test_protocols_are_swept_with_all_their_folds(launch: Callable[..., Path], t
         launch("train", "-m", *THREE[:2], protocols, "fold=all", f"hydra.sweep.dir={sweep}")
     broken, fine = json.loads((sweep / "summary.json").read_text())
     assert "fold 3 of protocol=sequential6 is empty" in broken["error"]
+    assert not (sweep / "0" / "fold_0").exists()  # said before any time is spent
     assert fine["status"] == "finished"
     assert fine["uar"] == read(sweep / "1")["uar"]
-    # What was done before the error is kept.
-    assert read(sweep / "0" / "fold_2")["actors"] == ["09", "10", "11", "12"]

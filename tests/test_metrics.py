@@ -4,8 +4,8 @@ import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, classification_report, f1_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from ser.data.classes import select_classes
 from ser.data.corpora import EMOTIONS
-from ser.data.protocols import select_classes
 from ser.metrics import (
     CALIBRATION_BINS,
     calibration_error,

@@ -5,10 +5,11 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from ser.data.actors import ACTORS
 from ser.data.corpora import EMOTIONS, Clip, scan
 from ser.data.placement import assign, count
-from ser.data.protocols import ACTORS, Holdout, KFold, NamedFolds, Random
-from ser.data.shifts import CrossCorpus, Statement
+from ser.data.protocols import Holdout, KFold, NamedFolds, Random
+from ser.data.transfer import CrossCorpus, Statement
 
 CONF = Path(__file__).parents[1] / "conf" / "protocol"
 NAMED = {  # as published
@@ -46,7 +47,7 @@ def actors(clips, splits: dict[str, str], split: str) -> list[str]:
 
 
 def all_folds(clips, protocol, tess: str = "train") -> list[dict[str, str]]:
-    return [assign(clips, protocol, tess, fold) for fold in range(count(clips, protocol, tess))]
+    return [assign(clips, protocol, tess, fold) for fold in range(count(clips, protocol))]
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -109,8 +110,6 @@ def test_a_fold_tests_a_sentence_that_was_not_heard(clips):
         tested.update(c.name for c in clips if splits.get(c.name) == "test")
     assert tested == Counter(c.name for c in ravdess(clips) if c.statement == "dogs")
     assert set(assign(clips, Statement(tested="kids"), "off").values()) == {"train", "val", "test"}
-    with pytest.raises(ValueError, match=r"protocol.tested='cats'.*\['dogs', 'kids'\]"):
-        assign(clips, Statement(tested="cats"), "off")
 
 
 def test_one_corpus_tests_what_the_other_taught(clips):
@@ -158,7 +157,7 @@ def test_random_keeps_the_shares_of_every_class_and_mixes_actors(clips):
     ],
 )
 def test_tess_is_placed(clips, tess: str, expected: dict[str, str]):
-    splits = assign(clips, KFold(), tess)
+    splits = assign(clips, Holdout(), tess)
     placed = {c.actor: splits[c.name] for c in clips if c.corpus == "tess" and c.name in splits}
     assert placed == expected
     assert {splits[c.name] for c in ravdess(clips)} == {
@@ -166,25 +165,26 @@ def test_tess_is_placed(clips, tess: str, expected: dict[str, str]):
         "off": {"train", "val", "test"},
         "test": {"train", "val"},
     }.get(tess, {"val"})
-    assert count(clips, KFold(), tess) == (6 if tess in ("train", "off") else 1)
+    if tess not in ("train", "off"):
+        with pytest.raises(ValueError, match=f"data.tess={tess} says itself who tests.*kfold"):
+            assign(clips, KFold(), tess)
 
 
-def test_missing_actors_shrink_a_fold_and_are_named(clips, caplog: pytest.LogCaptureFixture):
+def test_missing_actors_shrink_a_fold_and_are_named(clips):
     luna = configured("luna5")
-    whole = all_folds(clips, luna, "off")
-    few = [clip for clip in clips if clip.actor not in ("05", "14", "20")]
-    for fold, splits in enumerate(whole):
-        caplog.clear()
+    gone = {"05", "14", "20"}
+    few = [clip for clip in clips if clip.actor not in gone]
+    for fold, splits in enumerate(all_folds(clips, luna, "off")):
         shrunk = assign(few, luna, "off", fold)
-        absent = {0: "05, 14", 2: "20"}.get(fold)
-        assert (f"actors {absent} are missing" in caplog.text) == (absent is not None)
-        assert actors(few, shrunk, "test") == [
-            a for a in actors(clips, splits, "test") if a not in ("05", "14", "20")
-        ]
-        # Who is missing moves nobody else between test and the rest, and no validator who is here.
-        stayed = set(actors(clips, splits, "val")) - {"05", "14", "20"}
-        assert stayed <= set(actors(few, shrunk, "val"))
-    assert count(few, configured("loso"), "off") == 21
+        assert luna.missing(ravdess(few), fold) == {0: ["05", "14"], 2: ["20"]}.get(fold, [])
+        assert luna.missing(ravdess(clips), fold) == []
+        assert set(actors(few, shrunk, "test")) == set(actors(clips, splits, "test")) - gone
+        # Who is missing moves no validator who is here.
+        assert set(actors(clips, splits, "val")) - gone <= set(actors(few, shrunk, "val"))
+    assert count(few, configured("loso")) == 21
+    for protocol in (configured("loso"), KFold(), Statement()):
+        assert protocol.missing(ravdess(few), 0) == sorted(gone)
+        assert protocol.missing(ravdess(clips), 0) == []
 
 
 def test_an_empty_fold_is_an_error_with_the_counts(clips):
@@ -198,16 +198,38 @@ def test_an_empty_fold_is_an_error_with_the_counts(clips):
     [
         (KFold(), 6, "fold=6: expected 0 to 5 or all, the folds of protocol=kfold"),
         (KFold(), "first", "fold='first': expected 0 to 5"),
-        (Holdout(), 1, "fold=1: expected 0 to 0"),
+        (KFold(), True, "fold=True: expected 0 to 5"),
+        (Holdout(), 1, "fold=1: expected 0 or all"),
         (KFold(folds=25), 0, "protocol.folds=25: expected 2 to 24"),
-        (KFold(val_actors=20), 0, "protocol.val_actors=20: expected 1 to 19"),
-        (NamedFolds("mine", [[1, 2], [2, 3]]), 0, "each in one of them"),
-        (NamedFolds("mine", [[1, 25]]), 0, "actors from 1 to 24"),
+        (KFold(val_actors=20), 0, "protocol.val_actors=20: expected at most 19"),
     ],
 )
 def test_what_no_protocol_has_is_refused(clips, protocol, fold, line: str):
     with pytest.raises(ValueError, match=line):
         assign(clips, protocol, "off", fold)
+
+
+@pytest.mark.parametrize(
+    ("build", "line"),
+    [
+        (lambda: NamedFolds("mine", [[1, 2], [2, 3]]), r"protocol.folds=\[\[1, 2\], \[2, 3\]\]"),
+        (lambda: NamedFolds("mine", [[1, 25]]), "actors from 1 to 24"),
+        (lambda: NamedFolds("mine", [[], [1]]), "actors from 1 to 24"),
+        (lambda: NamedFolds("mine", [1, 2]), "actors from 1 to 24"),
+        (lambda: NamedFolds("mine", 3), "protocol.folds=3: expected lists"),
+        (lambda: NamedFolds("mine", val_actors="two"), "protocol.val_actors='two'"),
+        (lambda: KFold(folds="six"), "protocol.folds='six': expected a whole number from 2 on"),
+        (lambda: KFold(folds=None), "protocol.folds=None"),
+        (lambda: KFold(seed=-1), "protocol.seed=-1: expected a whole number from 0 on"),
+        (lambda: Random(folds=1), "protocol.folds=1"),
+        (lambda: Random(val_size=2), "protocol.val_size=2: expected a share"),
+        (lambda: Statement(tested="cats"), "protocol.tested='cats': expected one of"),
+        (lambda: CrossCorpus(val_actors=0), "protocol.val_actors=0"),
+    ],
+)
+def test_a_setting_that_no_protocol_can_have_is_refused(build, line: str):
+    with pytest.raises(ValueError, match=line):
+        build()
 
 
 def test_too_few_actors_are_an_error(clips):
@@ -216,10 +238,10 @@ def test_too_few_actors_are_an_error(clips):
         assign(two, Holdout(), "train")
 
 
-def test_an_unbalanced_holdout_is_said(clips, caplog: pytest.LogCaptureFixture):
-    men = [clip for clip in clips if clip.gender == "male"]
-    assign(men, Holdout(), "off")
-    assert "0 women instead of 2 and 2" in caplog.text
+def test_an_unbalanced_holdout_names_who_is_missing(clips):
+    men = [clip for clip in ravdess(clips) if clip.gender == "male"]
+    assert Holdout().missing(men, 0) == [actor for actor in ACTORS if int(actor) % 2 == 0]
+    assert Holdout().missing(ravdess(clips), 0) == []
 
 
 def test_an_unknown_placement_names_the_known_ones(clips):

@@ -1,21 +1,25 @@
 """The README's commands run, shortened by overrides where they are long."""
 
 import re
+import runpy
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
 REPOSITORY = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```bash\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
 COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
 TRAINS = [command for command in COMMANDS if command.startswith("uv run train.py")]
 EVALS = [command for command in COMMANDS if command.startswith("uv run eval.py")]
+MODULES = [command for command in COMMANDS if command.startswith("uv run python -m ser.")]
 
 
 def test_every_command_is_known():
-    rest = set(COMMANDS) - set(TRAINS) - set(EVALS)
+    rest = set(COMMANDS) - set(TRAINS) - set(EVALS) - set(MODULES)
     assert rest == {"pip install uv", "uv run --group test pytest"}
     assert (REPOSITORY / ".ci" / "run").read_text().splitlines()[-1] == "uv run --group test pytest"
 
@@ -23,17 +27,27 @@ def test_every_command_is_known():
 @pytest.mark.parametrize("command", TRAINS)
 def test_a_training_command_runs(launch: Callable[..., Path], tmp_path: Path, command: str):
     words = [word for word in shlex.split(command)[3:] if not word.startswith("data.root=")]
-    classical = any(word in ("model=svm", "model=logistic") for word in words)
-    sweep = "-m" in words
-    words = [word.replace("seed=0,1,2", "seed=0,1") for word in words]
-    words = [word.replace("model=cnn,svm,logistic", "model=svm,logistic") for word in words]
     words = [word for word in words if not word.startswith(("trainer.max_epochs", "logger="))]
+    classical = any(word in ("model=svm", "model=logistic") for word in words)
+    shorter = {
+        "seed=0,1,2": ["seed=0,1"],
+        "model=cnn,svm,logistic": ["model=svm,logistic"],
+        "fold=0,1,2,3,4": ["fold=0,1"],
+        "fold=all": ["fold=all", "protocol=kfold", "protocol.folds=2"],
+        "sweep=leak_premium": ["sweep=leak_premium", "protocol=random,kfold", "++protocol.folds=2"],
+    }
+    if "fold=all" in words:
+        words.remove("protocol=luna5")
+    # Runs, with the folds of those that have any.
+    sweeps = {"seed=0,1,2": 4, "fold=0,1,2,3,4": 2, "sweep=leak_premium": 6}
+    (sweep,) = [sweeps[word] for word in words if word in sweeps] or [None]
+    expected = sweep or (3 if "fold=all" in words else 1)
+    words = [short for word in words for short in shorter.get(word, [word])]
     short = [] if classical or sweep else ["trainer.max_epochs=1"]
     where = [f"hydra.sweep.dir={tmp_path / 'run'}"] if sweep else []
     run = launch("train", *words, "data=demo", *short, *where)
-    found = [path.parent for path in run.rglob("metrics.json")]
-    assert len(found) == (4 if sweep else 1)
-    assert (run / "summary.csv").exists() == sweep
+    assert len(list(run.rglob("metrics.json"))) == expected
+    assert (run / "summary.csv").exists() == bool(sweep)
 
 
 def test_the_evaluation_commands_run(
@@ -48,6 +62,30 @@ def test_the_evaluation_commands_run(
         assert (scored / "predictions.csv").exists()
 
 
-def test_the_picture_is_there_and_small():
-    (picture,) = re.findall(r"!\[.*?\]\((.*?)\)", (REPOSITORY / "README.md").read_text())
-    assert 10_000 < (REPOSITORY / picture).stat().st_size < 200_000
+def test_the_other_commands_run(
+    launch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    folds = ["data=demo", "model=svm", "protocol=kfold", "protocol.folds=2", "fold=0,1"]
+    sweep = tmp_path / "sweep"
+    launch("train", "-m", *folds, f"hydra.sweep.dir={sweep}")
+    runs = {"pool": sweep, "a": sweep, "b": sweep / "0"}
+    monkeypatch.chdir(tmp_path)
+    ran = []
+    for command in MODULES:
+        _, _, _, _, module, *words = shlex.split(command)
+        given = [f"{word.split('=')[0]}={runs[word.split('=')[0]]}" for word in words]
+        monkeypatch.setattr(sys, "argv", [module, *given])
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        GlobalHydra.instance().clear()
+        runpy.run_module(module, run_name="__main__")
+        ran.append(module)
+    assert ran == ["ser.summary", "ser.compare"]
+    assert (sweep / "metrics.json").exists()
+    assert list((tmp_path / "outputs" / "compare").glob("*/comparison.csv"))
+
+
+def test_the_pictures_are_there_and_small():
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", (REPOSITORY / "README.md").read_text())
+    assert len(pictures) == 2
+    for picture in pictures:
+        assert 10_000 < (REPOSITORY / picture).stat().st_size < 200_000

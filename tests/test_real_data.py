@@ -8,8 +8,10 @@ import pytest
 import soundfile
 
 from ser.data.audio import decode
+from ser.data.audit import audit
 from ser.data.corpora import EMOTIONS, scan
-from ser.data.protocols import Holdout, assign
+from ser.data.placement import assign
+from ser.data.protocols import Holdout, Random
 
 pytestmark = pytest.mark.data
 
@@ -54,3 +56,19 @@ def test_tess_is_resampled_to_its_own_length(clips):
         info = soundfile.info(clip.path)
         expected = info.frames / info.samplerate
         assert len(decode(clip.path, 48000)) / 48000 == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_identical_pair_of_the_release_is_found_across_a_random_split(clips):
+    actor = [clip for clip in clips if clip.actor == "07" and clip.channel == "speech"]
+    hashes = [hash(decode(clip.path, 48000).tobytes()) for clip in actor]
+    pair = [f"03-01-03-01-02-{take}-07.flac" for take in ("01", "02")]
+    crossed = 0
+    for fold in range(5):
+        assigned = assign(clips, Random(), "off", fold)
+        splits = [assigned[clip.name] for clip in actor]
+        found = audit(actor, splits, hashes, leaky=True)
+        assert found["samples_repeated"] == [pair]
+        sides = {splits[row] for row, clip in enumerate(actor) if clip.path.name in pair}
+        assert found["samples_shared"] == ([pair] if len(sides) == 2 else [])
+        crossed += len(sides) == 2
+    assert crossed

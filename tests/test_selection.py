@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from omegaconf import DictConfig
+
+from ser import experiment
 
 FOLD = ("model=svm", "protocol=luna5", "fold=1")
 
@@ -57,3 +60,26 @@ def test_what_a_test_actor_says_changes_nothing_that_is_selected(
     )
     assert (one / "selection.json").read_text() == (other / "selection.json").read_text()
     assert (one / "predictions.csv").read_text() != (other / "predictions.csv").read_text()
+
+
+def test_a_finished_candidate_is_kept_and_a_failed_one_is_out(
+    launch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+):
+    run = launch("train", "data=demo", *FOLD, "select=svm_regularisation")
+    selection = (run / "selection.json").read_text()
+    stamp = (run / "candidate_1" / "split.csv").stat().st_mtime_ns
+    launch("train", "data=demo", *FOLD, "select=svm_regularisation")
+    assert (run / "candidate_1" / "split.csv").stat().st_mtime_ns == stamp
+    assert (run / "selection.json").read_text() == selection
+
+    def refuse(cfg: DictConfig, marks: dict, fit: Callable = experiment.fit_and_validate):
+        if cfg.model.estimator._args_[1].estimator.C == 10:
+            raise ValueError("not this one")
+        return fit(cfg, marks)
+
+    monkeypatch.setattr(experiment, "fit_and_validate", refuse)
+    run = launch("train", "data=demo", *FOLD, "select=svm_regularisation", folder="again")
+    selection = json.loads((run / "selection.json").read_text())
+    assert selection["candidates"][1]["score"] is None
+    assert selection["winner"][0].endswith("C=100")
+    assert "C=10 failed: not this one" in capfd.readouterr().err

@@ -91,6 +91,43 @@ def test_below_three_actors_there_is_no_interval():
     }
 
 
+def test_unequal_actors_by_hand():
+    # Right: 15 of 30 clips of a, 6, 4 and 5 of 10 of the others; 30 of 60 in all.
+    actors = np.repeat(list("abcd"), [30, 10, 10, 10])
+    right = np.concatenate([np.arange(n) < k for n, k in ((30, 15), (10, 6), (10, 4), (10, 5))])
+    without = np.array([15 / 30, 24 / 50, 26 / 50, 25 / 50])
+    error = np.sqrt(3 / 4 * np.sum((without - 0.5) ** 2))
+    # 60^2 / (900 + 3 x 100) = 3 effective actors.
+    reach = stats.t.ppf(0.975, 2) * error
+    found = actor_interval(lambda chosen: right[chosen].mean(), actors)
+    assert found == pytest.approx([0.5 - reach, 0.5 + reach])
+    crowded = np.repeat(list("abcd"), [31, 10, 10, 10])  # 2.9 effective actors
+    assert actor_interval(lambda chosen: 0.5, crowded) is None
+
+
+def test_the_interval_keeps_its_word_where_two_of_the_actors_have_most_clips():
+    generator = np.random.default_rng(0)
+    clips = np.array([8] * 24 + [60] * 2)
+    actors = np.repeat(np.arange(26), clips)
+    held = 0
+    for _ in range(1000):
+        recalls = generator.beta(5 * 0.6, 5 * 0.4, 26)
+        right = generator.random(len(actors)) < np.repeat(recalls, clips)
+        low, high = actor_interval(lambda chosen, right=right: right[chosen].mean(), actors)
+        held += low <= 0.6 <= high
+    assert 0.93 <= held / 1000 <= 0.98
+
+
+def test_a_difference_stays_within_its_bounds():
+    truth = np.array(list("xyxyxyxyxyxy"))
+    wrong = np.where(truth == "x", "y", "x")
+    wrong[0] = "x"
+    found = paired_difference(truth, truth, wrong, np.repeat(range(6), 2))["accuracy"]
+    assert found["interval"][1] == 1
+    other = paired_difference(truth, wrong, truth, np.repeat(range(6), 2))["accuracy"]
+    assert other["interval"][0] == -1
+
+
 @pytest.mark.parametrize(
     ("actors", "least", "most"), [(4, 0.9, 1), (5, 0.9, 1), (20, 0.93, 0.97), (24, 0.93, 0.97)]
 )
@@ -150,7 +187,10 @@ def test_macro_f1_is_swapped_and_left_out_as_scikit_learn_would(pair):
     found = paired_difference(truth, a, b, actors)["macro_f1"]
     assert found["p"] == np.mean(np.abs(chance) > abs(found["difference"]) - 1e-9)
     without = np.array([difference(actors != name, ~everyone) for name in range(7)])
-    reach = stats.t.ppf(0.975, 6) * np.sqrt(6 / 7 * np.sum((without - without.mean()) ** 2))
+    clips = np.bincount(actors)
+    freedom = clips.sum() ** 2 / np.sum(clips**2) - 1
+    assert 5 < freedom < 6
+    reach = stats.t.ppf(0.975, freedom) * np.sqrt(6 / 7 * np.sum((without - without.mean()) ** 2))
     low, high = found["difference"] - reach, found["difference"] + reach
     assert found["interval"] == pytest.approx([low, high])
 
@@ -170,12 +210,15 @@ def test_what_is_the_same_does_not_differ(pair):
     truth, a, _, actors = pair
     for values in paired_difference(truth, a, a, actors).values():
         assert (values["difference"], values["interval"], values["p"]) == (0, [0, 0], 1)
+        assert values["smallest"] is None
 
 
 def test_the_lowest_p_is_reached_where_all_actors_agree():
     truth = np.array(list("xyxyxyxy"))
     found = paired_difference(truth, truth, truth[::-1], np.repeat(range(4), 2))
     assert [values["p"] for values in found.values()] == [lowest_p(4)] * 3 == [0.125] * 3
+    # No difference however large would be found.
+    assert [values["smallest"] for values in found.values()] == [None] * 3
 
 
 @pytest.mark.parametrize("actors", [8, 20, 24])

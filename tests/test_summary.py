@@ -44,3 +44,21 @@ def test_a_multirun_that_finishes_ends_well(launch: Callable[..., Path], tmp_pat
     rows = json.loads((sweep / "summary.json").read_text())
     assert [row["model"] for row in rows] == ["svm", "logistic"]
     assert {row["status"] for row in rows} == {"finished"}
+
+
+def test_seeds_end_with_their_spread_beside_that_of_the_actors(
+    launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
+):
+    sweep = tmp_path / "sweep"
+    overrides = ["-m", f"hydra.sweep.dir={sweep}", "data=demo", "trainer.max_epochs=1"]
+    launch("train", *overrides, "seed=0,1", "data.drop=[],[sad]")
+    rows = pd.read_csv(sweep / "summary.csv", keep_default_na=False)
+    spread = pd.read_csv(sweep / "seeds.csv")
+    assert spread["data.drop"].tolist() == ["[]", "[sad]"]
+    assert (spread.seeds == 2).all()
+    for _, row in spread.iterrows():
+        of_setting = rows.uar[rows["data.drop"] == row["data.drop"]]
+        assert row["mean"] == pytest.approx(of_setting.mean())
+        assert row["seed_sd"] == pytest.approx(of_setting.std())
+        assert row["actor_se"] > 0
+    assert "sd over seeds" in capfd.readouterr().out

@@ -38,17 +38,9 @@ def name_of(item: object) -> str:
     return item.key or "/".join(item.nested_key)
 
 
-def test_an_offline_run_holds_scores_config_and_pictures(
-    launch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
-):
-    for variable in ("WANDB_MODE", "WANDB_API_KEY"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("NETRC", os.devnull)
-    folder = launch("train", "data=demo", "trainer.max_epochs=1", logger="wandb")
-    assert "wandb sync" in capfd.readouterr().err
-    assert wandb.run is None
-    metrics = json.loads((folder / "metrics.json").read_text())
-    logged, config, exits = {}, {}, []
+def content(folder: Path) -> tuple[dict, dict, list[int], messages.RunRecord]:
+    """Give what an offline run logged, its config, exit codes and facts."""
+    logged, config, exits, run = {}, {}, [], None
     for record in records(folder):
         match record.WhichOneof("record_type"):
             case "history":
@@ -61,6 +53,22 @@ def test_an_offline_run_holds_scores_config_and_pictures(
                 }
             case "exit":
                 exits.append(record.exit.exit_code)
+            case "run":
+                run = record.run
+    return logged, config, exits, run
+
+
+def test_an_offline_run_holds_scores_config_and_pictures(
+    launch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+):
+    for variable in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("NETRC", os.devnull)
+    folder = launch("train", "data=demo", "trainer.max_epochs=1", logger="wandb")
+    assert "wandb sync" in capfd.readouterr().err
+    assert wandb.run is None
+    metrics = json.loads((folder / "metrics.json").read_text())
+    logged, config, exits, _ = content(folder)
     assert logged["test/uar"] == pytest.approx(metrics["uar"])
     for name, row in metrics["per_class"].items():
         assert logged[f"test/f1/{name}"] == pytest.approx(row["f1"])
@@ -71,6 +79,30 @@ def test_an_offline_run_holds_scores_config_and_pictures(
     assert config["model"]["_target_"] == "ser.classifier.EmotionClassifier"
     assert config["seed"] == 0
     assert exits == [0]
+
+
+def test_the_folds_of_a_leaky_cross_validation_are_one_group_of_runs_that_say_so(
+    launch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    overrides = ["model=svm", "protocol=random", "protocol.folds=2", "fold=all"]
+    folder = launch("train", "data=demo", *overrides, logger="wandb")
+    assert not (folder / "wandb").exists()
+    groups = set()
+    for fold in range(2):
+        logged, config, exits, run = content(folder / f"fold_{fold}")
+        metrics = json.loads((folder / f"fold_{fold}" / "metrics.json").read_text())
+        assert logged["leaky-test/uar"] == pytest.approx(metrics["uar"])
+        own = {key for key in logged if not key.startswith(("_", "trainer/"))}
+        assert own
+        assert all(key.startswith("leaky-") for key in own), own
+        assert config["fold"] == fold
+        assert config["stamps"]["leaky"]
+        assert exits == [0]
+        assert "leaky" in run.tags
+        groups.add(run.run_group)
+    (group,) = groups
+    assert group.endswith(folder.name)
 
 
 def test_a_key_or_a_mode_keeps_wandb_as_the_user_set_it(

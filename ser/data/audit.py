@@ -68,7 +68,8 @@ def audit(
 def check_statistics(estimator: BaseEstimator, features: np.ndarray, labels: np.ndarray) -> None:
     """Refuse a fitted pipeline whose scaling or projection knows other than the training clips.
 
-    Each step but the last is fitted once more, on the training clips alone, and compared.
+    Each step but the last is fitted once more, on the training clips alone, and compared in what
+    `STATISTICS` names; a step that keeps nothing of it passes.
 
     Args:
         estimator: Fitted; what is no pipeline has no steps to check.
@@ -87,7 +88,7 @@ def check_statistics(estimator: BaseEstimator, features: np.ndarray, labels: np.
 
 
 def check_objective(key: str, metric: str | None) -> None:
-    """Refuse to let anything be chosen or stopped by a metric that is not of validation.
+    """Refuse to let anything be chosen or stopped by a metric of the test actors.
 
     Args:
         key: Where it is set, for the message.
@@ -95,6 +96,6 @@ def check_objective(key: str, metric: str | None) -> None:
     """
     if metric is not None and not str(metric).startswith(("val/", "train/")):
         raise ValueError(
-            f"{key}={metric!r} may decide nothing: expected a metric of the validation actors, such"
-            " as val/uar; the test actors are for the last score alone"
+            f"{key}={metric!r} may decide nothing: expected a metric of val/ or train/, such as"
+            " val/uar; the test actors are for the last score alone"
         )

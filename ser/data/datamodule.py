@@ -17,10 +17,9 @@ from ser.data.cache import cache_directory, digest
 from ser.data.classes import select_classes
 from ser.data.corpora import CHANNELS, CORPORA, Scan, scan
 from ser.data.dataset import Batch, ClipDataset, Reader
-from ser.data.placement import assign, count
+from ser.data.partition import Partition
 from ser.data.protocols import VERSION, SplitProtocol
 from ser.data.reader import ClipReader
-from ser.data.split import check_classes, report_gaps, tabulate
 from ser.data.window import Window
 
 log = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ class EmotionDataModule(LightningDataModule):
         window: Which seconds of a clip are read.
         corpora: `ravdess`, `tess` or both.
         channels: `speech`, `song` or both.
-        tess: Where TESS is placed, see `ser.data.protocols.assign`.
+        tess: Where TESS is placed, see `ser.data.placement.assign`.
         drop: Emotions to leave out.
         keep: Emotions to keep; None keeps all.
         normalize: `speaker` standardises features by what is known of their actor's other clips,
@@ -99,9 +98,12 @@ class EmotionDataModule(LightningDataModule):
         log.info(found.describe())
         return found
 
-    def count_folds(self) -> int:
-        """Count the protocol's folds on these recordings."""
-        return count(self.found.clips, self.protocol, self.tess)
+    @cached_property
+    def partition(self) -> Partition:
+        """The protocol's folds of what was found."""
+        return Partition(
+            self.found, self.protocol, self.tess, self.corpora, self.channels, self.classes
+        )
 
     def stamps(self) -> dict[str, object]:
         """Say under which protocol scores are made; what the hash covers must not change."""
@@ -113,7 +115,7 @@ class EmotionDataModule(LightningDataModule):
             "protocol_version": VERSION,
             "protocol_hash": digest(settings, VERSION, self.tess),
             "fold": self.fold,
-            "folds": self.count_folds(),
+            "folds": self.partition.count(),
             "leaky": self.protocol.leaky,
             "transductive": self.normalize is not None,
         }
@@ -126,16 +128,11 @@ class EmotionDataModule(LightningDataModule):
         if hasattr(self, "table"):
             return
         clips = self.found.clips
-        splits = self.recorded or assign(clips, self.protocol, self.tess, self.fold)
-        self.table = tabulate(self.found, splits, self.corpora, self.channels, self.classes)
         if stage == "fit":
-            asked = (
-                f"protocol={self.protocol.name}, fold={self.fold}, data.corpora="
-                f"{list(self.corpora)}, data.channels={list(self.channels)}, data.tess={self.tess}"
-            )
-            check_classes(self.table, self.classes, asked)
-            if "ravdess" in self.corpora:
-                report_gaps(self.table, clips, splits, self.channels)
+            self.table = self.partition.table(self.fold)
+            self.partition.report_gaps(self.fold)
+        else:
+            self.table = self.partition.tabulate(self.recorded)
         waveforms = open_waveforms(
             [clip.path for clip in clips], self.found.root, self.sample_rate, self.cache
         )

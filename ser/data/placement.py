@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 
 from ser.data.corpora import Clip
-from ser.data.protocols import SplitProtocol
-from ser.data.shifts import CrossCorpus
+from ser.data.protocols import Holdout, SplitProtocol
+from ser.data.transfer import CrossCorpus
 
 PLACEMENTS = ("train", "test", "oaf_to_yaf", "yaf_to_oaf", "off")
-TESTED_ALONE = ("test", "oaf_to_yaf", "yaf_to_oaf")
 
 
-def count(clips: Sequence[Clip], protocol: SplitProtocol, tess: str) -> int:
-    """Count the folds; where TESS alone tests there is one."""
+def count(clips: Sequence[Clip], protocol: SplitProtocol) -> int:
+    """Count the folds; without RAVDESS there is one."""
     ravdess = [clip for clip in clips if clip.corpus == "ravdess"]
-    return 1 if tess in TESTED_ALONE or not ravdess else protocol.count(ravdess)
+    return protocol.count(ravdess) if ravdess else 1
 
 
 def assign(
@@ -27,23 +26,24 @@ def assign(
     """
     if tess not in PLACEMENTS:
         raise ValueError(f"data.tess={tess!r} is unknown: expected one of {PLACEMENTS}")
-    folds = count(clips, protocol, tess)
-    if not isinstance(fold, int) or not 0 <= fold < folds:
+    folds = count(clips, protocol)
+    if not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold < folds:
+        known = "0" if folds == 1 else f"0 to {folds - 1}"
         raise ValueError(
-            f"fold={fold!r}: expected 0 to {folds - 1} or all, the folds of"
-            f" protocol={protocol.name} with data.tess={tess} on these recordings"
+            f"fold={fold!r}: expected {known} or all, the folds of protocol={protocol.name} on"
+            " these recordings"
+        )
+    if tess not in ("train", "off") and not isinstance(protocol, Holdout):
+        raise ValueError(
+            f"data.tess={tess} says itself who tests: expected protocol=holdout, got"
+            f" {protocol.name}; see protocol=cross_corpus"
         )
     if isinstance(protocol, CrossCorpus):
-        if tess != "train":
-            raise ValueError(f"data.tess={tess}: expected train, as {protocol.name} places TESS")
+        if tess == "off":
+            raise ValueError(f"data.tess=off: expected train, as {protocol.name} places TESS")
         return protocol.assign(clips, fold)
     ravdess = [clip for clip in clips if clip.corpus == "ravdess"]
     if tess in ("oaf_to_yaf", "yaf_to_oaf"):
-        if protocol.leaky:
-            raise ValueError(
-                f"data.tess={tess} parts the speakers itself: expected protocol=holdout, got"
-                f" {protocol.name}"
-            )
         trained = tess[:3].upper()
         return {clip.name: "val" for clip in ravdess} | {
             clip.name: "train" if clip.actor == trained else "test"

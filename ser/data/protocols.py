@@ -4,24 +4,20 @@ A protocol sees every RAVDESS clip of the scan, before any selection: dropping a
 moves no actor. No fold's test actors are drawn, or move, by what is validated.
 """
 
-import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import ClassVar, Protocol
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
+from sklearn.model_selection import StratifiedKFold, train_test_split
 
+from ser.data.actors import draw_validators, genders_of, missing, part_by_actor, spread
 from ser.data.corpora import Clip
 
 VERSION = 1
 """Raised when a protocol with the same settings parts the same clips otherwise."""
 
 SPLITS = ("train", "val", "test")
-ACTORS = tuple(f"{number:02}" for number in range(1, 25))
-
-log = logging.getLogger(__name__)
 
 
 class SplitProtocol(Protocol):
@@ -32,6 +28,9 @@ class SplitProtocol(Protocol):
 
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds."""
+
+    def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
+        """List the RAVDESS actors whom the fold, or its making, goes without."""
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a clip's name to its split."""
@@ -49,9 +48,23 @@ class Holdout:
     seed: int = 0
     leaky: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        check_number("protocol.seed", self.seed, 0)
+
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds: it has one."""
         return 1
+
+    def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
+        """List the RAVDESS actors who are not there, where test or val is not 2 and 2 for it."""
+        genders = genders_of(clips)
+        splits = self.assign(clips, fold)
+        for split in ("test", "val"):
+            actors = {clip.actor for clip in clips if splits[clip.name] == split}
+            men = sum(genders[actor] == "male" for actor in actors)
+            if (men, len(actors)) != (2, 4):
+                return missing(genders)
+        return []
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a RAVDESS clip's name to its split, by actor."""
@@ -61,14 +74,7 @@ class Holdout:
                 f"protocol={self.name} needs at least 3 RAVDESS actors, got {sorted(genders)}:"
                 " one each to train, validate and test; check data.root"
             )
-        test, val, *_ = _spread(clips, max(3, round(len(genders) / 4)), self.seed)
-        for split, actors in (("val", val), ("test", test)):
-            men = sum(genders[actor] == "male" for actor in actors)
-            if (men, len(actors)) != (2, 4):
-                log.warning(
-                    "%s holds %d men and %d women instead of 2 and 2: actors %s are missing",
-                    split, men, len(actors) - men, ", ".join(missing(genders)),
-                )  # fmt: skip
+        test, val, *_ = spread(clips, max(3, round(len(genders) / 4)), self.seed)
         return part_by_actor(clips, test, val)
 
 
@@ -85,9 +91,18 @@ class KFold:
     seed: int = 0
     leaky: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        check_number("protocol.folds", self.folds, 2)
+        check_number("protocol.val_actors", self.val_actors, 1)
+        check_number("protocol.seed", self.seed, 0)
+
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds."""
         return self.folds
+
+    def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
+        """List the RAVDESS actors who are not there when the folds are drawn."""
+        return missing(genders_of(clips))
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a RAVDESS clip's name to its split, by actor."""
@@ -97,13 +112,10 @@ class KFold:
                 f"protocol.folds={self.folds}: expected 2 to {len(genders)}, as there are"
                 f" {len(genders)} RAVDESS actors"
             )
-        if absent := missing(genders):
-            log.warning(
-                "%s: the folds are drawn without the actors %s, which are missing",
-                self.name, ", ".join(absent),
-            )  # fmt: skip
-        test = _spread(clips, self.folds, self.seed)[fold]
-        return part_by_actor(clips, test, draw_validators(self, genders, test, fold))
+        test = spread(clips, self.folds, self.seed)[fold]
+        return part_by_actor(
+            clips, test, draw_validators(genders, test, self.val_actors, self.seed, fold)
+        )
 
 
 @dataclass(frozen=True)
@@ -122,9 +134,22 @@ class NamedFolds:
     seed: int = 0
     leaky: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        check_number("protocol.val_actors", self.val_actors, 1)
+        check_number("protocol.seed", self.seed, 0)
+        if self.folds is not None:
+            _check_lists(self.folds)
+
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds."""
         return len(self._tested(clips))
+
+    def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
+        """List the RAVDESS actors whom the fold would test and who are not there."""
+        genders = genders_of(clips)
+        if self.folds is None:  # an absent actor has no fold of his own
+            return missing(genders)
+        return [actor for actor in self._tested(clips)[fold] if actor not in genders]
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a RAVDESS clip's name to its split, by actor."""
@@ -137,23 +162,13 @@ class NamedFolds:
                 f" {', '.join(named)}, but data.root holds {len(genders)} RAVDESS actors:"
                 f" {', '.join(genders)}"
             )
-        # Without a list of its own an absent actor has no fold, which concerns all folds.
-        absent = [actor for actor in named if actor not in genders]
-        if self.folds is None:
-            absent = missing(genders)
-        if absent:
-            log.warning("%s: actors %s are missing and go untested", self.name, ", ".join(absent))
-        return part_by_actor(clips, test, draw_validators(self, genders, test, fold))
+        return part_by_actor(
+            clips, test, draw_validators(genders, test, self.val_actors, self.seed, fold)
+        )
 
     def _tested(self, clips: Sequence[Clip]) -> list[list[str]]:
         if self.folds is None:
             return [[actor] for actor in genders_of(clips)]
-        named = [f"{actor:02}" for actors in self.folds for actor in actors]
-        if len(set(named)) < len(named) or not set(named) <= set(ACTORS):
-            raise ValueError(
-                f"protocol.folds={self.folds}: expected lists of actors from 1 to 24, each in one"
-                " of them at most"
-            )
         return [[f"{actor:02}" for actor in actors] for actors in self.folds]
 
 
@@ -171,9 +186,19 @@ class Random:
     seed: int = 0
     leaky: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        check_number("protocol.folds", self.folds, 2)
+        check_number("protocol.seed", self.seed, 0)
+        if not isinstance(self.val_size, float) or not 0 < self.val_size < 1:
+            raise ValueError(f"protocol.val_size={self.val_size!r}: expected a share, such as 0.2")
+
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds."""
         return self.folds
+
+    def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
+        """List no one: its folds are blind to actors."""
+        return []
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a RAVDESS clip's name to its split, blind to its actor."""
@@ -188,52 +213,19 @@ class Random:
         return {clip.name: str(split) for clip, split in zip(clips, splits, strict=True)}
 
 
-def genders_of(clips: Sequence[Clip]) -> dict[str, str]:
-    """Map each actor to a gender, in order."""
-    return dict(sorted((clip.actor, clip.gender) for clip in clips))
+def check_number(key: str, value: object, least: int) -> None:
+    """Refuse what is no whole number from `least` on."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{key}={value!r}: expected a whole number from {least} on")
 
 
-def missing(actors: Collection[str]) -> list[str]:
-    """List RAVDESS's actors who are not among these."""
-    return [actor for actor in ACTORS if actor not in actors]
-
-
-def draw_validators(
-    protocol: SplitProtocol, genders: Mapping[str, str], test: Collection[str], fold: int
-) -> list[str]:
-    """Draw the actors who validate out of those who do not test, as many men as women.
-
-    The order of the draw is by official number: a missing actor moves no other.
-    """
-    order = np.random.default_rng([protocol.seed, fold]).permutation(len(ACTORS))
-    others = [
-        actor for number, actor in sorted(zip(order, ACTORS, strict=True)) if actor in genders
-    ]
-    others = [actor for actor in others if actor not in test]
-    if not 1 <= protocol.val_actors < len(others):
+def _check_lists(folds: object) -> None:
+    whole = isinstance(folds, list | tuple) and all(
+        isinstance(actors, list | tuple) and actors for actors in folds
+    )
+    named = [actor for actors in folds for actor in actors] if whole else [None]
+    if len(set(named)) < len(named) or not set(named) <= set(range(1, 25)):
         raise ValueError(
-            f"protocol.val_actors={protocol.val_actors}: expected 1 to {len(others) - 1}, as fold"
-            f" {fold} of protocol={protocol.name} tests {len(test)} of {len(genders)} RAVDESS"
-            " actors and at least one must train"
+            f"protocol.folds={folds}: expected lists of actors from 1 to 24, each in one of them at"
+            " most, such as [[1,2],[3,4]]"
         )
-    men, women = ([a for a in others if genders[a] == sex] for sex in ("male", "female"))
-    drawn = [actor for pair in zip_longest(men, women) for actor in pair if actor]
-    return drawn[: protocol.val_actors]
-
-
-def part_by_actor(
-    clips: Sequence[Clip], test: Collection[str], val: Collection[str]
-) -> dict[str, str]:
-    """Map a clip's name to the split of its actor."""
-    held_out = dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
-    return {clip.name: held_out.get(clip.actor, "train") for clip in clips}
-
-
-def _spread(clips: Sequence[Clip], folds: int, seed: int) -> list[list[str]]:
-    """Spread the actors over folds that resemble each other in emotion and gender."""
-    actors = [clip.actor for clip in clips]
-    strata = [clip.emotion + clip.gender for clip in clips]
-    spread = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    return [
-        sorted({actors[row] for row in rows}) for _, rows in spread.split(strata, strata, actors)
-    ]

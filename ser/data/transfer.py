@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ser.data.corpora import Clip
-from ser.data.protocols import KFold, draw_validators, genders_of, part_by_actor
+from ser.data.actors import draw_validators, genders_of, part_by_actor
+from ser.data.corpora import RAVDESS_STATEMENTS, Clip
+from ser.data.protocols import KFold, check_number
 
 
 @dataclass(frozen=True)
@@ -22,21 +23,32 @@ class Statement:
     seed: int = 0
     leaky: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        if self.tested not in RAVDESS_STATEMENTS:
+            raise ValueError(
+                f"protocol.tested={self.tested!r}: expected one of {RAVDESS_STATEMENTS}"
+            )
+        self._by_actor()
+
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds."""
         return self.folds
 
+    def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
+        """List the RAVDESS actors who are not there when the folds are drawn."""
+        return self._by_actor().missing(clips, fold)
+
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a RAVDESS clip's name to its split, by actor and sentence."""
-        statements = sorted({clip.statement for clip in clips})
-        if self.tested not in statements:
-            raise ValueError(f"protocol.tested={self.tested!r}: expected one of {statements}")
-        actors = KFold(self.name, self.folds, self.val_actors, self.seed).assign(clips, fold)
+        actors = self._by_actor().assign(clips, fold)
         return {
             clip.name: actors[clip.name]
             for clip in clips
             if (clip.statement == self.tested) == (actors[clip.name] == "test")
         }
+
+    def _by_actor(self) -> KFold:
+        return KFold(self.name, self.folds, self.val_actors, self.seed)
 
 
 @dataclass(frozen=True)
@@ -52,9 +64,17 @@ class CrossCorpus:
     seed: int = 0
     leaky: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        check_number("protocol.val_actors", self.val_actors, 1)
+        check_number("protocol.seed", self.seed, 0)
+
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds."""
         return 2
+
+    def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
+        """List no one: whoever is there tests, or is trained on."""
+        return []
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a clip's name to its split, by corpus and actor."""
@@ -67,6 +87,6 @@ class CrossCorpus:
             )
         if fold == 0:
             genders = genders_of(ravdess)
-            val = draw_validators(self, genders, (), fold)
+            val = draw_validators(genders, (), self.val_actors, self.seed, fold)
             return part_by_actor(ravdess, (), val) | {clip.name: "test" for clip in tess}
         return part_by_actor(tess, (), ("YAF",)) | {clip.name: "test" for clip in ravdess}

@@ -1,0 +1,117 @@
+"""A model fitted to the training clips, chosen on the validation clips, blind to the test clips."""
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import lightning
+import numpy as np
+import pandas as pd
+from hydra.utils import instantiate
+from lightning import LightningModule, Trainer
+from omegaconf import DictConfig
+
+from ser import checkpoint, report, tracking
+from ser.data.audit import check_objective, check_statistics
+from ser.data.datamodule import EmotionDataModule
+from ser.estimator import EstimatorClassifier
+from ser.frontend import cache_key
+from ser.metrics import scores
+
+OBJECTIVES = ("val/uar", "val/macro_f1", "val/accuracy")
+
+log = logging.getLogger(__name__)
+
+
+def fit_and_validate(
+    cfg: DictConfig, marks: dict[str, float]
+) -> tuple[EmotionDataModule, LightningModule, Trainer, pd.DataFrame]:
+    """Give the data, the model as best.ckpt holds it, and its predictions for val."""
+    check_objective("objective", cfg.objective)
+    if cfg.objective not in OBJECTIVES:
+        raise ValueError(f"objective={cfg.objective!r}: expected one of {', '.join(OBJECTIVES)}")
+    folder = Path(cfg.folder)
+    lightning.seed_everything(cfg.seed, verbose=False)
+    data = instantiate(cfg.data)
+    model = instantiate(cfg.model, classes=data.classes)
+    data.setup("fit")
+    data.table.to_csv(folder / "split.csv", index=False)
+    recipe = checkpoint.Recipe(_portable(cfg), data.record(), data.stamps())
+    trainer = build_trainer(cfg, data.stamps(), recipe)
+    marks["data"] = time.perf_counter()
+    best = _fit(model, data, trainer, folder / "checkpoints")
+    marks["fit"] = time.perf_counter()
+    predictions = score(best, data, trainer, "val")
+    marks["val"] = time.perf_counter()
+    return data, best, trainer, predictions
+
+
+def score(
+    model: LightningModule, data: EmotionDataModule, trainer: Trainer, split: str
+) -> pd.DataFrame:
+    """Score the clips of a split; gives the rows of predictions.csv."""
+    outputs = trainer.predict(model, data.scoring_loader(split))
+    probabilities = np.concatenate([output["probabilities"].cpu() for output in outputs])
+    clips = data.table.loc[np.concatenate([output["row"].cpu() for output in outputs])]
+    return report.tabulate(clips, data.classes, probabilities)
+
+
+def build_trainer(cfg: DictConfig, stamps: Mapping, *callbacks: lightning.Callback) -> Trainer:
+    """Build the trainer, its loggers and callbacks; none of these may decide by test clips."""
+    # Whatever a leaky run logs says so by its name.
+    options = {"prefix": tracking.LEAKY} if stamps["leaky"] else {}
+    loggers = [instantiate(logger, **options) for logger in cfg.logger.values()]
+    for logger in loggers:
+        logger.log_hyperparams(checkpoint.plain(cfg) | {"stamps": dict(stamps)})
+    callbacks = [*instantiate(cfg.callbacks).values(), *callbacks]
+    for callback in callbacks:
+        check_objective("monitor", getattr(callback, "monitor", None))
+    return instantiate(cfg.trainer, logger=loggers, callbacks=callbacks)
+
+
+def _fit(
+    model: LightningModule, data: EmotionDataModule, trainer: Trainer, folder: Path
+) -> LightningModule:
+    """Train the model and give it back as best.ckpt holds it."""
+    classical = isinstance(model, EstimatorClassifier)
+    if classical and trainer.max_epochs is not None:
+        raise ValueError(
+            f"trainer.max_epochs={trainer.max_epochs}: a classical model is fitted once and has no"
+            " epochs; leave trainer=one_pass as the model sets it"
+        )
+    for name in ("best.ckpt", "last.ckpt"):  # of an earlier start in this folder
+        (folder / name).unlink(missing_ok=True)
+    device = trainer.strategy.root_device
+    if classical or data.normalize or device.type == "cpu":
+        data.cache_features(model.frontend, cache_key(model.hparams.frontend))
+    else:
+        data.hold_waveforms(device)
+    if classical:
+        features, labels = data.training_features()
+        model.fit_estimator(features, labels)
+        check_statistics(model.estimator, features, labels)
+        trainer.strategy.connect(model)
+        trainer.save_checkpoint(folder / "best.ckpt")
+    else:
+        trainer.fit(model, data)
+        if not (folder / "best.ckpt").exists():
+            raise ValueError(
+                f"no epoch was validated, so there is no best.ckpt (trainer.max_epochs="
+                f"{trainer.max_epochs}): expected at least one whole epoch"
+            )
+    return checkpoint.load(folder / "best.ckpt").model
+
+
+def objective(predictions: pd.DataFrame, metric: str) -> float:
+    """Compute the objective from the predictions for val."""
+    found = scores(predictions.label.to_numpy(str), predictions.prediction.to_numpy(str))
+    return found[metric.removeprefix("val/")]
+
+
+def _portable(cfg: DictConfig) -> dict:
+    """Resolve the config for a checkpoint, which is read from other working folders too."""
+    config = checkpoint.plain(cfg)
+    if isinstance(config["data"]["root"], str):
+        config["data"]["root"] = str(Path(config["data"]["root"]).expanduser().resolve())
+    return config
