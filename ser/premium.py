@@ -110,9 +110,8 @@ def show(folder: Path, rows: Sequence[Mapping[str, object]], varied: Sequence[st
     if not rows:
         console.print("no leak premium: expected a finished job of protocol=random and of another")
         return
-    table = Table(
-        *varied, "protocol", "clips", "actors", "UAR", "leaky UAR", "premium", "95 %", "p"
-    )
+    interval = Column("95 % by actor", no_wrap=True)
+    table = Table(*varied, "protocol", "clips", "actors", "UAR", "leaky", "premium", interval, "p")
     for row in rows:
         known = row["premium_low"] is not None
         table.add_row(

@@ -246,7 +246,7 @@ def test_a_checkpoint_scores_what_is_left_and_says_what_is_not(
         (["data=demo", "data.drop=sad"], r"no list: expected data.drop='\[sad\]'"),
         (["data=demo", "data.channels=speech"], r"no list: expected data.channels='\[speech\]'"),
         (["data=demo", "data.drop=[4]"], "unknown emotion 4"),
-        (["data=demo", "data.corpora=[tess]"], "val is empty.*RAVDESS actors validate"),
+        (["data=demo", "data.corpora=[tess]"], "val is empty.*expected RAVDESS actors with clips"),
         (["data=demo", "data.batch_size=many"], "data.batch_size='many'"),
         (["data=demo", "window.start.ravdess=onste"], "window.start.ravdess='onste'"),
         (["data=demo", "trainer.accelerator=gpu"], "gpu"),

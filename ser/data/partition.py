@@ -58,8 +58,8 @@ class Partition:
         for split in SPLITS:
             if not counts[split].any():
                 raise ValueError(
-                    f"{split} is empty ({asked}): RAVDESS actors validate, so data.corpora needs"
-                    f" ravdess; clips selected: {table.corpus.value_counts().to_dict()}"
+                    f"{split} is empty ({asked}): expected RAVDESS actors with clips of these"
+                    f" corpora and channels; selected: {table.corpus.value_counts().to_dict()}"
                 )
         for split in SPLITS:
             missing = counts.index[counts[split] == 0].to_list()
