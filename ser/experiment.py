@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from ser import checkpoint, folds, recorded, report, selection, tracking
 from ser.data import recordings
 from ser.fitting import build_trainer, fit_and_validate, objective, score
+from ser.pool import pool
 from ser.run import Run, one_line_errors
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def _cross_validate(cfg: DictConfig) -> float:
                 folds.record(fold)
                 value = _train_fold(fold)
             objectives.append(value)
-        folds.pool(run.folder)
+        pool(run.folder)
         run.objective = float(np.mean(objectives))
         return run.objective
 

@@ -46,7 +46,7 @@ def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> DictConf
         try:
             score = folds.objective(candidate)
             if score is None:
-                folds.record(candidate)
+                folds.record(candidate, *overrides)
                 score = validate(candidate)
         except ValueError as error:
             log.warning("candidate %s failed: %s", " ".join(overrides), error)

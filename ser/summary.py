@@ -22,14 +22,15 @@ OUTCOME = (
 def main(cfg: DictConfig) -> None:
     """Pool the folds of a multirun into one result."""
     # Imported here, so that --help answers at once.
-    from ser import folds, report
+    from ser import report
+    from ser.pool import pool
     from ser.run import one_line_errors
 
     with one_line_errors():
         if cfg.pool is None:
             raise ValueError("pool=null: expected the folder of a multirun over fold=0,1,...")
         folder = Path(str(cfg.pool)).expanduser()
-        folds.pool(folder)
+        pool(folder)
         report.show(folder)
 
 

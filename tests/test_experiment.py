@@ -113,6 +113,7 @@ def test_a_random_split_is_stamped(launch: Callable[..., Path], capfd: pytest.Ca
     assert all(key.startswith("leaky-") for key in logged)
     content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     assert content["ser"]["stamps"]["leaky"]
+    assert content["ser"]["stamps"]["protocol_hash"] == metrics["protocol_hash"]
 
 
 def test_no_model_of_an_earlier_start_is_scored(

@@ -11,7 +11,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from ser import folds
+from ser.pool import pool
 
 THREE = ("data=demo", "model=svm", "protocol=kfold", "protocol.folds=3")
 
@@ -112,7 +112,7 @@ def test_jobs_of_a_sweep_over_folds_pool_to_the_same(
         assert old in text
         path.write_text(text.replace(old, new))
         with pytest.raises(ValueError, match=line):
-            folds.pool(sweep)
+            pool(sweep)
         path.write_text(text)
 
     altered(".hydra/config.yaml", "C: 10.0", "C: 1.0", r"1 was run with model.*as 0")
@@ -126,16 +126,16 @@ def test_jobs_of_a_sweep_over_folds_pool_to_the_same(
     status = sweep / "1" / "status.json"
     status.unlink()
     with pytest.raises(ValueError, match=r"folds \[1\] of protocol kfold are missing"):
-        folds.pool(sweep)
+        pool(sweep)
 
 
 def test_a_pool_takes_one_setting(launch: Callable[..., Path], tmp_path: Path):
     sweep = tmp_path / "sweep"
     launch("train", "-m", *THREE, "model=svm,logistic", f"hydra.sweep.dir={sweep}")
     with pytest.raises(ValueError, match="fold 0 is there twice, in 0 and 1"):
-        folds.pool(sweep)
+        pool(sweep)
     with pytest.raises(ValueError, match="holds no runs"):
-        folds.pool(sweep / "0")
+        pool(sweep / "0")
 
 
 def test_protocols_are_swept_with_all_their_folds(launch: Callable[..., Path], tmp_path: Path):

@@ -50,11 +50,12 @@ ALLOWED = {
         "ser.report",
         "ser.tracking",
     },
-    "ser.folds": {"ser.report"},
+    "ser.folds": set(),
     "ser.frontend": set(),
     "ser.metrics": set(),
     "ser.models.cnn": set(),
     "ser.plots": set(),
+    "ser.pool": {"ser.folds", "ser.report"},
     "ser.premium": {"ser.compare", "ser.plots", "ser.summary"},
     "ser.recorded": {"ser.checkpoint", "ser.data.datamodule", "ser.frontend"},
     "ser.report": {"ser.metrics", "ser.plots", "ser.statistics"},
@@ -62,7 +63,7 @@ ALLOWED = {
     "ser.seeds": {"ser.statistics"},
     "ser.selection": {"ser.folds"},
     "ser.statistics": set(),
-    "ser.summary": {"ser.folds", "ser.report", "ser.run", "ser.seeds"},
+    "ser.summary": {"ser.pool", "ser.report", "ser.run", "ser.seeds"},
     "ser.tracking": {"ser.report"},
 }
 

@@ -29,6 +29,8 @@ def test_the_winner_is_the_best_on_validation_and_then_a_plain_run(
         status = json.loads((run / f"candidate_{number}" / "status.json").read_text())
         assert status["objective"] == score
         assert not (run / f"candidate_{number}" / "predictions.csv").exists()
+        given = (run / f"candidate_{number}" / ".hydra" / "overrides.yaml").read_text()
+        assert selection["candidates"][number]["overrides"][0] in given
     plain = launch("train", "data=demo", *FOLD, *selection["winner"], folder="plain")
     assert (run / "predictions.csv").read_text() == (plain / "predictions.csv").read_text()
 
