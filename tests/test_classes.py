@@ -1,25 +1,58 @@
 import pytest
 
-from ser.data.classes import select_classes
+from ser.data.classes import label_emotions
 from ser.data.corpora import EMOTIONS
 
 
+def classes(**options: object) -> list[str]:
+    return list(dict.fromkeys(label_emotions(**options).values()))
+
+
 def test_classes_keep_their_order_and_close_up():
-    assert select_classes() == list(EMOTIONS)
-    assert select_classes(drop=["sad", "calm"]) == [
+    assert classes() == list(EMOTIONS)
+    assert classes(drop=["sad", "calm"]) == [
         "neutral", "happy", "angry", "fearful", "disgust", "surprised"
     ]  # fmt: skip
-    assert select_classes(keep=["sad", "happy"]) == ["happy", "sad"]
+    assert classes(keep=["sad", "happy"]) == ["happy", "sad"]
+
+
+def test_a_merged_emotion_takes_the_name_and_place_of_its_target():
+    labels = label_emotions(drop=["happy"], merge={"neutral": "sad", "calm": "sad"})
+    assert labels == {
+        "neutral": "sad", "calm": "sad", "sad": "sad", "angry": "angry", "fearful": "fearful",
+        "disgust": "disgust", "surprised": "surprised",
+    }  # fmt: skip
+    assert classes(drop=["happy"], merge={"neutral": "sad", "calm": "sad"})[0] == "sad"
+    assert classes(merge={"surprised": "neutral"}) == list(EMOTIONS[:-1])
 
 
 @pytest.mark.parametrize(
     ("typo", "nearest"), [("sat", "sad"), ("Angry", "angry"), ("surprise", "surprised")]
 )
-def test_a_misspelt_class_gets_the_eight_names_and_the_nearest(typo: str, nearest: str):
+@pytest.mark.parametrize("key", ["drop", "keep", "merge", "target"])
+def test_a_misspelt_class_gets_the_eight_names_and_the_nearest(key: str, typo: str, nearest: str):
+    option = {
+        "drop": {"drop": [typo]},
+        "keep": {"keep": [typo]},
+        "merge": {"merge": {typo: "calm"}},
+        "target": {"merge": {"calm": typo}},
+    }[key]
     with pytest.raises(ValueError, match=f"{typo!r}.*{', '.join(EMOTIONS)}.*{nearest!r}"):
-        select_classes(drop=[typo])
+        label_emotions(**option)
 
 
-def test_one_class_is_no_task():
-    with pytest.raises(ValueError, match="at least two"):
-        select_classes(keep=["sad"])
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"keep": ["sad"]}, "at least two"),
+        ({"keep": ["sad", "calm"], "merge": {"sad": "calm"}}, "at least two"),
+        ({"drop": ["sad"], "merge": {"sad": "calm"}}, "expected two emotions that are kept"),
+        ({"drop": ["calm"], "merge": {"sad": "calm"}}, "expected two emotions that are kept"),
+        ({"merge": {"sad": "calm", "calm": "neutral"}}, "a target that is not merged itself"),
+        ({"merge": {"sad": "sad"}}, "a target that is not merged itself"),
+        ({"merge": "calm"}, "data.merge='calm': expected pairs"),
+    ],
+)
+def test_what_makes_no_task_is_refused(options: dict, line: str):
+    with pytest.raises(ValueError, match=line):
+        label_emotions(**options)

@@ -187,3 +187,16 @@ def test_an_identical_pair_is_reported_under_a_random_split(fresh, demo: Path, t
         assert not data.audit["passed"]
         crossed += len(sides) == 2
     assert crossed
+
+
+def test_merged_clips_are_of_one_class_and_nobody_moves(fresh):
+    whole, merged = fresh(), fresh(merge={"calm": "neutral"})
+    for data in (whole, merged):
+        data.setup("fit")
+    assert merged.classes == [name for name in whole.classes if name != "calm"]
+    assert merged.table.emotion.equals(whole.table.emotion)
+    assert merged.table.split.equals(whole.table.split)
+    assert set(merged.table.emotion[merged.table.label == "neutral"]) == {"neutral", "calm"}
+    neutral = whole.table.label.isin(["neutral", "calm"])
+    assert merged.dataset("train", None).labels.max() == 6
+    assert (merged.table.label == "neutral").equals(neutral)

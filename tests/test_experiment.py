@@ -88,6 +88,20 @@ def test_a_second_run_decodes_and_computes_nothing_again(
     assert content["state_dict"]["network.head.1.bias"].shape == (7,)
 
 
+@pytest.mark.parametrize("model", ["trainer.max_epochs=1", "model=svm"])
+def test_classes_are_merged_by_name(launch: Callable[..., Path], model: str):
+    run = launch("train", "data=demo", model, "data.merge={calm: neutral}", "data.drop=[sad]")
+    metrics = read(run)
+    assert metrics["classes"] == ["neutral", "happy", "angry", "fearful", "disgust", "surprised"]
+    rows = pd.read_csv(run / "predictions.csv")
+    assert set(rows.emotion[rows.label == "neutral"]) == {"neutral", "calm"}
+    assert (
+        metrics["per_class"]["neutral"]["support"] == rows.emotion.isin(["neutral", "calm"]).sum()
+    )
+    again = launch("eval", f"ckpt={run / 'checkpoints' / 'best.ckpt'}", folder="a", logger="none")
+    assert read(again) == metrics
+
+
 def test_the_same_seed_gives_the_same_numbers(launch: Callable[..., Path]):
     first, again = (
         read(launch("train", "data=demo", "trainer.max_epochs=2", folder=name)) for name in "ab"
@@ -247,6 +261,7 @@ def test_a_checkpoint_scores_what_is_left_and_says_what_is_not(
         (["data=demo", "data.drop=sad"], r"no list: expected data.drop='\[sad\]'"),
         (["data=demo", "data.channels=speech"], r"no list: expected data.channels='\[speech\]'"),
         (["data=demo", "data.drop=[4]"], "unknown emotion 4"),
+        (["data=demo", "data.merge={clam: neutral}"], "unknown emotion 'clam'.*'calm'"),
         (["data=demo", "data.corpora=[tess]"], "val is empty.*expected RAVDESS actors with clips"),
         (["data=demo", "data.batch_size=many"], "data.batch_size='many'"),
         (["data=demo", "window.start.ravdess=onste"], "window.start.ravdess='onste'"),

@@ -4,7 +4,6 @@ import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, classification_report, f1_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from ser.data.classes import select_classes
 from ser.data.corpora import EMOTIONS
 from ser.metrics import (
     CALIBRATION_BINS,
@@ -15,7 +14,9 @@ from ser.metrics import (
 )
 
 
-@pytest.mark.parametrize("classes", [list(EMOTIONS), select_classes(drop=["sad"]), ["calm", "sad"]])
+@pytest.mark.parametrize(
+    "classes", [list(EMOTIONS), [name for name in EMOTIONS if name != "sad"], ["calm", "sad"]]
+)
 @pytest.mark.parametrize("seed", range(5))
 def test_an_epoch_scores_what_scikit_learn_scores(classes: list[str], seed: int):
     generator = np.random.default_rng(seed)

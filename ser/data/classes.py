@@ -1,18 +1,34 @@
-"""Which emotions an experiment tells apart."""
+"""Which emotions an experiment tells apart, and under which names."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ser.data.corpora import EMOTIONS
 
 
-def select_classes(drop: Sequence[str] | None = (), keep: Sequence[str] | None = None) -> list[str]:
-    """Name the classes asked for, in canonical order."""
+def label_emotions(
+    drop: Sequence[str] | None = (),
+    keep: Sequence[str] | None = None,
+    merge: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Map each emotion asked for to its class, in the canonical order of the classes.
+
+    Args:
+        drop: Emotions to leave out.
+        keep: Emotions to keep; None keeps all.
+        merge: By emotion, the one whose name and place it takes.
+
+    Raises:
+        ValueError: A name is unknown, or the keys contradict each other or leave one class.
+    """
     for key, names in (("drop", drop), ("keep", keep)):
         if isinstance(names, str):
             raise ValueError(f"data.{key}={names!r} is no list: expected data.{key}='[{names}]'")
+    merge = {} if merge is None else merge
+    if not isinstance(merge, Mapping):
+        raise ValueError(f"data.merge={merge!r}: expected pairs, data.merge='{{calm: neutral}}'")
     drop = drop or ()
-    for emotion in (*drop, *(keep or ())):
+    for emotion in (*drop, *(keep or ()), *merge, *merge.values()):
         if emotion not in EMOTIONS:
             nearest = difflib.get_close_matches(str(emotion), EMOTIONS, n=1, cutoff=0)[0]
             raise ValueError(
@@ -20,10 +36,18 @@ def select_classes(drop: Sequence[str] | None = (), keep: Sequence[str] | None =
                 f" did you mean {nearest!r}?"
             )
     wanted = EMOTIONS if keep is None else keep
-    classes = [name for name in EMOTIONS if name in wanted and name not in drop]
+    kept = [name for name in EMOTIONS if name in wanted and name not in drop]
+    for emotion, target in merge.items():
+        if emotion not in kept or target not in kept or target in merge:
+            raise ValueError(
+                f"data.merge={{{emotion}: {target}}}: expected two emotions that are kept"
+                f" ({', '.join(kept)}), and a target that is not merged itself"
+            )
+    labels = {name: merge.get(name, name) for name in kept}
+    classes = sorted(set(labels.values()), key=EMOTIONS.index)
     if len(classes) < 2:
         raise ValueError(
-            f"data.drop={list(drop)} and data.keep={keep and list(keep)} leave the classes"
-            f" {classes}: at least two are needed"
+            f"data.drop={list(drop)}, data.keep={keep and list(keep)} and data.merge={dict(merge)}"
+            f" leave the classes {classes}: at least two are needed"
         )
-    return classes
+    return dict(sorted(labels.items(), key=lambda pair: EMOTIONS.index(pair[1])))

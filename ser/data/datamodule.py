@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from ser.data.audio import open_waveforms
 from ser.data.audit import audit
 from ser.data.cache import cache_directory, digest
-from ser.data.classes import select_classes
+from ser.data.classes import label_emotions
 from ser.data.corpora import CHANNELS, CORPORA, Scan, scan
 from ser.data.dataset import Batch, ClipDataset, Reader
 from ser.data.partition import Partition
@@ -44,6 +44,7 @@ class EmotionDataModule(LightningDataModule):
         tess: Where TESS is placed, see `ser.data.placement.assign`.
         drop: Emotions to leave out.
         keep: Emotions to keep; None keeps all.
+        merge: By emotion, the one whose name and place it takes.
         normalize: `speaker` standardises features by what is known of their actor's other clips,
             test actors included; it takes `cache_features` before any reading. None does nothing.
         batch_size: Clips.
@@ -63,6 +64,7 @@ class EmotionDataModule(LightningDataModule):
         tess: str = "train",
         drop: Sequence[str] = (),
         keep: Sequence[str] | None = None,
+        merge: Mapping[str, str] | None = None,
         normalize: str | None = None,
         batch_size: int = 32,
         sample_rate: int = 48000,
@@ -89,7 +91,8 @@ class EmotionDataModule(LightningDataModule):
         self.sample_rate = sample_rate
         self.seed = seed
         self.cache = cache_directory(cache)
-        self.classes = select_classes(drop, keep)
+        self.labels = label_emotions(drop, keep, merge)
+        self.classes = list(dict.fromkeys(self.labels.values()))
 
     @cached_property
     def found(self) -> Scan:
@@ -102,7 +105,7 @@ class EmotionDataModule(LightningDataModule):
     def partition(self) -> Partition:
         """The protocol's folds of what was found."""
         return Partition(
-            self.found, self.protocol, self.tess, self.corpora, self.channels, self.classes
+            self.found, self.protocol, self.tess, self.corpora, self.channels, self.labels
         )
 
     def stamps(self) -> dict[str, object]:

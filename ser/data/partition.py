@@ -23,7 +23,7 @@ class Partition:
         tess: Where TESS is placed, see `ser.data.placement.assign`.
         corpora: Those asked for.
         channels: Those asked for.
-        classes: Those asked for.
+        labels: By emotion asked for, its class.
     """
 
     found: Scan
@@ -31,7 +31,7 @@ class Partition:
     tess: str
     corpora: Sequence[str]
     channels: Sequence[str]
-    classes: Sequence[str]
+    labels: Mapping[str, str]
 
     def count(self) -> int:
         """Count the folds."""
@@ -50,7 +50,9 @@ class Partition:
         """
         table = self.tabulate(self._assign(fold))
         counts = pd.crosstab(table.label, table.split)
-        counts = counts.reindex(index=self.classes, columns=SPLITS, fill_value=0)
+        counts = counts.reindex(
+            index=list(dict.fromkeys(self.labels.values())), columns=SPLITS, fill_value=0
+        )
         asked = (
             f"protocol={self.protocol.name}, fold={fold}, data.corpora={list(self.corpora)},"
             f" data.channels={list(self.channels)}, data.tess={self.tess}"
@@ -80,13 +82,13 @@ class Partition:
             row: vars(clip)
             | {
                 "path": clip.path.relative_to(self.found.root).as_posix(),
-                "label": clip.emotion,
+                "label": self.labels[clip.emotion],
                 "split": splits[clip.name],
             }
             for row, clip in enumerate(self.found.clips)
             if clip.corpus in self.corpora
             and clip.channel in self.channels
-            and clip.emotion in self.classes
+            and clip.emotion in self.labels
             and clip.name in splits
         }
         columns = [*Clip.__dataclass_fields__, "label", "split"]
