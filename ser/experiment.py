@@ -18,7 +18,7 @@ from ser import checkpoint, folds, recorded, report, selection, tracking
 from ser.data import recordings
 from ser.fitting import build_trainer, fit_and_validate, objective, score
 from ser.pool import pool
-from ser.run import Run, one_line_errors
+from ser.run import Run, finished_before, one_line_errors
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,9 @@ def train(cfg: DictConfig) -> float | None:
         What a sweep maximises: the objective on validation actors, over folds their mean.
     """
     with one_line_errors():
+        if cfg.resume_sweep is not None and (known := finished_before(cfg.folder)) is not None:
+            log.info("%s is finished already", cfg.folder)
+            return known
         value = _cross_validate(cfg) if cfg.fold == "all" else _train_fold(cfg)
         report.show(Path(cfg.folder))
         return value

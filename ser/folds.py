@@ -8,7 +8,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-FREE = ("fold", "folder", "group", "logger", "cache", "name")
+FREE = ("fold", "folder", "group", "logger", "cache", "name", "resume_sweep")
 """Root keys in which the folds of one cross-validation may differ."""
 
 

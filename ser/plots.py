@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 
 import matplotlib
 
@@ -84,6 +85,22 @@ def learning_curves(histories: Sequence[pd.DataFrame], path: Path, stamp: str = 
     _save(figure, path, stamp)
 
 
+def jobs(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> None:
+    """Draw the UAR of each finished job of a multirun with its 95 % interval by actor."""
+    scored = [row for row in rows if row["uar"] is not None]
+    figure, axes = plt.subplots(figsize=(9, 2 + 0.35 * len(scored)), layout="constrained")
+    for place, row in enumerate(scored):
+        color = "tab:red" if row["leaky"] else "tab:blue"
+        axes.plot(row["uar"], place, "o", color=color)
+        if row["uar_low"] is not None:
+            axes.hlines(place, row["uar_low"], row["uar_high"], color=color)
+    names = [" ".join(f"{key}={row[key]}" for key in varied) or str(row["job"]) for row in scored]
+    names = [shorten(name, 60) for name in names]  # or there is no room for the axes
+    axes.set(yticks=range(len(scored)), yticklabels=names, ylim=(len(scored) - 0.5, -0.5))
+    axes.set(xlabel="UAR, 95 % by actor; red is leaky")
+    _save(figure, path)
+
+
 def leak_premium(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> None:
     """Draw UAR under each protocol beside what the leaky one adds, with 95 % intervals by actor."""
     names = [" ".join(str(row[key]) for key in (*varied, "protocol")) for row in rows]
@@ -110,3 +127,40 @@ def _save(figure: plt.Figure, path: Path, stamp: str = "") -> None:
         figure.suptitle(stamp, color="tab:red", fontsize=9)
     figure.savefig(path, dpi=DPI)
     plt.close(figure)
+
+
+def ablation(accounts: Sequence[Mapping], path: Path, stamp: str = "") -> None:
+    """Draw the UAR of the other classes, what each step adds to it, and where the dropped go."""
+    names = [" ".join(map(str, (*row["setting"].values(), row["dropped"]))) for row in accounts]
+    figure, (left, middle, right) = plt.subplots(
+        1, 3, figsize=(14, 2.4 + 0.5 * len(accounts)), layout="constrained", sharey=True
+    )
+    colors = {"full": "tab:blue", "masked": "tab:orange", "retrained": "tab:green"}
+    for place, account in enumerate(accounts):
+        for (variant, color), mark in zip(colors.items(), "osx", strict=True):
+            found = account["variants"][variant]
+            left.plot(found["uar"], place, mark, color=color, label=variant)
+            left.plot(found["chance"], place, "|", color=color)
+        for pair, shift in (("masked - full", -0.1), ("retrained - masked", 0.1)):
+            found, color = account["differences"][pair]["uar"], colors[pair.split()[0]]
+            middle.plot(found["difference"], place + shift, "o", color=color, label=pair)
+            if found["interval"]:
+                middle.hlines(place + shift, *found["interval"], color=color)
+    for axes in (left, middle):
+        labelled = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+        axes.legend(labelled.values(), labelled, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    left.set(yticks=range(len(names)), yticklabels=names, ylabel="dropped")
+    left.set(xlabel="UAR of the other classes; strokes: chance")
+    middle.axvline(0, color="gray", linewidth=0.8)
+    middle.set(xlabel="added to UAR, 95 % by actor")
+    flow = pd.DataFrame([account["flow"] for account in accounts])
+    flow = flow[[name for name in accounts[0]["classes"] if name in flow]]
+    share = flow.div(flow.sum(axis=1), axis=0)
+    right.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row, column in zip(*flow.fillna(0).to_numpy().nonzero(), strict=True):
+        color = "white" if share.iat[row, column] > 0.5 else "black"
+        count = f"{flow.iat[row, column]:.0f}"
+        right.text(column, row, count, ha="center", va="center", color=color)
+    right.set_xticks(range(flow.shape[1]), flow.columns, rotation=45)
+    right.set(xlabel="where its own clips go, masked", ylim=(len(names) - 0.5, -0.5))
+    _save(figure, path, stamp)

@@ -59,6 +59,16 @@ def one_line_errors() -> Iterator[None]:
             raise SystemExit(1) from None
 
 
+def finished_before(folder: str) -> float | None:
+    """Give the objective of the job that an earlier start of the sweep has finished here."""
+    path = Path(folder) / "status.json"
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text())
+    same = content["status"] == "finished" and content["overrides"] == _overrides()
+    return content["objective"] if same else None
+
+
 class Run(AbstractContextManager):
     """A folder that knows how its run ended (status.json) and has its log.
 
@@ -104,10 +114,20 @@ class Run(AbstractContextManager):
             self._write("failed", _line(_cause(error)))
 
     def _write(self, status: str, error: str | None = None) -> None:
-        content = {"status": status, "error": error, "objective": self.objective}
+        content = {
+            "status": status,
+            "error": error,
+            "objective": self.objective,
+            "overrides": _overrides(),
+        }
         partial = self.folder / "status.tmp"  # never half a status, whenever it is read
         partial.write_text(json.dumps(content, indent=2) + "\n")
         os.replace(partial, self.folder / "status.json")
+
+
+def _overrides() -> list[str]:
+    given = HydraConfig.get().overrides.task
+    return [text for text in given if not text.startswith("resume_sweep=")]
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -1,7 +1,9 @@
-"""The table over the jobs of a multirun; `python -m ser.summary pool=<folder>` pools its folds."""
+"""The table over the jobs of a multirun; also by `python -m ser.summary sweep=<folder>`."""
 
 import csv
 import json
+import sys
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,24 +20,46 @@ OUTCOME = (
 )  # fmt: skip
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="summary")
+@hydra.main(version_base="1.3", config_path="../conf/hydra/command", config_name="summary")
 def main(cfg: DictConfig) -> None:
-    """Pool the folds of a multirun into one result."""
+    """Write the table of a multirun, or pool its folds into one result."""
     # Imported here, so that --help answers at once.
     from ser import report
     from ser.pool import pool
     from ser.run import one_line_errors
 
     with one_line_errors():
+        if (cfg.sweep is None) == (cfg.pool is None):
+            raise ValueError(
+                f"sweep={cfg.sweep} pool={cfg.pool}: expected one of them, the folder of a multirun"
+            )
+        folder = Path(str(cfg.sweep if cfg.pool is None else cfg.pool)).expanduser()
         if cfg.pool is None:
-            raise ValueError("pool=null: expected the folder of a multirun over fold=0,1,...")
-        folder = Path(str(cfg.pool)).expanduser()
+            if not tabulate(folder):
+                raise ValueError(
+                    f"sweep={str(folder)!r} holds no jobs: expected a multirun's folder"
+                )
+            return
         pool(folder)
         report.show(folder)
 
 
 class Summary(Callback):
     """Ends every multirun with a table, and with exit code 1 where a job did not finish."""
+
+    def on_run_start(self, config: DictConfig, **_: object) -> None:
+        """Take up a multirun that broke off, instead of a run."""
+        folder = OmegaConf.select(config, "resume_sweep")
+        if folder is None:
+            return
+        from ser.sweep import resume
+
+        try:
+            code = resume(folder, config.hydra.overrides.task)
+        except ValueError as error:  # Hydra makes a warning of what a callback raises
+            print(error, file=sys.stderr)  # noqa: T201
+            code = 1
+        raise SystemExit(code)
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         """Settle on one folder: each job would resolve a name that varies for itself."""
@@ -44,21 +68,26 @@ class Summary(Callback):
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
 
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
-        """Read the jobs' folders; write summary.csv and summary.json beside them."""
-        folder = Path(config.hydra.sweep.dir)
-        rows = collect(folder)
-        write(folder, rows)
-        show(folder, rows)
-        keys = varied(rows)
-        if "seed" in keys:
-            from ser import seeds  # with pandas, which no start should wait for
-
-            if spreads := seeds.collect(folder, rows, keys):
-                seeds.write(folder, spreads)
-                seeds.show(spreads, keys)
+        """Write the table over the jobs."""
+        rows = tabulate(Path(config.hydra.sweep.dir))
         # Hydra tells callbacks nothing of jobs, and its own exit code is 0 whatever they did.
         if not rows or any(row["status"] != "finished" for row in rows):
             raise SystemExit(1)
+
+
+def tabulate(folder: Path) -> list[dict[str, object]]:
+    """Read the jobs of a multirun, write summary.csv, .json and .html beside them, and print."""
+    rows = collect(folder)
+    write(folder, rows)
+    show(folder, rows)
+    keys = varied(rows)
+    if "seed" in keys:
+        from ser import seeds  # with pandas, which no start should wait for
+
+        if spreads := seeds.collect(folder, rows, keys):
+            seeds.write(folder, spreads)
+            seeds.show(spreads, keys)
+    return rows
 
 
 def collect(folder: Path) -> list[dict[str, object]]:
@@ -89,10 +118,10 @@ def _number(path: Path) -> int:
 
 
 def _outcome(job: Path) -> dict[str, object]:
-    status = {"status": "missing", "error": None, "objective": None}
+    outcome = dict.fromkeys(OUTCOME) | {"status": "missing"}
     if (job / "status.json").exists():
         status = json.loads((job / "status.json").read_text())
-    outcome = dict.fromkeys(OUTCOME) | status
+        outcome |= {key: status[key] for key in ("status", "error", "objective")}
     if (job / "metrics.json").exists():
         metrics = json.loads((job / "metrics.json").read_text())
         outcome |= {key: metrics[key] for key in ("leaky", "transductive")}
@@ -103,12 +132,34 @@ def _outcome(job: Path) -> dict[str, object]:
 
 
 def write(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write summary.csv and summary.json."""
+    """Write summary.csv, summary.json and summary.html."""
     (folder / "summary.json").write_text(json.dumps(rows, indent=2) + "\n")
     with (folder / "summary.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["job"])
         writer.writeheader()
         writer.writerows(rows)
+    (folder / "summary.html").write_text(_html(folder, rows))
+
+
+def _html(folder: Path, rows: Sequence[Mapping[str, object]]) -> str:
+    from jinja2 import Environment, PackageLoader
+
+    from ser import plots
+
+    picture = None
+    if any(row["uar"] is not None for row in rows):
+        plots.jobs(rows, varied(rows), folder / "summary.png")
+        picture = b64encode((folder / "summary.png").read_bytes()).decode()
+    page = Environment(loader=PackageLoader("ser", "."), autoescape=True).get_template(
+        "summary.html.j2"
+    )
+    return page.render(
+        folder=folder.name,
+        rows=[{**row, "state": row["error"] or _state(row)} for row in rows],
+        varied=varied(rows),
+        scores=SCORES,
+        picture=picture,
+    )
 
 
 def show(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
@@ -129,7 +180,7 @@ def show(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
         )
     console = Console(markup=False)  # [sad] is a value, no style
     console.print(table)
-    console.print(f"summary.csv and summary.json are in {folder}", soft_wrap=True)
+    console.print(f"summary.csv, .json and .html are in {folder}", soft_wrap=True)
 
 
 def _state(row: Mapping[str, object]) -> str:

@@ -10,6 +10,8 @@ from urllib.parse import urlparse
 
 import pandas as pd
 import wandb
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from ser import report
@@ -22,12 +24,15 @@ LEAKY = "leaky"
 SCORES = ("accuracy", "uar", "macro_f1", "weighted_f1", "ece")
 
 
-def wandb_logger(save_dir: str, prefix: str = "", **options: object) -> WandbLogger:
+def wandb_logger(
+    save_dir: str, prefix: str = "", group: str | None = None, **options: object
+) -> WandbLogger:
     """Open a W&B run; with neither an API key nor WANDB_MODE it is offline.
 
     Args:
         save_dir: The run folder.
         prefix: Of every key that is logged, and a tag of the run.
+        group: Of runs that belong together; None is the sweep, where there is one.
         options: Those of `wandb.init`.
     """
     # Said to each run, as W&B reads the variable only once in a process.
@@ -36,10 +41,13 @@ def wandb_logger(save_dir: str, prefix: str = "", **options: object) -> WandbLog
         mode = "offline"
         log.info("W&B has no API key, so it is offline: wandb sync %s/wandb/offline-*", save_dir)
     os.environ.setdefault("WANDB_SILENT", "true")
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    if group is None and hydra and hydra.mode == RunMode.MULTIRUN:
+        group = "/".join(Path(hydra.sweep.dir).parts[-2:])
     settings = wandb.Settings(console="off")
     # Opened here: Lightning would pass W&B a setting that it warns of.
     tags = [*(options.pop("tags", None) or ()), *filter(None, [prefix])]
-    run = wandb.init(dir=save_dir, mode=mode, settings=settings, tags=tags, **options)
+    run = wandb.init(dir=save_dir, mode=mode, settings=settings, tags=tags, group=group, **options)
     return WandbLogger(save_dir=save_dir, experiment=run, prefix=prefix)
 
 

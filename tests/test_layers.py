@@ -63,7 +63,8 @@ ALLOWED = {
     "ser.seeds": {"ser.statistics"},
     "ser.selection": {"ser.folds"},
     "ser.statistics": set(),
-    "ser.summary": {"ser.pool", "ser.report", "ser.run", "ser.seeds"},
+    "ser.summary": {"ser.plots", "ser.pool", "ser.report", "ser.run", "ser.seeds", "ser.sweep"},
+    "ser.sweep": set(),
     "ser.tracking": {"ser.report"},
 }
 

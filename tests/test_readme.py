@@ -3,6 +3,7 @@
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,13 @@ REPOSITORY = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```bash\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
 COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
 TRAINS = [command for command in COMMANDS if command.startswith("uv run train.py")]
+RESUMES = [TRAINS.pop(at) for at, command in enumerate(TRAINS) if "resume_sweep" in command]
 EVALS = [command for command in COMMANDS if command.startswith("uv run eval.py")]
 MODULES = [command for command in COMMANDS if command.startswith("uv run python -m ser.")]
 
 
 def test_every_command_is_known():
-    rest = set(COMMANDS) - set(TRAINS) - set(EVALS) - set(MODULES)
+    rest = set(COMMANDS) - {*TRAINS, *RESUMES, *EVALS, *MODULES}
     assert rest == {"pip install uv", "uv run --group test pytest"}
     assert (REPOSITORY / ".ci" / "run").read_text().splitlines()[-1] == "uv run --group test pytest"
 
@@ -68,7 +70,10 @@ def test_the_other_commands_run(
     folds = ["data=demo", "model=svm", "protocol=kfold", "protocol.folds=2", "fold=0,1"]
     sweep = tmp_path / "sweep"
     launch("train", "-m", *folds, f"hydra.sweep.dir={sweep}")
-    runs = {"pool": sweep, "a": sweep, "b": sweep / "0"}
+    for command in RESUMES:
+        words = shlex.split(re.sub(r"outputs/\S+", str(sweep), command))[3:]
+        subprocess.run([sys.executable, REPOSITORY / "train.py", *words], check=True, timeout=200)
+    runs = {"pool": sweep, "sweep": sweep, "a": sweep, "b": sweep / "0"}
     monkeypatch.chdir(tmp_path)
     ran = []
     for command in MODULES:
@@ -79,7 +84,7 @@ def test_the_other_commands_run(
         GlobalHydra.instance().clear()
         runpy.run_module(module, run_name="__main__")
         ran.append(module)
-    assert ran == ["ser.summary", "ser.compare"]
+    assert ran == ["ser.summary", "ser.compare", "ser.summary"]
     assert (sweep / "metrics.json").exists()
     assert list((tmp_path / "outputs" / "compare").glob("*/comparison.csv"))
 

@@ -11,13 +11,20 @@ import pytest
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
 
-from ser.run import BareMessage, Run, one_line_errors
+from ser.run import BareMessage, Run, finished_before, one_line_errors
+
+
+@pytest.fixture(autouse=True)
+def hydra(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    config = SimpleNamespace(mode=RunMode.RUN, overrides=SimpleNamespace(task=["seed=1"]))
+    monkeypatch.setattr("ser.run.HydraConfig.get", lambda: config)
+    return config
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., ExitStack]:
+def run(hydra: SimpleNamespace, tmp_path: Path) -> Callable[..., ExitStack]:
     def make(mode: RunMode = RunMode.RUN) -> ExitStack:
-        monkeypatch.setattr("ser.run.HydraConfig.get", lambda: SimpleNamespace(mode=mode))
+        hydra.mode = mode
         stack = ExitStack()
         stack.enter_context(one_line_errors())
         stack.enter_context(Run(str(tmp_path)))
@@ -37,6 +44,18 @@ def test_a_run_says_that_it_runs_that_it_finished_and_its_objective(tmp_path: Pa
         run.objective = 0.5
     assert status(run.folder) == ("finished", None)
     assert json.loads((run.folder / "status.json").read_text())["objective"] == 0.5
+
+
+def test_only_a_finished_job_of_the_same_overrides_is_done(hydra: SimpleNamespace, tmp_path: Path):
+    assert finished_before(str(tmp_path)) is None
+    with Run(str(tmp_path)) as run:
+        run.objective = 0.5
+        assert finished_before(str(tmp_path)) is None
+    assert finished_before(str(tmp_path)) == 0.5
+    hydra.overrides.task = ["seed=1", "resume_sweep=folder"]
+    assert finished_before(str(tmp_path)) == 0.5
+    hydra.overrides.task = ["seed=2"]
+    assert finished_before(str(tmp_path)) is None
 
 
 def test_a_run_within_a_run_has_a_log_of_its_own(tmp_path: Path):

@@ -1,9 +1,12 @@
 import json
+import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
 
 def test_a_multirun_goes_on_after_a_failed_job_and_ends_with_a_table(
@@ -62,3 +65,40 @@ def test_seeds_end_with_their_spread_beside_that_of_the_actors(
         assert row["seed_sd"] == pytest.approx(of_setting.std())
         assert row["actor_se"] > 0
     assert "sd over seeds" in capfd.readouterr().out
+
+
+def test_the_table_is_written_again_by_command(
+    launch: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+):
+    sweep = tmp_path / "sweep"
+    launch("train", "-m", f"hydra.sweep.dir={sweep}", "data=demo", "model=svm,logistic")
+    written = {path.name: path.read_bytes() for path in sweep.glob("summary.*")}
+    assert set(written) == {"summary.csv", "summary.json", "summary.html", "summary.png"}
+    assert b"model=svm" not in written["summary.html"]
+    assert b"<td>svm</td>" in written["summary.html"]
+    assert written["summary.html"].count(b"data:image/png;base64,") == 1
+    for name in written:
+        (sweep / name).unlink()
+
+    def command(*overrides: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["summary", *overrides])
+        monkeypatch.delitem(sys.modules, "ser.summary", raising=False)
+        GlobalHydra.instance().clear()
+        runpy.run_module("ser.summary", run_name="__main__")
+
+    capfd.readouterr()
+    command(f"sweep={sweep}")
+    assert "logistic" in capfd.readouterr().out
+    for name in ("summary.csv", "summary.json", "summary.html"):
+        assert (sweep / name).read_bytes() == written[name]
+    for overrides, line in (
+        ([], "expected one of them"),
+        ([f"sweep={sweep}", f"pool={sweep}"], "expected one of them"),
+        ([f"sweep={tmp_path}"], "holds no jobs"),
+    ):
+        with pytest.raises(SystemExit):
+            command(*overrides)
+        assert line in capfd.readouterr().err

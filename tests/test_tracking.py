@@ -105,6 +105,19 @@ def test_the_folds_of_a_leaky_cross_validation_are_one_group_of_runs_that_say_so
     assert group.endswith(folder.name)
 
 
+def test_the_jobs_of_a_sweep_are_one_group(
+    launch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    sweep = tmp_path / "name" / "time"
+    overrides = ["data=demo", "model=logistic", "data.drop=[],[sat]"]
+    with pytest.raises(SystemExit):
+        launch("train", "-m", f"hydra.sweep.dir={sweep}", *overrides, logger="wandb")
+    *_, run = content(sweep / "0")
+    assert run.run_group == "name/time"
+    assert not (sweep / "1" / "wandb").exists()  # it failed before it had anything to log
+
+
 def test_a_key_or_a_mode_keeps_wandb_as_the_user_set_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
