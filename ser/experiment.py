@@ -3,7 +3,7 @@
 import copy
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from ser import checkpoint, folds, recorded, report, selection, tracking
 from ser.data import recordings
+from ser.data.datamodule import EmotionDataModule
 from ser.fitting import build_trainer, fit_and_validate, objective, score
 from ser.pool import pool
 from ser.run import Run, finished_before, one_line_errors
@@ -55,7 +56,7 @@ def evaluate(cfg: DictConfig) -> None:
         predictions = score(loaded.model, data, trainer, cfg.split)
         marks[cfg.split] = time.perf_counter()
         facts = loaded.stamps | {"split": cfg.split, "audit": data.audit}
-        _report(predictions, data.classes, facts, trainer, run.folder, marks)
+        _report(predictions, data, facts, trainer, run.folder, marks)
         report.show(run.folder)
 
 
@@ -94,7 +95,7 @@ def _train_fold(cfg: DictConfig) -> float:
         predictions = score(model, data, trainer, "test")
         marks["test"] = time.perf_counter()
         facts = data.stamps() | {"split": "test", "audit": data.audit}
-        _report(predictions, data.classes, facts, trainer, run.folder, marks)
+        _report(predictions, data, facts, trainer, run.folder, marks)
         return run.objective
 
 
@@ -108,16 +109,16 @@ def _validate(cfg: DictConfig) -> float:
 
 def _report(
     predictions: pd.DataFrame,
-    classes: Sequence[str],
+    data: EmotionDataModule,
     facts: Mapping,
     trainer: Trainer,
     folder: Path,
     marks: Mapping[str, float],
 ) -> None:
     """Compute every file from the predictions."""
-    metrics = report.measure(predictions, classes, {**facts, "seconds": _durations(marks)})
+    metrics = report.measure(predictions, data.classes, {**facts, "seconds": _durations(marks)})
     report.write(folder, predictions, metrics, [folder / "metrics.csv"])
-    tracking.log_report(trainer.loggers, predictions, metrics, folder)
+    tracking.log_report(trainer.loggers, predictions, metrics, folder, data.found.root)
 
 
 def _durations(marks: Mapping[str, float]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 log = logging.getLogger(__name__)
 
-USER_ERRORS = (ValueError, OSError, MisconfigurationException)
+USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, MisconfigurationException)
 """Raised with one line that says what to do; anything else is a bug and keeps its traceback."""
 
 

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 LEAKY = "leaky"
 """Prefix of every key that a leaky run logs, so `leaky-test/uar`."""
 
+AUDIBLE = 20
+"""Wrong clips that W&B keeps with their audio."""
+
 SCORES = ("accuracy", "uar", "macro_f1", "weighted_f1", "ece")
 
 
@@ -65,9 +68,23 @@ def finished() -> Iterator[None]:
 
 
 def log_report(
-    loggers: Sequence[Logger], predictions: pd.DataFrame, metrics: Mapping, folder: Path
+    loggers: Sequence[Logger],
+    predictions: pd.DataFrame,
+    metrics: Mapping,
+    folder: Path,
+    root: Path,
 ) -> None:
-    """Log a run's scores as `<split>/uar`, `<split>/f1/<class>`, ...; to W&B the pictures too."""
+    """Log a run's scores as `<split>/uar`, `<split>/f1/<class>`, ...
+
+    W&B gets the pictures too, and a table of the wrong clips, the first `AUDIBLE` to be heard.
+
+    Args:
+        loggers: Those of the trainer.
+        predictions: As `ser.report.tabulate` gives them.
+        metrics: As `ser.report.measure` gives them.
+        folder: The run folder, which holds the pictures.
+        root: What the clips' paths are relative to.
+    """
     split = metrics["split"]
     scores = {f"{split}/{key}": metrics[key] for key in SCORES}
     scores |= {f"{split}/f1/{name}": row["f1"] for name, row in metrics["per_class"].items()}
@@ -77,7 +94,10 @@ def log_report(
             for picture in sorted(folder.glob("*.png")):
                 logger.log_image(f"{split}/{picture.stem}", [str(picture)])
             wrong = report.wrong(predictions, metrics["classes"])
-            logger.log_table(f"{split}/wrong", dataframe=wrong)
+            heard = [wandb.Audio(str(root / path)) for path in wrong.path.head(AUDIBLE)]
+            wrong["audio"] = heard + [None] * (len(wrong) - len(heard))
+            data = wrong.astype(object).to_numpy().tolist()
+            logger.log_table(f"{split}/wrong", columns=list(wrong), data=data)
         logger.save()
 
 

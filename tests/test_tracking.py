@@ -68,7 +68,8 @@ def test_an_offline_run_holds_scores_config_and_pictures(
     assert "wandb sync" in capfd.readouterr().err
     assert wandb.run is None
     metrics = json.loads((folder / "metrics.json").read_text())
-    logged, config, exits, _ = content(folder)
+    logged, config, exits, run = content(folder)
+    assert (run.project, run.job_type) == ("ser", "train")
     assert logged["test/uar"] == pytest.approx(metrics["uar"])
     for name, row in metrics["per_class"].items():
         assert logged[f"test/f1/{name}"] == pytest.approx(row["f1"])
@@ -76,6 +77,14 @@ def test_an_offline_run_holds_scores_config_and_pictures(
     assert {"train/loss", "val/uar", "train/lr"} <= set(logged)
     assert logged["test/confusion_matrix/_type"].startswith("image"), sorted(logged)
     assert logged["test/wrong/_type"].startswith("table")
+    (path,) = folder.glob("wandb/offline-run-*/files/media/table/test/wrong*.json")
+    table = json.loads(path.read_text())
+    heard = [row[table["columns"].index("audio")] for row in table["data"]]
+    assert len(heard) > tracking.AUDIBLE
+    assert all(heard[: tracking.AUDIBLE])
+    assert not any(heard[tracking.AUDIBLE :])
+    copies = list((path.parents[2] / "audio").rglob("*.wav"))
+    assert len(copies) == tracking.AUDIBLE
     assert config["model"]["_target_"] == "ser.classifier.EmotionClassifier"
     assert config["seed"] == 0
     assert exits == [0]
@@ -103,6 +112,16 @@ def test_the_folds_of_a_leaky_cross_validation_are_one_group_of_runs_that_say_so
         groups.add(run.run_group)
     (group,) = groups
     assert group.endswith(folder.name)
+
+
+def test_tensorboard_gets_the_scores(launch: Callable[..., Path]):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    folder = launch("train", "data=demo", "model=logistic", logger="tensorboard")
+    written = events.EventAccumulator(str(folder / "tensorboard"))
+    written.Reload()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (point,) = written.Scalars("test/uar")
+    assert point.value == pytest.approx(metrics["uar"])
 
 
 def test_the_jobs_of_a_sweep_are_one_group(
