@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 LEAKY = "leaky"
 """Prefix of every key that a leaky run logs, so `leaky-test/uar`."""
 
+KEEPS_DATA = "WANDB_DATA_DIR" not in os.environ
+"""Whether what W&B stages for a table lies in the run folder: `wandb sync` needs it."""
+
 AUDIBLE = 20
 """Wrong clips that W&B keeps with their audio."""
 
@@ -48,6 +51,8 @@ def wandb_logger(
     if group is None and hydra and hydra.mode == RunMode.MULTIRUN:
         group = "/".join(Path(hydra.sweep.dir).parts[-2:])
     settings = wandb.Settings(console="off")
+    if KEEPS_DATA:
+        os.environ["WANDB_DATA_DIR"] = str(Path(save_dir, "wandb").resolve())
     # Opened here: Lightning would pass W&B a setting that it warns of.
     tags = [*(options.pop("tags", None) or ()), *filter(None, [prefix])]
     run = wandb.init(dir=save_dir, mode=mode, settings=settings, tags=tags, group=group, **options)

@@ -7,6 +7,15 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ser"
 ALLOWED = {
+    "ser.ablation": {
+        "ser.account",
+        "ser.data.classes",
+        "ser.plots",
+        "ser.statistics",
+        "ser.summary",
+        "ser.tracking",
+    },
+    "ser.account": {"ser.metrics", "ser.statistics", "ser.summary"},
     "ser.augment": set(),
     "ser.checkpoint": set(),
     "ser.classifier": {"ser.metrics"},

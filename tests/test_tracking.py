@@ -77,14 +77,11 @@ def test_an_offline_run_holds_scores_config_and_pictures(
     assert {"train/loss", "val/uar", "train/lr"} <= set(logged)
     assert logged["test/confusion_matrix/_type"].startswith("image"), sorted(logged)
     assert logged["test/wrong/_type"].startswith("table")
-    (path,) = folder.glob("wandb/offline-run-*/files/media/table/test/wrong*.json")
-    table = json.loads(path.read_text())
-    heard = [row[table["columns"].index("audio")] for row in table["data"]]
-    assert len(heard) > tracking.AUDIBLE
-    assert all(heard[: tracking.AUDIBLE])
-    assert not any(heard[tracking.AUDIBLE :])
-    copies = list((path.parents[2] / "audio").rglob("*.wav"))
-    assert len(copies) == tracking.AUDIBLE
+    (table,) = (record.artifact for record in records(folder) if record.HasField("artifact"))
+    heard = [entry for entry in table.manifest.contents if entry.path.startswith("media/audio/")]
+    assert len(heard) == tracking.AUDIBLE
+    assert all(Path(entry.local_path).is_relative_to(folder.resolve()) for entry in heard)
+    assert all(Path(entry.local_path).stat().st_size == entry.size for entry in heard)
     assert config["model"]["_target_"] == "ser.classifier.EmotionClassifier"
     assert config["seed"] == 0
     assert exits == [0]
