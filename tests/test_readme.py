@@ -36,12 +36,18 @@ def test_a_training_command_runs(launch: Callable[..., Path], tmp_path: Path, co
         "model=cnn,svm,logistic": ["model=svm,logistic"],
         "fold=0,1,2,3,4": ["fold=0,1"],
         "fold=all": ["fold=all", "protocol=kfold", "protocol.folds=2"],
+        "sweep=drop_each_class": ["sweep=drop_each_class", "model=logistic", "drop_classes=[calm]"],
         "sweep=leak_premium": ["sweep=leak_premium", "protocol=random,kfold", "++protocol.folds=2"],
     }
     if "fold=all" in words:
         words.remove("protocol=luna5")
     # Runs, with the folds of those that have any.
-    sweeps = {"seed=0,1,2": 4, "fold=0,1,2,3,4": 2, "sweep=leak_premium": 6}
+    sweeps = {
+        "seed=0,1,2": 4,
+        "fold=0,1,2,3,4": 2,
+        "sweep=leak_premium": 6,
+        "sweep=drop_each_class": 2,
+    }
     (sweep,) = [sweeps[word] for word in words if word in sweeps] or [None]
     expected = sweep or (3 if "fold=all" in words else 1)
     words = [short for word in words for short in shorter.get(word, [word])]
