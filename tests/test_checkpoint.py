@@ -52,7 +52,7 @@ def test_a_checkpoint_builds_its_own_model(saved: Path):
         "torch.hub.load",
         "torch.nn.modules.module.warnings.warn",  # through a module's own imports
         "ser.experiment.Path",
-        "ser.data.audio.ProcessPoolExecutor",
+        "ser.data.audio.Parallel",
         "ser.experiment.train",
         "os.system",
         "builtins.eval",

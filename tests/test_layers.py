@@ -64,6 +64,7 @@ ALLOWED = {
     "ser.metrics": set(),
     "ser.models.cnn": set(),
     "ser.plots": set(),
+    "ser.plugins": {"ser.data.cache"},
     "ser.pool": {"ser.folds", "ser.report"},
     "ser.premium": {"ser.compare", "ser.plots", "ser.summary"},
     "ser.recorded": {"ser.checkpoint", "ser.data.datamodule", "ser.frontend"},

@@ -15,15 +15,25 @@ REPOSITORY = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```bash\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
 COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
 TRAINS = [command for command in COMMANDS if command.startswith("uv run train.py")]
+# With the extra `sweep`, which tests/test_launchers.py runs.
+EXTRAS = [command for command in COMMANDS if command.startswith("uv run --extra sweep train.py")]
 RESUMES = [TRAINS.pop(at) for at, command in enumerate(TRAINS) if "resume_sweep" in command]
 EVALS = [command for command in COMMANDS if command.startswith("uv run eval.py")]
 MODULES = [command for command in COMMANDS if command.startswith("uv run python -m ser.")]
 
 
 def test_every_command_is_known():
-    rest = set(COMMANDS) - {*TRAINS, *RESUMES, *EVALS, *MODULES}
+    rest = set(COMMANDS) - {*TRAINS, *EXTRAS, *RESUMES, *EVALS, *MODULES}
     assert rest == {"pip install uv", "uv run --group test pytest"}
     assert (REPOSITORY / ".ci" / "run").read_text().splitlines()[-1] == "uv run --group test pytest"
+
+
+def test_the_commands_of_the_extra_are_those_that_the_launchers_test():
+    tested = (REPOSITORY / "tests" / "test_launchers.py").read_text()
+    words = [word for command in EXTRAS for word in shlex.split(command)]
+    for word in ("sweep=tune", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"):
+        assert word in words
+        assert f'"{word}"' in tested
 
 
 @pytest.mark.parametrize("command", TRAINS)

@@ -2,16 +2,14 @@
 
 import hashlib
 import logging
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
-from joblib import cpu_count
+from joblib import Parallel, cpu_count, delayed
 from rich.progress import track
 
 from ser.data.cache import Store, digest, load_or_build
@@ -90,10 +88,10 @@ def _decode_all(paths: Sequence[Path], sample_rate: int) -> Iterator[tuple[np.nd
     if len(paths) <= SMALL:
         yield from _sound_rows(map(job, paths), len(paths))
         return
-    # Spawned, not forked: a fork of a process that runs torch's threads can hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(cpu_count(), context) as pool:
-        yield from _sound_rows(pool.map(job, paths, chunksize=16), len(paths))
+    # Joblib's processes, which a job of its launcher may ask for too: one of its workers cannot
+    # spawn, and a fork of a process that runs torch's threads can hang.
+    pool = Parallel(cpu_count(), return_as="generator")
+    yield from _sound_rows(pool(delayed(job)(path) for path in paths), len(paths))
 
 
 def _decode_or_explain(path: Path, sample_rate: int) -> tuple[np.ndarray | None, str]:
