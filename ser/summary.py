@@ -10,6 +10,7 @@ from pathlib import Path
 import hydra
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
+from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -163,10 +164,11 @@ def _html(folder: Path, rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def show(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Print a row a job: what varied, the scores with the bounds of UAR, or the error."""
+    """Print a row a job, with what varied and the scores; below it the errors."""
     keys = varied(rows)
-    interval = Column("95 % of UAR", no_wrap=True)
-    table = Table("job", *keys, *SCORES, interval, "status")
+    figures = [Column(name, no_wrap=True) for name in (*SCORES, "95 % of UAR", "status")]
+    names = [Column(key, overflow="fold") for key in keys]
+    table = Table("job", *names, *figures, box=box.SIMPLE_HEAD)
     for row in rows:
         scores = ["" if row[key] is None else f"{row[key]:.3f}" for key in SCORES]
         known = row["uar_low"] is not None
@@ -176,10 +178,13 @@ def show(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
             *(str(row[key]) for key in keys),
             *scores,
             bounds,
-            row["error"] or _state(row),
+            _state(row),
         )
     console = Console(markup=False)  # [sad] is a value, no style
     console.print(table)
+    for row in rows:
+        if row["error"]:
+            console.print(f"job {row['job']}: {row['error']}", soft_wrap=True)
     console.print(f"summary.csv, .json and .html are in {folder}", soft_wrap=True)
 
 
