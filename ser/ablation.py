@@ -1,20 +1,18 @@
 """A sweep that leaves classes out, one at a time, and ends with the account of what that did."""
 
 import json
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
-from jinja2 import Environment, PackageLoader
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
-from ser import plots, summary, tracking
+from ser import page, plots, summary, tracking
 from ser.account import DIFFERENCES, SCORES, STAMPS, collect, tabulate, written
 from ser.data.classes import label_emotions
 from ser.statistics import METHOD
@@ -94,12 +92,9 @@ def write(folder: Path, accounts: Sequence[Mapping], left_out: Sequence[str]) ->
     tabulate(accounts).to_csv(folder / "ablation.csv", index=False)
     stamp = _stamp(accounts)
     plots.ablation(accounts, folder / "ablation.png", stamp)
-    picture = b64encode((folder / "ablation.png").read_bytes()).decode()
-    page = Environment(loader=PackageLoader("ser", "."), autoescape=True).get_template(
-        "ablation.html.j2"
-    )
-    html = page.render(**content, scores=SCORES, stamp=stamp, picture=picture)
-    (folder / "ablation.html").write_text(html)
+    picture = page.embed(folder / "ablation.png")
+    values = {**content, "scores": SCORES, "stamp": stamp, "picture": picture}
+    (folder / "ablation.html").write_text(page.render("ablation.html.j2", **values))
 
 
 def _stamp(accounts: Sequence[Mapping]) -> str:

@@ -38,8 +38,8 @@ def collect(
         The accounts, and a line for each class or setting that has none.
     """
     settings = defaultdict(list)
+    varied = [key for key in summary.varied(jobs) if key != "data.drop"]
     for job in jobs:
-        varied = [key for key in summary.varied(jobs) if key != "data.drop"]
         settings[tuple((key, job[key]) for key in varied)].append(job)
     accounts, left_out = [], []
     for setting, of_setting in settings.items():

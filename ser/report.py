@@ -1,18 +1,16 @@
 """The files of one run, all computed from its predictions."""
 
 import json
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import classification_report
 
-from ser import plots
+from ser import page, plots
 from ser.metrics import calibration_error, per_class, scores
 from ser.statistics import METHOD, actor_interval
 
@@ -107,14 +105,12 @@ def write(
 
 def _html(folder: Path, predictions: pd.DataFrame, metrics: Mapping) -> str:
     pictures = {
-        name: b64encode((folder / f"{name}.png").read_bytes()).decode()
+        name: page.embed(folder / f"{name}.png")
         for name in ("confusion_matrix", "per_class_f1", "learning_curves")
         if (folder / f"{name}.png").exists()
     }
-    page = Environment(loader=PackageLoader("ser", "."), autoescape=True).get_template(
-        "report.html.j2"
-    )
     return page.render(
+        "report.html.j2",
         metrics=metrics,
         headline=HEADLINE,
         title=_headline(metrics),

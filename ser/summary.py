@@ -3,7 +3,6 @@
 import csv
 import json
 import sys
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -143,18 +142,14 @@ def write(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def _html(folder: Path, rows: Sequence[Mapping[str, object]]) -> str:
-    from jinja2 import Environment, PackageLoader
-
-    from ser import plots
+    from ser import page, plots
 
     picture = None
     if any(row["uar"] is not None for row in rows):
         plots.jobs(rows, varied(rows), folder / "summary.png")
-        picture = b64encode((folder / "summary.png").read_bytes()).decode()
-    page = Environment(loader=PackageLoader("ser", "."), autoescape=True).get_template(
-        "summary.html.j2"
-    )
+        picture = page.embed(folder / "summary.png")
     return page.render(
+        "summary.html.j2",
         folder=folder.name,
         rows=[{**row, "state": row["error"] or _state(row)} for row in rows],
         varied=varied(rows),
