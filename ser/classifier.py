@@ -1,6 +1,7 @@
 """The network classifier: augment -> front end -> network, trained with Lightning."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -81,8 +82,9 @@ class EmotionClassifier(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Make all randomness a function of (seed, epoch): a resumed run repeats it."""
-        torch.manual_seed(self.hparams.seed + 1_000_003 * (self.current_epoch + 1))
-        self.log("train/lr", self.optimizers().param_groups[0]["lr"])
+        epoch = 1_000_003 * (self.current_epoch + 1)
+        torch.manual_seed(self.hparams.seed + epoch + 7919 * self.global_rank)
+        self.log("train/lr", self.optimizers().param_groups[0]["lr"], sync_dist=True)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_index: int) -> Tensor:
         """Give the loss of a batch."""
@@ -95,15 +97,17 @@ class EmotionClassifier(LightningModule):
             weight=self.class_weights,
             label_smoothing=self.hparams.label_smoothing,
         )
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(features))
-        self.last_loss = loss.detach()
+        options = {"on_epoch": True, "batch_size": len(features), "sync_dist": True}
+        self.log("train/loss", loss, on_step=False, **options)
         return loss
 
     def on_train_epoch_end(self) -> None:
         """Stop a training that has left the numbers."""
-        if not self.last_loss.isfinite():
+        # The mean over the epoch and over processes: all of them stop, or none.
+        loss = self.trainer.callback_metrics["train/loss"].item()
+        if not math.isfinite(loss):
             raise ValueError(
-                f"the loss is {self.last_loss.item()} after epoch {self.current_epoch}: expected a"
+                f"the loss is {loss} in epoch {self.current_epoch}: expected a"
                 " finite one; lower optimizer.lr"
             )
 
@@ -112,11 +116,11 @@ class EmotionClassifier(LightningModule):
         logits = self.network(self._features(batch))
         self.val_metrics.update(logits, batch["label"])
         loss = cross_entropy(logits, batch["label"])
-        self.log("val/loss", loss, batch_size=len(logits))
+        self.log("val/loss", loss, batch_size=len(logits), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the epoch."""
-        self.log_dict(self.val_metrics.compute())
+        self.log_dict(self.val_metrics.compute(), sync_dist=True)
         self.val_metrics.reset()
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_index: int) -> dict[str, Tensor]:

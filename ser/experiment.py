@@ -14,10 +14,10 @@ from lightning import Trainer
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
-from ser import checkpoint, folds, recorded, report, selection, tracking
+from ser import checkpoint, folds, processes, recorded, report, selection, tracking
 from ser.data import recordings
 from ser.data.datamodule import EmotionDataModule
-from ser.fitting import build_trainer, fit_and_validate, objective, score
+from ser.fitting import build_trainer, fit_and_validate, help_to_fit, objective, score
 from ser.pool import pool
 from ser.run import Run, finished_before, one_line_errors
 
@@ -31,6 +31,9 @@ def train(cfg: DictConfig) -> float | None:
         What a sweep maximises: the objective on validation actors, over folds their mean.
     """
     with one_line_errors():
+        if not processes.is_first():
+            help_to_fit(cfg)
+            return None
         if cfg.resume_sweep is not None and (known := finished_before(cfg.folder)) is not None:
             log.info("%s is finished already", cfg.folder)
             return known
@@ -43,6 +46,7 @@ def evaluate(cfg: DictConfig) -> None:
     """Score a checkpoint on its own split again, or on recordings of any kind."""
     with one_line_errors(), Run(cfg.folder) as run, tracking.finished():
         marks = {"start": time.perf_counter()}
+        processes.check(cfg)
         if cfg.split not in ("val", "test"):
             raise ValueError(f"split={cfg.split!r} is unknown: expected val or test")
         loaded = checkpoint.load(cfg.ckpt)
@@ -64,6 +68,7 @@ def _cross_validate(cfg: DictConfig) -> float:
     """Run every fold in a folder of its own, then pool them; finished folds are kept."""
     folds.check_settings(cfg)  # before anything is written over what an earlier start has left
     with Run(cfg.folder) as run:
+        processes.check(cfg)
         # Of a copy: it resolves what the folds' configs are recorded and compared with.
         partition = instantiate(copy.deepcopy(cfg).data).partition
         partition.check()
@@ -86,6 +91,7 @@ def _train_fold(cfg: DictConfig) -> float:
     """Train on one split of the clips; choose on val, then score test once."""
     with Run(cfg.folder) as run, tracking.finished():
         marks = {"start": time.perf_counter()}
+        processes.check(cfg)
         if cfg.select is not None:
             cfg = selection.choose(cfg, _validate)
             marks["select"] = time.perf_counter()

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from lightning import LightningModule, Trainer
 from omegaconf import DictConfig
 
-from ser import checkpoint, report, tracking
+from ser import checkpoint, processes, report, tracking
 from ser.data.audit import check_objective, check_statistics
 from ser.data.datamodule import EmotionDataModule
 from ser.estimator import EstimatorClassifier
@@ -32,19 +32,26 @@ def fit_and_validate(
     if cfg.objective not in OBJECTIVES:
         raise ValueError(f"objective={cfg.objective!r}: expected one of {', '.join(OBJECTIVES)}")
     folder = Path(cfg.folder)
-    lightning.seed_everything(cfg.seed, verbose=False)
-    data = instantiate(cfg.data)
-    model = instantiate(cfg.model, classes=data.classes)
-    data.setup("fit")
+    data, model = _build(cfg)
     data.table.to_csv(folder / "split.csv", index=False)
     recipe = checkpoint.Recipe(_portable(cfg), data.record(), data.stamps())
     trainer = build_trainer(cfg, data.stamps(), recipe)
     marks["data"] = time.perf_counter()
     best = _fit(model, data, trainer, folder / "checkpoints")
+    trainer = processes.alone(trainer, cfg)
     marks["fit"] = time.perf_counter()
     predictions = score(best, data, trainer, "val")
     marks["val"] = time.perf_counter()
     return data, best, trainer, predictions
+
+
+def help_to_fit(cfg: DictConfig) -> None:
+    """Fit as one of several processes, of which the first alone keeps files and scores."""
+    logging.disable(logging.WARNING)  # the first says it
+    data, model = _build(cfg)
+    trainer = build_trainer(cfg, data.stamps())
+    _feed(model, data, trainer)
+    trainer.fit(model, data)
 
 
 def score(
@@ -70,6 +77,25 @@ def build_trainer(cfg: DictConfig, stamps: Mapping, *callbacks: lightning.Callba
     return instantiate(cfg.trainer, logger=loggers, callbacks=callbacks)
 
 
+def _build(cfg: DictConfig) -> tuple[EmotionDataModule, LightningModule]:
+    """Build the data, parted and decoded, and the model."""
+    lightning.seed_everything(cfg.seed, verbose=False)
+    data = instantiate(cfg.data)
+    model = instantiate(cfg.model, classes=data.classes)
+    data.setup("fit")
+    return data, model
+
+
+def _feed(model: LightningModule, data: EmotionDataModule, trainer: Trainer) -> None:
+    """Bring what training reads to where it is read fastest."""
+    device = trainer.strategy.root_device
+    on_cpu = device.type == "cpu"
+    if isinstance(model, EstimatorClassifier) or data.normalize or on_cpu:
+        data.cache_features(model.frontend, cache_key(model.hparams.frontend))
+    else:
+        data.hold_waveforms(device)
+
+
 def _fit(
     model: LightningModule, data: EmotionDataModule, trainer: Trainer, folder: Path
 ) -> LightningModule:
@@ -82,11 +108,7 @@ def _fit(
         )
     for name in ("best.ckpt", "last.ckpt"):  # of an earlier start in this folder
         (folder / name).unlink(missing_ok=True)
-    device = trainer.strategy.root_device
-    if classical or data.normalize or device.type == "cpu":
-        data.cache_features(model.frontend, cache_key(model.hparams.frontend))
-    else:
-        data.hold_waveforms(device)
+    _feed(model, data, trainer)
     if classical:
         features, labels = data.training_features()
         model.fit_estimator(features, labels)

@@ -32,6 +32,7 @@ def quiet_lightning() -> None:
     """Keep from the terminal what Lightning says of every run and nobody can act on."""
     # It greets each Trainer with its hardware, its version of pytrees and an advert.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec")
     # The run folder holds the log and .hydra/ before CSVLogger sees it.
     warnings.filterwarnings("ignore", message="Experiment logs directory")

@@ -13,6 +13,7 @@ import wandb
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from ser import report
 
@@ -41,6 +42,8 @@ def wandb_logger(
         group: Of runs that belong together; None is the sweep, where there is one.
         options: Those of `wandb.init`.
     """
+    if rank_zero_only.rank > 0:
+        return WandbLogger(save_dir=save_dir, offline=True)  # opens nothing in other processes
     # Said to each run, as W&B reads the variable only once in a process.
     mode = os.environ.get("WANDB_MODE")
     if mode is None and not _has_api_key():

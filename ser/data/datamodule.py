@@ -192,13 +192,19 @@ class EmotionDataModule(LightningDataModule):
         return torch.tensor((counts.sum() / len(counts) / counts).to_numpy(np.float32))
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffle by (seed, epoch), so that a resumed run repeats an unbroken one."""
+        """Shuffle by (seed, epoch), so that a resumed run repeats an unbroken one.
+
+        Of several processes each gets its share.
+        """
         dataset = self.dataset("train", self.reader.read_fastest)
-        sampler = DistributedSampler(dataset, num_replicas=1, rank=0, seed=self.seed)
+        count, rank = (1, 0)
+        if self.trainer is not None:
+            count, rank = self.trainer.world_size, self.trainer.global_rank
+        sampler = DistributedSampler(dataset, num_replicas=count, rank=rank, seed=self.seed)
         return self._loader(dataset, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader:
-        """Give the validation clips in order."""
+        """Give the validation clips in order, all of them to each process: none is padded."""
         return self._loader(self.dataset("val", self.reader.read_fastest))
 
     def scoring_loader(self, split: str) -> DataLoader:

@@ -1,0 +1,55 @@
+"""The processes of one run: all fit the network, the first alone keeps files and scores."""
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from lightning import Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig
+
+
+def is_first() -> bool:
+    """Say whether this process keeps the files of its run."""
+    return rank_zero_only.rank == 0
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse several processes where there is more, or less, than one network to fit."""
+    trainer = instantiate(cfg.trainer, logger=False)
+    count = trainer.num_devices * trainer.num_nodes
+    hydra = HydraConfig.get()
+    if count == 1:
+        return
+    # Lightning starts the others by this process's own command line: the sweep, in each.
+    if hydra.mode == RunMode.MULTIRUN and "slurm" not in hydra.launcher._target_.lower():
+        other = "a multirun (-m, sweep=), which each of them would repeat"
+    elif cfg.get("fold") == "all":
+        other = "fold=all: start a run for each fold"
+    elif cfg.get("select") is not None:
+        other = "select="
+    elif trainer.max_epochs is None:
+        other = "scoring and classical models"
+    else:
+        return
+    raise ValueError(
+        f"trainer.devices={cfg.trainer.devices} on {trainer.num_nodes} nodes makes {count}"
+        f" processes: expected one device for {other}"
+    )
+
+
+def alone(trainer: Trainer, cfg: DictConfig) -> Trainer:
+    """Give a trainer of one device with the same loggers: several would pad what they score."""
+    if not torch.distributed.is_initialized():
+        return trainer
+    torch.distributed.destroy_process_group()  # metrics would wait for those who have gone
+    index = trainer.strategy.root_device.index
+    return instantiate(
+        cfg.trainer,
+        devices=1 if index is None else [index],
+        num_nodes=1,
+        strategy="auto",
+        logger=trainer.loggers,
+        callbacks=[instantiate(cfg.callbacks.progress)] if "progress" in cfg.callbacks else None,
+        enable_checkpointing=False,
+    )
