@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from ser import page, plots, summary, tracking
-from ser.account import DIFFERENCES, SCORES, STAMPS, collect, tabulate, written
+from ser.account import DIFFERENCES, SCORES, collect, tabulate, written
 from ser.data.classes import label_emotions
 from ser.statistics import METHOD
 
@@ -29,6 +29,7 @@ class Ablation(Callback):
             # Of any other exception Hydra makes a warning, and goes on.
             Console(stderr=True, markup=False, highlight=False).print(str(error), soft_wrap=True)
             raise SystemExit(1) from None
+        self.base = drops[0]
         swept = ",".join(f"[{','.join(names)}]" for names in drops)
         with open_dict(config.hydra):
             config.hydra.sweeper.params = {
@@ -40,7 +41,7 @@ class Ablation(Callback):
         """Compare the jobs; write ablation.csv, .json, .png and .html beside them."""
         folder = Path(config.hydra.sweep.dir)
         jobs = summary.collect(folder)
-        accounts, left_out = collect(folder, jobs)
+        accounts, left_out = collect(folder, jobs, self.base)
         if accounts:
             write(folder, accounts, left_out)
         show(folder, accounts, left_out)
@@ -67,10 +68,11 @@ def plan(config: DictConfig) -> list[list[str]]:
             value = override.input_line.partition("=")[2]
             raise ValueError(f"{override.input_line} is no list: expected drop_classes=[{value}]")
     data = OmegaConf.to_container(OmegaConf.masked_copy(config.data, ["drop", "keep", "merge"]))
-    names = config.drop_classes
-    if not OmegaConf.is_list(names) or not names:
+    labels = label_emotions(**data)
+    classes = list(dict.fromkeys(labels.values()))
+    names = classes if config.drop_classes is None else config.drop_classes
+    if not (names is classes or OmegaConf.is_list(names)) or not names:
         raise ValueError(f"drop_classes={names}: expected a list of classes, such as [sad,calm]")
-    classes = list(dict.fromkeys(label_emotions(**data).values()))
     base = list(data.pop("drop") or [])
     for name in names:
         label_emotions([name])
@@ -78,6 +80,11 @@ def plan(config: DictConfig) -> list[list[str]]:
             raise ValueError(
                 f"drop_classes={names}: {name} is no class of the full model; expected some of"
                 f" {', '.join(classes)}"
+            )
+        if list(labels.values()).count(name) > 1:
+            raise ValueError(
+                f"drop_classes={names}: data.merge={data['merge']} gives {name} other emotions;"
+                " expected classes of one emotion"
             )
         if list(names).count(name) > 1:
             raise ValueError(f"drop_classes={names} names {name} twice: expected each class once")
@@ -98,7 +105,9 @@ def write(folder: Path, accounts: Sequence[Mapping], left_out: Sequence[str]) ->
 
 
 def _stamp(accounts: Sequence[Mapping]) -> str:
-    return " ".join(stamp.upper() for stamp in STAMPS if any(row[stamp] for row in accounts))
+    return " ".join(
+        stamp.upper() for stamp in summary.STAMPS if any(row[stamp] for row in accounts)
+    )
 
 
 def show(folder: Path, accounts: Sequence[Mapping], left_out: Sequence[str]) -> None:
@@ -114,7 +123,8 @@ def show(folder: Path, accounts: Sequence[Mapping], left_out: Sequence[str]) -> 
 
 def _table(accounts: Sequence[Mapping]) -> Table:
     title = f"{_stamp(accounts)} the clips of the other classes; added: to the UAR above".strip()
-    names = [*accounts[0]["setting"], "dropped", "model", "clips", "chance", *SCORES.values()]
+    names = [*accounts[0]["setting"], "dropped"]
+    names += [Column("model", no_wrap=True), "clips", "chance", *SCORES.values()]
     interval = Column("95 % by actor", no_wrap=True)
     table = Table(*names, "added", interval, "Holm p", title=title, box=box.SIMPLE_HEAD, padding=0)
     for account in accounts:
@@ -133,7 +143,7 @@ def _table(accounts: Sequence[Mapping]) -> Table:
 def _log(folder: Path, accounts: Sequence[Mapping], config: DictConfig) -> None:
     """Log the table and the picture in a W&B run of their own, in the group of the sweep."""
     options = {"prefix": tracking.LEAKY} if any(account["leaky"] for account in accounts) else {}
-    group = config.group or "/".join(folder.parts[-2:])
+    group = config.group or tracking.group_of(folder)
     with tracking.finished():
         logger = instantiate(
             config.logger.wandb, save_dir=str(folder), group=group, job_type="ablation", **options

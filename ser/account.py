@@ -18,11 +18,10 @@ DIFFERENCES = {
     "retrained - full": ("retrained", "full"),
 }
 SCORES = {"uar": "UAR", "macro_f1": "macro F1"}
-STAMPS = ("leaky", "transductive")
 
 
 def collect(
-    folder: Path, jobs: Sequence[Mapping[str, object]]
+    folder: Path, jobs: Sequence[Mapping[str, object]], base: Sequence[str] = ()
 ) -> tuple[list[dict[str, object]], list[str]]:
     """Give an account for each job without a class and the full job that differs in that alone.
 
@@ -33,6 +32,7 @@ def collect(
     Args:
         folder: Of the multirun.
         jobs: Rows of its summary.
+        base: What the full model lacks already.
 
     Returns:
         The accounts, and a line for each class or setting that has none.
@@ -43,7 +43,7 @@ def collect(
         settings[tuple((key, job[key]) for key in varied)].append(job)
     accounts, left_out = [], []
     for setting, of_setting in settings.items():
-        found, lines = _of_setting(folder, of_setting)
+        found, lines = _of_setting(folder, of_setting, frozenset(base))
         for account in found:
             account = {"setting": dict(setting), **account}
             accounts.append(account | {"sentence": _sentence(account)})
@@ -52,9 +52,10 @@ def collect(
     return accounts, left_out
 
 
-def _of_setting(folder: Path, jobs: Sequence[Mapping]) -> tuple[list[dict], list[str]]:
+def _of_setting(
+    folder: Path, jobs: Sequence[Mapping], base: frozenset[str]
+) -> tuple[list[dict], list[str]]:
     drops = [frozenset(str(job.get("data.drop", "")).strip("[]").split(",")) - {""} for job in jobs]
-    base = frozenset.intersection(*drops)
     full = dict(zip(drops, jobs, strict=True)).get(base)
     if full is None or full["status"] != "finished":
         state = "is missing" if full is None else f"(job {full['job']}) is {full['status']}"
@@ -70,7 +71,7 @@ def _of_setting(folder: Path, jobs: Sequence[Mapping]) -> tuple[list[dict], list
             except ValueError as error:
                 left_out.append(f"{dropped} is left out: {error}")
                 continue
-            stamps = {stamp: bool(full[stamp] or job[stamp]) for stamp in STAMPS}
+            stamps = {stamp: bool(full[stamp] or job[stamp]) for stamp in summary.STAMPS}
             accounts.append({"dropped": dropped, **account, **stamps})
     for pair, score in product(DIFFERENCES, SCORES):
         found = [account["differences"][pair][score] for account in accounts]
@@ -163,7 +164,7 @@ def compare(full: pd.DataFrame, retrained: pd.DataFrame, dropped: str) -> dict[s
 
 def tabulate(accounts: Sequence[Mapping]) -> pd.DataFrame:
     """Give a row a dropped class and variant: the content of ablation.csv."""
-    stamps = [stamp for stamp in STAMPS if any(account[stamp] for account in accounts)]
+    stamps = [stamp for stamp in summary.STAMPS if any(account[stamp] for account in accounts)]
     rows = []
     for account in accounts:
         for variant, found in account["variants"].items():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader
 from ser import checkpoint, folds, processes, recorded, report, selection, tracking
 from ser.data import recordings
 from ser.data.datamodule import EmotionDataModule
-from ser.fitting import build_trainer, fit_and_validate, help_to_fit, objective, score
+from ser.fitting import build_loggers, build_trainer, fit_and_validate, help_to_fit, score
 from ser.pool import pool
 from ser.run import Run, finished_before, one_line_errors
 
@@ -32,6 +33,7 @@ def train(cfg: DictConfig) -> float | None:
     """
     with one_line_errors():
         if not processes.is_first():
+            processes.check(cfg, HydraConfig.get())
             help_to_fit(cfg)
             return None
         if cfg.resume_sweep is not None and (known := finished_before(cfg.folder)) is not None:
@@ -46,10 +48,10 @@ def evaluate(cfg: DictConfig) -> None:
     """Score a checkpoint on its own split again, or on recordings of any kind."""
     with one_line_errors(), Run(cfg.folder) as run, tracking.finished():
         marks = {"start": time.perf_counter()}
-        processes.check(cfg)
+        processes.check(cfg, HydraConfig.get())
         if cfg.split not in ("val", "test"):
             raise ValueError(f"split={cfg.split!r} is unknown: expected val or test")
-        loaded = checkpoint.load(cfg.ckpt)
+        loaded = checkpoint.load(cfg.ckpt, cfg.compiled)
         trainer = build_trainer(cfg, loaded.stamps)
         if cfg.input is not None:
             _score_recordings(loaded, trainer, cfg.input, run.folder)
@@ -68,7 +70,7 @@ def _cross_validate(cfg: DictConfig) -> float:
     """Run every fold in a folder of its own, then pool them; finished folds are kept."""
     folds.check_settings(cfg)  # before anything is written over what an earlier start has left
     with Run(cfg.folder) as run:
-        processes.check(cfg)
+        processes.check(cfg, HydraConfig.get())
         # Of a copy: it resolves what the folds' configs are recorded and compared with.
         partition = instantiate(copy.deepcopy(cfg).data).partition
         partition.check()
@@ -82,7 +84,10 @@ def _cross_validate(cfg: DictConfig) -> float:
                 folds.record(fold)
                 value = _train_fold(fold)
             objectives.append(value)
-        pool(run.folder)
+        metrics = pool(run.folder)
+        with tracking.finished():
+            loggers = build_loggers(cfg, {key: metrics[key] for key in report.STAMPS})
+            tracking.log_report(loggers, metrics, run.folder, partition.found.root)
         run.objective = float(np.mean(objectives))
         return run.objective
 
@@ -91,12 +96,11 @@ def _train_fold(cfg: DictConfig) -> float:
     """Train on one split of the clips; choose on val, then score test once."""
     with Run(cfg.folder) as run, tracking.finished():
         marks = {"start": time.perf_counter()}
-        processes.check(cfg)
+        processes.check(cfg, HydraConfig.get())
         if cfg.select is not None:
             cfg = selection.choose(cfg, _validate)
             marks["select"] = time.perf_counter()
-        data, model, trainer, predictions = fit_and_validate(cfg, marks)
-        run.objective = objective(predictions, cfg.objective)
+        data, model, trainer, run.objective = fit_and_validate(cfg, marks)
         data.release_test()
         predictions = score(model, data, trainer, "test")
         marks["test"] = time.perf_counter()
@@ -108,8 +112,7 @@ def _train_fold(cfg: DictConfig) -> float:
 def _validate(cfg: DictConfig) -> float:
     """Train a candidate and give its objective; the test clips stay withheld."""
     with Run(cfg.folder) as run:
-        *_, predictions = fit_and_validate(cfg, {})
-        run.objective = objective(predictions, cfg.objective)
+        *_, run.objective = fit_and_validate(cfg, {})
         return run.objective
 
 
@@ -124,7 +127,7 @@ def _report(
     """Compute every file from the predictions."""
     metrics = report.measure(predictions, data.classes, {**facts, "seconds": _durations(marks)})
     report.write(folder, predictions, metrics, [folder / "metrics.csv"])
-    tracking.log_report(trainer.loggers, predictions, metrics, folder, data.found.root)
+    tracking.log_report(trainer.loggers, metrics, folder, data.found.root)
 
 
 def _durations(marks: Mapping[str, float]) -> dict[str, float]:

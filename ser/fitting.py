@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from hydra.utils import instantiate
 from lightning import LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from ser import checkpoint, processes, report, tracking
@@ -19,15 +20,18 @@ from ser.estimator import EstimatorClassifier
 from ser.frontend import cache_key
 from ser.metrics import scores
 
-OBJECTIVES = ("val/uar", "val/macro_f1", "val/accuracy")
+METRICS = ("uar", "macro_f1", "accuracy")
+OBJECTIVES = tuple(f"{place}/{metric}" for place in ("val", "cv") for metric in METRICS)
+"""On the validation clips, or for classical models cross-validated on the training actors."""
+
 
 log = logging.getLogger(__name__)
 
 
 def fit_and_validate(
     cfg: DictConfig, marks: dict[str, float]
-) -> tuple[EmotionDataModule, LightningModule, Trainer, pd.DataFrame]:
-    """Give the data, the model as best.ckpt holds it, and its predictions for val."""
+) -> tuple[EmotionDataModule, LightningModule, Trainer, float]:
+    """Give the data, the model as best.ckpt holds it, and its score by the objective."""
     check_objective("objective", cfg.objective)
     if cfg.objective not in OBJECTIVES:
         raise ValueError(f"objective={cfg.objective!r}: expected one of {', '.join(OBJECTIVES)}")
@@ -37,12 +41,12 @@ def fit_and_validate(
     recipe = checkpoint.Recipe(_portable(cfg), data.record(), data.stamps())
     trainer = build_trainer(cfg, data.stamps(), recipe)
     marks["data"] = time.perf_counter()
-    best = _fit(model, data, trainer, folder / "checkpoints")
+    best = _fit(model, data, trainer, folder / "checkpoints", cfg.objective)
     trainer = processes.alone(trainer, cfg)
     marks["fit"] = time.perf_counter()
-    predictions = score(best, data, trainer, "val")
+    value = _objective(best, data, trainer, cfg.objective)
     marks["val"] = time.perf_counter()
-    return data, best, trainer, predictions
+    return data, best, trainer, value
 
 
 def help_to_fit(cfg: DictConfig) -> None:
@@ -66,15 +70,21 @@ def score(
 
 def build_trainer(cfg: DictConfig, stamps: Mapping, *callbacks: lightning.Callback) -> Trainer:
     """Build the trainer, its loggers and callbacks; none of these may decide by test clips."""
+    loggers = build_loggers(cfg, stamps)
+    callbacks = [*instantiate(cfg.callbacks).values(), *callbacks]
+    for callback in callbacks:
+        check_objective("monitor", getattr(callback, "monitor", None))
+    return instantiate(cfg.trainer, logger=loggers, callbacks=callbacks)
+
+
+def build_loggers(cfg: DictConfig, stamps: Mapping) -> list[Logger]:
+    """Build the loggers, and tell them the config."""
     # Whatever a leaky run logs says so by its name.
     options = {"prefix": tracking.LEAKY} if stamps["leaky"] else {}
     loggers = [instantiate(logger, **options) for logger in cfg.logger.values()]
     for logger in loggers:
         logger.log_hyperparams(checkpoint.plain(cfg) | {"stamps": dict(stamps)})
-    callbacks = [*instantiate(cfg.callbacks).values(), *callbacks]
-    for callback in callbacks:
-        check_objective("monitor", getattr(callback, "monitor", None))
-    return instantiate(cfg.trainer, logger=loggers, callbacks=callbacks)
+    return loggers
 
 
 def _build(cfg: DictConfig) -> tuple[EmotionDataModule, LightningModule]:
@@ -89,15 +99,26 @@ def _build(cfg: DictConfig) -> tuple[EmotionDataModule, LightningModule]:
 def _feed(model: LightningModule, data: EmotionDataModule, trainer: Trainer) -> None:
     """Bring what training reads to where it is read fastest."""
     device = trainer.strategy.root_device
-    on_cpu = device.type == "cpu"
-    if isinstance(model, EstimatorClassifier) or data.normalize or on_cpu:
+    one_vector = not hasattr(model.frontend, "bins")
+    if not getattr(model.frontend, "cached", True):
+        if data.normalize:
+            raise ValueError(
+                f"normalize={data.normalize} needs features that are cached: expected another"
+                " front end than mel_image"
+            )
+    elif one_vector or data.normalize or device.type == "cpu":
         data.cache_features(model.frontend, cache_key(model.hparams.frontend))
-    else:
+        return
+    if device.type != "cpu":
         data.hold_waveforms(device)
 
 
 def _fit(
-    model: LightningModule, data: EmotionDataModule, trainer: Trainer, folder: Path
+    model: LightningModule,
+    data: EmotionDataModule,
+    trainer: Trainer,
+    folder: Path,
+    objective: str,
 ) -> LightningModule:
     """Train the model and give it back as best.ckpt holds it."""
     classical = isinstance(model, EstimatorClassifier)
@@ -105,6 +126,11 @@ def _fit(
         raise ValueError(
             f"trainer.max_epochs={trainer.max_epochs}: a classical model is fitted once and has no"
             " epochs; leave trainer=one_pass as the model sets it"
+        )
+    if objective.startswith("cv/") and not classical:
+        raise ValueError(
+            f"objective={objective} is for classical models, which are fitted once: expected one of"
+            " val/, which chooses the epoch"
         )
     for name in ("best.ckpt", "last.ckpt"):  # of an earlier start in this folder
         (folder / name).unlink(missing_ok=True)
@@ -122,13 +148,20 @@ def _fit(
                 f"no epoch was validated, so there is no best.ckpt (trainer.max_epochs="
                 f"{trainer.max_epochs}): expected at least one whole epoch"
             )
-    return checkpoint.load(folder / "best.ckpt").model
+    return checkpoint.load(folder / "best.ckpt", compiled=True).model
 
 
-def objective(predictions: pd.DataFrame, metric: str) -> float:
-    """Compute the objective from the predictions for val."""
-    found = scores(predictions.label.to_numpy(str), predictions.prediction.to_numpy(str))
-    return found[metric.removeprefix("val/")]
+def _objective(
+    model: LightningModule, data: EmotionDataModule, trainer: Trainer, name: str
+) -> float:
+    """Score the model by the objective, which knows no test clip."""
+    place, _, metric = name.partition("/")
+    if place == "cv":
+        features, labels = data.training_features()
+        actors = data.table.actor[data.table.split == "train"].to_numpy(str)
+        return scores(labels, model.cross_validate(features, labels, actors))[metric]
+    predictions = score(model, data, trainer, "val")
+    return scores(predictions.label.to_numpy(str), predictions.prediction.to_numpy(str))[metric]
 
 
 def _portable(cfg: DictConfig) -> dict:

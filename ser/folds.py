@@ -18,7 +18,6 @@ def of(cfg: DictConfig, number: int) -> DictConfig:
     fold = copy.deepcopy(cfg)
     fold.fold = number
     fold.folder = str(folder / f"fold_{number}")
-    fold.group = cfg.group or "/".join(folder.parts[-2:])
     return fold
 
 

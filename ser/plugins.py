@@ -1,9 +1,11 @@
 """What Hydra's plugins lack: a study that goes on to n_trials, a killed job that is survived."""
 
+import json
 import logging
 import os
 from pathlib import Path
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -23,6 +25,7 @@ class Study(Callback):
         if "optuna" not in sweeper._target_:
             return
         sweeper.direction = "maximize"  # every objective is a score, and Optuna minimises
+        self._end_without_a_best()
         if sweeper.storage is None:
             return
         # Both would greet the user: with the news of version 2, with a list of plugins.
@@ -36,7 +39,10 @@ class Study(Callback):
         # Under other settings scores are not comparable: they get a study of their own.
         settings = OmegaConf.to_container(config)
         settings = {key: value for key, value in settings.items() if key not in FREE}
-        sweeper.study_name = f"{sweeper.study_name or config.name}-{digest(settings)}"
+        given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        searched = sorted(one.input_line for one in given if one.is_sweep_override())
+        searched.append(OmegaConf.to_container(sweeper.params or OmegaConf.create()))
+        sweeper.study_name = f"{sweeper.study_name or config.name}-{digest(settings, searched)}"
         Path(make_url(sweeper.storage).database).parent.mkdir(parents=True, exist_ok=True)
         study = optuna.create_study(
             sweeper.storage,
@@ -55,12 +61,30 @@ class Study(Callback):
         if OmegaConf.select(sweeper, "sampler.seed") is not None:
             sweeper.sampler.seed += len(trials)
 
+    @staticmethod
+    def _end_without_a_best() -> None:
+        """Let a study in which every trial failed end with its table: the sweeper would raise."""
+        from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
+
+        sweep = OptunaSweeperImpl.sweep
+
+        def sweep_to_the_end(self: OptunaSweeperImpl, arguments: list[str]) -> None:
+            try:
+                sweep(self, arguments)
+            except ValueError as error:
+                # Optuna's words for a best trial that is asked for and not there.
+                if str(error) not in ("No trials are completed yet.", "Record does not exist."):
+                    raise
+                log.error("no trial has finished: there is no best one")
+
+        OptunaSweeperImpl.sweep = sweep_to_the_end
+
 
 class KilledJobs(Callback):
     """Waits for all jobs when one is killed: submitit would raise at the first, without a table."""
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
-        """Let a job without a result return None, as one that fails does."""
+        """Let a job without a result be a failed one."""
         if "submitit" not in config.hydra.launcher._target_:
             return
         from submitit import Job
@@ -72,7 +96,18 @@ class KilledJobs(Callback):
             try:
                 return results(job)
             except UncompletedJobError:
-                log.error("a job left no result: its last words are in %s", job.paths.stderr)
+                overrides, _, number, *_ = job.submission().args
+                folder = Path(config.hydra.sweep.dir, str(number))
+                _record(folder, overrides, f"killed: its last words are in {job.paths.stderr}")
                 return [JobReturn(status=JobStatus.COMPLETED)]
 
         Job.results = results_or_none
+
+
+def _record(folder: Path, overrides: list[str], error: str) -> None:
+    """Write what a job that was killed could not: its overrides and how it ended."""
+    log.error("%s was %s", folder, error)
+    (folder / ".hydra").mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(list(overrides), folder / ".hydra" / "overrides.yaml")
+    status = {"status": "failed", "error": error, "objective": None, "overrides": list(overrides)}
+    (folder / "status.json").write_text(json.dumps(status, indent=2) + "\n")

@@ -1,7 +1,6 @@
 """The processes of one run: all fit the network, the first alone keeps files and scores."""
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning import Trainer
@@ -14,11 +13,23 @@ def is_first() -> bool:
     return rank_zero_only.rank == 0
 
 
-def check(cfg: DictConfig) -> None:
-    """Refuse several processes where there is more, or less, than one network to fit."""
-    trainer = instantiate(cfg.trainer, logger=False)
+def check(cfg: DictConfig, hydra: DictConfig) -> None:
+    """Refuse several processes where there is more, or less, than one network to fit.
+
+    Args:
+        cfg: The composed config.
+        hydra: Hydra's own part of it.
+    """
+    if cfg.trainer.devices == 1 and cfg.trainer.get("num_nodes", 1) == 1:
+        if not is_first():
+            raise ValueError(
+                f"this is process {rank_zero_only.rank} of several, but the trainer has one"
+                " device: expected trainer=ddp, or one task"
+            )
+        return
+    # Lightning counts what auto is. There is no run folder before a job.
+    trainer = instantiate(cfg.trainer, logger=False, default_root_dir=None)
     count = trainer.num_devices * trainer.num_nodes
-    hydra = HydraConfig.get()
     if count == 1:
         return
     # Lightning starts the others by this process's own command line: the sweep, in each.

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 SCORES = ("accuracy", "uar", "macro_f1")
+STAMPS = ("leaky", "transductive")
 OUTCOME = (
-    "status", "error", "objective", "leaky", "transductive",
+    "status", "error", "validation", *STAMPS,
     *(f"{score}{end}" for score in SCORES for end in ("", "_low", "_high")),
 )  # fmt: skip
 
@@ -55,14 +56,17 @@ class Summary(Callback):
         from ser.sweep import resume
 
         try:
-            code = resume(folder, config.hydra.overrides.task)
-        except ValueError as error:  # Hydra makes a warning of what a callback raises
-            print(error, file=sys.stderr)  # noqa: T201
-            code = 1
+            code = resume(folder, config.hydra.overrides)
+        except ValueError as error:
+            _end(error)
         raise SystemExit(code)
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         """Settle on one folder: each job would resolve a name that varies for itself."""
+        try:
+            _check(config)
+        except ValueError as error:
+            _end(error)
         folder = str(config.hydra.sweep.dir).replace("'", "\\'")
         with open_dict(config.hydra):
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
@@ -75,9 +79,35 @@ class Summary(Callback):
             raise SystemExit(1)
 
 
+def _check(config: DictConfig) -> None:
+    """Refuse a multirun that would end in another's folder, or start itself in each process."""
+    folder = Path(config.hydra.sweep.dir)
+    resumed = config.get("resume_sweep")
+    if resumed is not None and Path(resumed).expanduser().resolve() != folder.resolve():
+        raise ValueError(
+            f"resume_sweep={resumed} takes the sweep's own overrides: expected it without -m"
+        )
+    if resumed is None and (folder / "multirun.yaml").exists():
+        raise ValueError(
+            f"hydra.sweep.dir={folder} holds a sweep already: expected another folder, or"
+            f" resume_sweep={folder} alone to complete it"
+        )
+    if "trainer" in config and config.trainer.get("devices", 1) != 1:
+        from ser import processes
+
+        processes.check(config, config.hydra)
+
+
+def _end(error: ValueError) -> None:
+    print(error, file=sys.stderr)  # noqa: T201
+    raise SystemExit(1)  # of any other exception of a callback Hydra makes a warning
+
+
 def tabulate(folder: Path) -> list[dict[str, object]]:
     """Read the jobs of a multirun, write summary.csv, .json and .html beside them, and print."""
     rows = collect(folder)
+    if not rows:
+        return rows
     write(folder, rows)
     show(folder, rows)
     keys = varied(rows)
@@ -121,10 +151,12 @@ def _outcome(job: Path) -> dict[str, object]:
     outcome = dict.fromkeys(OUTCOME) | {"status": "missing"}
     if (job / "status.json").exists():
         status = json.loads((job / "status.json").read_text())
-        outcome |= {key: status[key] for key in ("status", "error", "objective")}
-    if (job / "metrics.json").exists():
+        outcome |= {key: status[key] for key in ("status", "error")}
+        outcome["validation"] = status["objective"]
+    # Of a job that did not finish, metrics.json would be an earlier start's.
+    if outcome["status"] == "finished":
         metrics = json.loads((job / "metrics.json").read_text())
-        outcome |= {key: metrics[key] for key in ("leaky", "transductive")}
+        outcome |= {key: metrics[key] for key in STAMPS}
         for score in SCORES:
             low, high = metrics["ci"][score] or (None, None)
             outcome |= {score: metrics[score], f"{score}_low": low, f"{score}_high": high}
@@ -161,11 +193,13 @@ def _html(folder: Path, rows: Sequence[Mapping[str, object]]) -> str:
 def show(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Print a row a job, with what varied and the scores; below it the errors."""
     keys = varied(rows)
-    figures = [Column(name, no_wrap=True) for name in (*SCORES, "95 % of UAR", "status")]
+    console = Console(markup=False)  # [sad] is a value, no style
+    shown = SCORES if console.width >= 100 else ("uar",)
+    figures = [Column(name, no_wrap=True) for name in (*shown, "95 % of UAR", "status")]
     names = [Column(key, overflow="fold") for key in keys]
     table = Table("job", *names, *figures, box=box.SIMPLE_HEAD)
     for row in rows:
-        scores = ["" if row[key] is None else f"{row[key]:.3f}" for key in SCORES]
+        scores = ["" if row[key] is None else f"{row[key]:.3f}" for key in shown]
         known = row["uar_low"] is not None
         bounds = f"{row['uar_low']:.3f} - {row['uar_high']:.3f}" if known else ""
         table.add_row(
@@ -175,7 +209,6 @@ def show(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
             bounds,
             _state(row),
         )
-    console = Console(markup=False)  # [sad] is a value, no style
     console.print(table)
     for row in rows:
         if row["error"]:
@@ -184,7 +217,7 @@ def show(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def _state(row: Mapping[str, object]) -> str:
-    stamps = [stamp.upper() for stamp in ("leaky", "transductive") if row[stamp]]
+    stamps = [stamp.upper() for stamp in STAMPS if row[stamp]]
     return " ".join(stamps) or str(row["status"])
 
 

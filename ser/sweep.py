@@ -2,21 +2,21 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-OWN = ("hydra.mode=", "hydra.sweep.dir=")
+OWN = ("hydra.mode=", "hydra.sweep.dir=", "hydra.run.dir=")
 """What a start says of itself, not of the sweep."""
 
 
-def resume(folder: str, given: Sequence[str]) -> int:
+def resume(folder: str, given: DictConfig) -> int:
     """Start the multirun of a folder once more, where jobs that are finished do not run again.
 
     Args:
         folder: Of the multirun.
-        given: The overrides of this start; a sweep goes on with its own.
+        given: `hydra.overrides` of this start: a sweep goes on with its own, but may get another
+            launcher.
 
     Returns:
         The exit code.
@@ -30,15 +30,23 @@ def resume(folder: str, given: Sequence[str]) -> int:
             f"resume_sweep={folder!r} holds no multirun.yaml: expected the folder of a multirun;"
             " one with hydra/sweeper=optuna goes on when it is started again"
         )
-    added = [text for text in given if not text.startswith("resume_sweep=")]
+    added = [text for text in given.task if not text.startswith("resume_sweep=")]
     if added:
         raise ValueError(
             f"resume_sweep takes the sweep's own overrides: leave out {' '.join(added)}, or start"
             " another sweep"
         )
-    overrides = OmegaConf.load(record).hydra.overrides
-    hydra = [text for text in overrides.hydra if not text.startswith(OWN)]
+    started = OmegaConf.load(record).hydra
+    overrides = started.overrides
+    if not Path(started.runtime.cwd).is_dir():
+        raise ValueError(
+            f"resume_sweep={folder!r} was started in {started.runtime.cwd}, which is not there:"
+            " expected that folder, as its overrides may name paths relative to it"
+        )
+    hydra = [text for text in (*overrides.hydra, *given.hydra) if not text.startswith(OWN)]
     quoted = "'" + str(record.parent.resolve()).replace("'", "\\'") + "'"
     own = [f"hydra.sweep.dir={quoted}", f"resume_sweep={quoted}"]
-    command = [sys.executable, sys.argv[0], "-m", *overrides.task, *hydra, *own]
-    return subprocess.run(command, check=False).returncode
+    script = str(Path(sys.argv[0]).resolve())
+    command = [sys.executable, script, "-m", *overrides.task, *hydra, *own]
+    # Where it was started: its overrides may name paths relative to that.
+    return subprocess.run(command, cwd=started.runtime.cwd, check=False).returncode

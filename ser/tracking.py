@@ -39,7 +39,8 @@ def wandb_logger(
     Args:
         save_dir: The run folder.
         prefix: Of every key that is logged, and a tag of the run.
-        group: Of runs that belong together; None is the sweep, where there is one.
+        group: Of runs that belong together; None is the sweep or the cross-validation, in which
+            the names of the runs end with their folders, such as 0/fold_1.
         options: Those of `wandb.init`.
     """
     if rank_zero_only.rank > 0:
@@ -48,11 +49,15 @@ def wandb_logger(
     mode = os.environ.get("WANDB_MODE")
     if mode is None and not _has_api_key():
         mode = "offline"
-        log.info("W&B has no API key, so it is offline: wandb sync %s/wandb/offline-*", save_dir)
+    if mode == "offline":
+        log.info("W&B is offline: wandb sync %s/wandb/offline-*", save_dir)
     os.environ.setdefault("WANDB_SILENT", "true")
-    hydra = HydraConfig.get() if HydraConfig.initialized() else None
-    if group is None and hydra and hydra.mode == RunMode.MULTIRUN:
-        group = "/".join(Path(hydra.sweep.dir).parts[-2:])
+    if HydraConfig.initialized():
+        hydra = HydraConfig.get()
+        whole = hydra.sweep.dir if hydra.mode == RunMode.MULTIRUN else hydra.runtime.output_dir
+        group = group or group_of(Path(whole))
+        part = Path(save_dir).resolve().relative_to(Path(whole).resolve())
+        options["name"] = "/".join([*filter(None, [options.get("name")]), *part.parts])
     settings = wandb.Settings(console="off")
     if KEEPS_DATA:
         os.environ["WANDB_DATA_DIR"] = str(Path(save_dir, "wandb").resolve())
@@ -60,6 +65,11 @@ def wandb_logger(
     tags = [*(options.pop("tags", None) or ()), *filter(None, [prefix])]
     run = wandb.init(dir=save_dir, mode=mode, settings=settings, tags=tags, group=group, **options)
     return WandbLogger(save_dir=save_dir, experiment=run, prefix=prefix)
+
+
+def group_of(folder: Path) -> str:
+    """Name the W&B group of the runs below a folder: `<name>/<time>`."""
+    return "/".join(folder.parts[-2:])
 
 
 @contextmanager
@@ -77,7 +87,6 @@ def finished() -> Iterator[None]:
 
 def log_report(
     loggers: Sequence[Logger],
-    predictions: pd.DataFrame,
     metrics: Mapping,
     folder: Path,
     root: Path,
@@ -88,19 +97,21 @@ def log_report(
 
     Args:
         loggers: Those of the trainer.
-        predictions: As `ser.report.tabulate` gives them.
         metrics: As `ser.report.measure` gives them.
-        folder: The run folder, which holds the pictures.
+        folder: The run folder, which holds predictions.csv and the pictures.
         root: What the clips' paths are relative to.
     """
     split = metrics["split"]
     scores = {f"{split}/{key}": metrics[key] for key in SCORES}
     scores |= {f"{split}/f1/{name}": row["f1"] for name, row in metrics["per_class"].items()}
+    if "emotion" in metrics:  # of classes that are emotion and gender
+        scores |= {f"{split}/emotion/{key}": metrics["emotion"][key] for key in SCORES}
     for logger in loggers:
         logger.log_metrics(scores)
         if isinstance(logger, WandbLogger):
             for picture in sorted(folder.glob("*.png")):
                 logger.log_image(f"{split}/{picture.stem}", [str(picture)])
+            predictions = pd.read_csv(folder / "predictions.csv", dtype={"actor": str})
             wrong = report.wrong(predictions, metrics["classes"])
             heard = [wandb.Audio(str(root / path)) for path in wrong.path.head(AUDIBLE)]
             wrong["audio"] = heard + [None] * (len(wrong) - len(heard))

@@ -89,8 +89,9 @@ def test_the_account_is_what_the_jobs_predictions_say(
         (["drop_classes=sad,calm"], "drop_classes=[sad,calm]"),
         (["drop_classes=[]"], "expected a list"),
         (["data.drop=[sad]"], "sets data.drop itself"),
-        (["data.keep=[sad,happy,calm]"], "neutral is no class of the full model"),
-        (["experiment=drop_sad"], "sad is no class of the full model"),
+        (["data.keep=[sad,happy]", "drop_classes=[neutral]"], "neutral is no class of the full"),
+        (["data.merge={calm: neutral}", "drop_classes=[neutral]"], "gives neutral other emotions"),
+        (["experiment=drop_sad", "drop_classes=[sad]"], "sad is no class of the full model"),
     ],
 )
 def test_what_cannot_be_dropped_is_one_line_and_no_job(
@@ -185,3 +186,5 @@ def test_a_job_that_did_not_finish_is_one_line(
     show(tmp_path, accounts, left_out)
     shown = capfd.readouterr().out
     assert shown == "seed=0: nothing to compare with: the full model (job 0) is failed\n"
+    _, (line,) = collect(tmp_path, jobs[1:2])
+    assert line == "seed=0: nothing to compare with: the full model is missing"

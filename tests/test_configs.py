@@ -39,8 +39,13 @@ def composed(tmp_path: Path, cache: Path) -> Iterator[object]:
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_is_composed_and_built(composed, group: str, option: str):
     # What only a classical model wants comes with one.
-    extra = ["model=svm"] if option in ("functionals", "one_pass") else []
-    cfg = composed("train", f"{group}={option}", *extra)
+    extra = ["model=svm"] if option in ("functionals", "one_pass") or group == "estimator" else []
+    place = {"estimator": "estimator@model.estimator", "search": "model"}.get(group, group)
+    extra += ["sweep=tune"] if group == "search" else []
+    cfg = composed("train", f"{place}={option}", *extra)
+    if group == "search":
+        for key in cfg.hydra.sweeper.params:
+            assert OmegaConf.select(cfg, key) is not None, key
     data = instantiate(cfg.data)
     assert data.classes
     assert cfg.model._target_.startswith("ser.")

@@ -66,11 +66,13 @@ def test_under_submitit_the_others_finish_when_a_job_is_killed(tmp_path: Path, c
     with started(tmp_path, cache, *overrides) as process:
         wait_for(tmp_path / "0" / "status.json", process)
         job = OmegaConf.load(tmp_path / "0" / ".hydra" / "hydra.yaml").hydra.job.id
+        (tmp_path / "0" / "status.json").unlink()  # as if it had been killed at its first breath
         # The job's id is the process that watches over it.
         worker = Path(f"/proc/{job}/task/{job}/children").read_text()
         os.kill(int(worker), signal.SIGKILL)
         assert process.wait(timeout=200) == 1
-    assert [row["status"] for row in rows(tmp_path)] == ["running", "finished", "finished"]
+    assert [row["status"] for row in rows(tmp_path)] == ["failed", "finished", "finished"]
+    assert rows(tmp_path)[0]["error"].startswith("killed: its last words are in ")
     assert [row["uar"] is None for row in rows(tmp_path)] == [True, False, False]
 
 
@@ -82,8 +84,7 @@ def test_submitit_ends_well_when_all_jobs_do(tmp_path: Path, cache: Path):
 def test_a_stopped_study_goes_on_to_its_number_of_trials(tmp_path: Path, cache: Path):
     storage = tmp_path / "optuna.db"
     overrides = ["model=logistic", "sweep=tune", f"hydra.sweeper.storage=sqlite:///{storage}"]
-    overrides += ["hydra.sweeper.n_trials=6", "hydra.sweeper.params=null"]
-    overrides += ["model.estimator._args_.1.C=tag(log,interval(1e-3,1e1))"]
+    overrides += ["hydra.sweeper.n_trials=6"]
 
     def finished() -> list[tuple[float, float]]:
         query = (
@@ -99,7 +100,14 @@ def test_a_stopped_study_goes_on_to_its_number_of_trials(tmp_path: Path, cache: 
     assert run(tmp_path / "second", cache, *overrides) == 0
     second = rows(tmp_path / "second")
     assert len(second) == 6 - before
-    assert [value for value, _ in finished()[before:]] == [row["objective"] for row in second]
+    assert [value for value, _ in finished()[before:]] == [row["validation"] for row in second]
     assert len({drawn for _, drawn in finished()}) == 6
     assert run(tmp_path / "third", cache, *overrides) == 0
     assert not (tmp_path / "third").exists()  # nothing was left to do
+
+
+def test_a_study_in_which_every_trial_fails_ends_with_its_table(tmp_path: Path, cache: Path):
+    overrides = ["model=logistic", "sweep=tune", "hydra.sweeper.storage=null", "data.drop=[sat]"]
+    overrides += ["hydra.sweeper.n_trials=2"]
+    assert run(tmp_path, cache, *overrides) == 1
+    assert [row["status"] for row in rows(tmp_path)] == ["failed", "failed"]

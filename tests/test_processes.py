@@ -55,9 +55,12 @@ def test_several_processes_are_refused_where_one_network_is_not_what_is_fitted(
     assert expected in json.loads((tmp_path / "run" / "status.json").read_text())["error"]
 
 
-def test_a_multirun_of_several_processes_is_refused(launch: Callable[..., Path], tmp_path: Path):
-    with pytest.raises(SystemExit):
+def test_a_multirun_of_several_processes_is_one_line(
+    launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
+):
+    with pytest.raises(SystemExit) as end:
         launch("train", "-m", "data=demo", *TWO, "seed=0,1", f"hydra.sweep.dir={tmp_path / 's'}")
-    rows = json.loads((tmp_path / "s" / "summary.json").read_text())
-    assert len(rows) == 2
-    assert all("a multirun (-m, sweep=), which each of them" in row["error"] for row in rows)
+    assert end.value.code == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "expected one device for a multirun (-m, sweep=), which each of them" in line
+    assert not (tmp_path / "s").exists()

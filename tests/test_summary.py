@@ -1,5 +1,6 @@
 import json
 import runpy
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+
+from ser import summary
 
 
 def test_a_multirun_goes_on_after_a_failed_job_and_ends_with_a_table(
@@ -32,6 +35,31 @@ def test_a_multirun_goes_on_after_a_failed_job_and_ends_with_a_table(
     shown = capfd.readouterr().out
     assert "95 % of UAR" in shown
     assert "[sad]" in shown
+
+
+def test_a_poisoned_job_is_a_row_without_scores_and_its_folder_is_no_other_sweeps(
+    launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
+):
+    sweep = f"hydra.sweep.dir={tmp_path}"
+    poisoned = ["data=demo", "trainer.max_epochs=1", "optimizer.lr=1e30,1e-3", sweep]
+    with pytest.raises(SystemExit) as end:
+        launch("train", "-m", *poisoned)
+    assert end.value.code == 1
+    rows = json.loads((tmp_path / "summary.json").read_text())
+    assert [row["status"] for row in rows] == ["failed", "finished"]
+    assert "the loss is" in rows[0]["error"]
+    assert [row["uar"] is None for row in rows] == [True, False]
+    for overrides, expected in (
+        ([sweep], "holds a sweep already: expected another folder, or resume_sweep="),
+        ([f"resume_sweep={tmp_path}"], "expected it without -m"),
+    ):
+        capfd.readouterr()
+        with pytest.raises(SystemExit):
+            launch("train", "-m", "data=demo", *overrides)
+        (line,) = capfd.readouterr().err.splitlines()
+        assert expected in line
+    shutil.copy(tmp_path / "1" / "metrics.json", tmp_path / "0" / "metrics.json")
+    assert summary.collect(tmp_path)[0]["uar"] is None  # an earlier start's
 
 
 def test_a_name_that_varies_splits_no_folder(launch: Callable[..., Path], tmp_path: Path):

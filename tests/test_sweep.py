@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 
 from ser.sweep import resume
 
@@ -50,10 +51,10 @@ def test_a_sweep_killed_midway_is_completed_with_its_own_overrides(tmp_path: Pat
 
 def test_what_is_no_sweep_is_one_line(tmp_path: Path):
     with pytest.raises(ValueError, match=r"holds no multirun.yaml: expected the folder of"):
-        resume(str(tmp_path), [])
+        resume(str(tmp_path), OmegaConf.create({"task": [], "hydra": []}))
     (tmp_path / "multirun.yaml").touch()
     with pytest.raises(ValueError, match="takes the sweep's own overrides: leave out seed=1"):
-        resume(str(tmp_path), ["resume_sweep=x", "seed=1"])
+        resume(str(tmp_path), OmegaConf.create({"task": ["resume_sweep=x", "seed=1"]}))
     done = subprocess.run(
         train("resume_sweep=nowhere"), cwd=tmp_path, capture_output=True, text=True, timeout=120
     )

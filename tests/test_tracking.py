@@ -93,11 +93,11 @@ def test_the_folds_of_a_leaky_cross_validation_are_one_group_of_runs_that_say_so
     monkeypatch.setenv("WANDB_MODE", "offline")
     overrides = ["model=svm", "protocol=random", "protocol.folds=2", "fold=all"]
     folder = launch("train", "data=demo", *overrides, logger="wandb")
-    assert not (folder / "wandb").exists()
     groups = set()
-    for fold in range(2):
-        logged, config, exits, run = content(folder / f"fold_{fold}")
-        metrics = json.loads((folder / f"fold_{fold}" / "metrics.json").read_text())
+    for fold, part in ((0, "fold_0"), (1, "fold_1"), ("all", "")):
+        logged, config, exits, run = content(folder / part)
+        metrics = json.loads((folder / part / "metrics.json").read_text())
+        assert run.display_name == f"default/{part}".rstrip("/")
         assert logged["leaky-test/uar"] == pytest.approx(metrics["uar"])
         own = {key for key in logged if not key.startswith(("_", "trainer/"))}
         assert own
@@ -127,10 +127,12 @@ def test_the_jobs_of_a_sweep_are_one_group(
     monkeypatch.setenv("WANDB_MODE", "offline")
     sweep = tmp_path / "name" / "time"
     overrides = ["data=demo", "model=logistic", "data.drop=[],[sat]"]
+    overrides += ["protocol=kfold", "protocol.folds=2", "fold=all"]
     with pytest.raises(SystemExit):
         launch("train", "-m", f"hydra.sweep.dir={sweep}", *overrides, logger="wandb")
-    *_, run = content(sweep / "0")
-    assert run.run_group == "name/time"
+    for part in ("0", "0/fold_0", "0/fold_1"):
+        *_, run = content(sweep / part)
+        assert (run.run_group, run.display_name) == ("name/time", f"default/{part}")
     assert not (sweep / "1" / "wandb").exists()  # it failed before it had anything to log
 
 
