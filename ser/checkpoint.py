@@ -27,11 +27,19 @@ PACKAGES = ("ser.", "torch.nn.", "torch.optim.", "torchaudio.transforms.")
 
 NAMED = (
     "ser.data.demo.build",
+    "lightgbm.LGBMClassifier",
     "sklearn.calibration.CalibratedClassifierCV",
+    "sklearn.decomposition.PCA",
+    "sklearn.ensemble.RandomForestClassifier",
+    "sklearn.ensemble.VotingClassifier",
     "sklearn.linear_model.LogisticRegression",
+    "sklearn.neighbors.KNeighborsClassifier",
+    "sklearn.neural_network.MLPClassifier",
     "sklearn.pipeline.make_pipeline",
     "sklearn.preprocessing.StandardScaler",
     "sklearn.svm.SVC",
+    "sklearn.tree.DecisionTreeClassifier",
+    "xgboost.XGBClassifier",
 )
 """What else may be."""
 
@@ -78,8 +86,12 @@ class Checkpoint:
     model: LightningModule
 
 
-def load(path: str | Path | None) -> Checkpoint:
+def load(path: str | Path | None, compiled: bool = False) -> Checkpoint:
     """Read a checkpoint and build its model, in eval mode on the CPU.
+
+    Args:
+        path: The file.
+        compiled: Whether trees and boosters may be in it, which compiled code reads unchecked.
 
     Raises:
         ValueError: It is missing, no checkpoint of this program, or names code that may not run.
@@ -109,6 +121,7 @@ def load(path: str | Path | None) -> Checkpoint:
     _check_may_be_built(built, f"ckpt={str(path)!r}")
     try:
         model = get_object(target)(**arguments)
+        model.compiled = compiled
         model.on_load_checkpoint(content)
         model.load_state_dict(content["state_dict"])
     except (InstantiationException, KeyError, RuntimeError, TypeError) as error:
