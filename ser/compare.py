@@ -133,7 +133,7 @@ def _read(folder: Path) -> tuple[dict[tuple[str, ...], dict[str, str]], dict]:
             f"{folder / 'predictions.csv'} has no column {missing[0]!r}: expected the columns that"
             " train.py and eval.py write"
         )
-    clips = {tuple(row[column] for column in CLIP): row for row in rows}
+    clips = {_clip(row): row for row in rows}
     if len(clips) < len(rows):
         raise ValueError(
             f"{folder / 'predictions.csv'} has {len(rows)} rows of {len(clips)} clips: expected one"
@@ -145,6 +145,11 @@ def _read(folder: Path) -> tuple[dict[tuple[str, ...], dict[str, str]], dict]:
     except (ValueError, KeyError) as error:
         raise ValueError(f"{folder / 'metrics.json'} is damaged ({error}); run it again") from error
     return clips, metrics
+
+
+def _clip(row: Mapping) -> tuple[str, ...]:
+    # Of a take there may be the recording and the video.
+    return (*(row[column] for column in CLIP), row.get("modality", "audio"))
 
 
 def _origin(folder: Path, metrics: Mapping, left_out: int) -> dict:

@@ -40,29 +40,60 @@ def measure(predictions: pd.DataFrame, classes: Sequence[str], facts: Mapping) -
         classes: Class names in their order.
         facts: What the predictions cannot say: `STAMPS`, audit, seconds.
     """
+    slices = {column: _slice(predictions, column) for column in SLICES}
+    metrics = {key: facts[key] for key in STAMPS} | _scores(predictions, classes)
+    if (folded := fold_genders(predictions, classes)) is not None:
+        metrics["emotion"] = _scores(*folded)
+    return metrics | {
+        "ci_method": METHOD,
+        "actors": sorted(set(predictions.actor.to_numpy(str))),
+        "worst_actor": min(slices["actor"], key=lambda actor: slices["actor"][actor]["uar"]),
+        "slices": slices,
+        "audit": facts["audit"],
+        "seconds": facts["seconds"],
+    }
+
+
+def fold_genders(
+    predictions: pd.DataFrame, classes: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]] | None:
+    """Give predictions and classes by emotion alone, where classes are emotion_gender.
+
+    The probability of an emotion is the sum over genders.
+    """
+    emotions = {name: name.rpartition("_")[0] for name in classes}
+    if not all(emotions.values()):
+        return None
+    names = list(dict.fromkeys(emotions.values()))
+    by_emotion = {
+        f"p_{name}": predictions[[f"p_{one}" for one in classes if emotions[one] == name]].sum(
+            axis=1
+        )
+        for name in names
+    }
+    folded = predictions.drop(columns=[f"p_{name}" for name in classes]).assign(**by_emotion)
+    folded["label"] = predictions.label.map(emotions)
+    folded["prediction"] = np.array(names)[folded[list(by_emotion)].to_numpy().argmax(axis=1)]
+    return folded, names
+
+
+def _scores(predictions: pd.DataFrame, classes: Sequence[str]) -> dict:
     truth = predictions.label.to_numpy(str)
     predicted = predictions.prediction.to_numpy(str)
     confidence = predictions[[f"p_{name}" for name in classes]].to_numpy().max(axis=1)
-    actors = predictions.actor.to_numpy(str)
 
     def of(metric: str) -> Callable[[np.ndarray], float]:
         return lambda chosen: scores(truth[chosen], predicted[chosen])[metric]
 
     whole = scores(truth, predicted)
-    slices = {column: _slice(predictions, column) for column in SLICES}
-    return {key: facts[key] for key in STAMPS} | {
+    actors = predictions.actor.to_numpy(str)
+    return {
         "classes": list(classes),
         "n": len(predictions),
         **whole,
         "ece": calibration_error(confidence, truth == predicted),
         "per_class": per_class(truth, predicted, classes),
         "ci": {metric: actor_interval(of(metric), actors) for metric in whole},
-        "ci_method": METHOD,
-        "actors": sorted(set(actors)),
-        "worst_actor": min(slices["actor"], key=lambda actor: slices["actor"][actor]["uar"]),
-        "slices": slices,
-        "audit": facts["audit"],
-        "seconds": facts["seconds"],
     }
 
 
@@ -88,9 +119,9 @@ def write(
     classes = metrics["classes"]
     predictions.to_csv(folder / "predictions.csv", index=False)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    text = classification_report(
-        predictions.label, predictions.prediction, labels=classes, digits=3, zero_division=0.0
-    )
+    text = _text(predictions, classes)
+    if (folded := fold_genders(predictions, classes)) is not None:
+        text += f"\nby emotion alone\n\n{_text(*folded)}"
     stamp = _stamp(metrics)
     (folder / "report.txt").write_text(f"{stamp}\n\n{text}" if stamp else text)
     plots.confusion_matrix(predictions, classes, folder / "confusion_matrix.png", stamp)
@@ -101,6 +132,12 @@ def write(
     if histories:
         plots.learning_curves(histories, folder / "learning_curves.png", stamp)
     (folder / "report.html").write_text(_html(folder, predictions, metrics))
+
+
+def _text(predictions: pd.DataFrame, classes: Sequence[str]) -> str:
+    return classification_report(
+        predictions.label, predictions.prediction, labels=classes, digits=3, zero_division=0.0
+    )
 
 
 def _html(folder: Path, predictions: pd.DataFrame, metrics: Mapping) -> str:
@@ -141,6 +178,10 @@ def show(folder: Path) -> None:
         interval = metrics["ci"][metric]
         bounds = f"{interval[0]:.3f} - {interval[1]:.3f}" if interval else "fewer than 3 actors"
         table.add_row(label, f"{metrics[metric]:.3f}", bounds)
+    if "emotion" in metrics:
+        low, high = metrics["emotion"]["ci"]["uar"] or (np.nan, np.nan)
+        uar = f"{metrics['emotion']['uar']:.3f}"
+        table.add_row("UAR, emotion alone", uar, f"{low:.3f} - {high:.3f}")
     worst = metrics["worst_actor"]
     table.add_row("UAR of the worst", f"{metrics['slices']['actor'][worst]['uar']:.3f}", worst)
     if "over_folds" in metrics:

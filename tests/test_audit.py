@@ -57,6 +57,25 @@ def test_a_repetition_across_the_split_is_counted():
     assert audit(taken, splits, list("abcde"), leaky=True)["test_repetitions_trained"] == 0
 
 
+def test_a_take_across_the_split_is_counted_and_is_no_repetition():
+    take, again = "01-05-01-01-01-03", "01-05-01-01-02-03"
+    pair = [f"03-{take}.wav", f"01-{take}.mp4"]
+    # (names, splits) -> takes on two sides, test clips whose take or whose repetition is not tested
+    for names, splits, expected in (
+        (pair, ["test", "train"], (1, 1, 0)),
+        (pair, ["test", "test"], (0, 0, 0)),
+        (pair, ["val", "train"], (1, 0, 0)),
+        ([*pair, f"01-{again}.mp4"], ["test", "test", "train"], (0, 0, 2)),
+        ([*pair, f"01-{again}.mp4"], ["test", "train", "test"], (1, 1, 1)),
+    ):
+        found = audit(clips(*names), splits, names, leaky=True)
+        keys = ("takes_shared", "test_takes_trained", "test_repetitions_trained")
+        assert tuple(found[key] for key in keys) == expected
+        assert found["passed"] == (expected == (0, 0, 0))
+    with pytest.raises(ValueError, match=r"actors \['03'\]"):
+        audit(clips(*pair), ["test", "train"], pair, leaky=False)
+
+
 def test_a_scaler_that_knows_other_clips_is_refused():
     generator = np.random.default_rng(0)
     features, labels = generator.normal(size=(80, 5)), generator.integers(2, size=80)

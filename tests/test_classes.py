@@ -1,6 +1,6 @@
 import pytest
 
-from ser.data.classes import label_emotions
+from ser.data.classes import label_clips, label_emotions
 from ser.data.corpora import EMOTIONS
 
 
@@ -56,3 +56,21 @@ def test_a_misspelt_class_gets_the_eight_names_and_the_nearest(key: str, typo: s
 def test_what_makes_no_task_is_refused(options: dict, line: str):
     with pytest.raises(ValueError, match=line):
         label_emotions(**options)
+
+
+def test_a_target_of_two_parts_tells_genders_apart():
+    labels = label_emotions(keep=["sad", "calm", "neutral"], merge={"calm": "neutral"})
+    assert label_clips(labels, "emotion") == {
+        (emotion, gender): label
+        for emotion, label in labels.items()
+        for gender in ("male", "female")
+    }
+    found = label_clips(labels, "emotion_gender")
+    assert found["calm", "female"] == "neutral_female"
+    assert list(dict.fromkeys(found.values())) == [
+        *("neutral_male", "neutral_female", "sad_male", "sad_female"),
+    ]
+    with pytest.raises(
+        ValueError, match=r"data.target='gender': expected one of emotion, emotion_"
+    ):
+        label_clips(labels, "gender")

@@ -113,7 +113,9 @@ def test_what_cannot_be_compared_is_one_line(run, tmp_path: Path):
     with pytest.raises(ValueError, match="share no clip"):
         compare(a, run("song", clips().assign(channel="song")))
     relabelled = clips().assign(label=lambda rows: rows.label.replace("sad", "low"))
-    with pytest.raises(ValueError, match=r"01 speech sad normal kids 1 is sad in .* and low in"):
+    with pytest.raises(
+        ValueError, match=r"01 speech sad normal kids 1 audio is sad in .* and low in"
+    ):
         compare(a, run("relabelled", relabelled))
     with pytest.raises(ValueError, match="25 rows of 24 clips"):
         compare(a, run("twice", pd.concat([clips(), clips().head(1)])))

@@ -29,6 +29,14 @@ def test_a_ravdess_name():
     assert (clip.actor, clip.gender, clip.channel, clip.repetition) == ("12", "female", "speech", 2)
 
 
+def test_a_video_differs_from_the_audio_of_its_take_in_modality_and_name_alone():
+    audio, video = (parse(Path(f"{code}-02-06-02-01-02-12.mp4")) for code in ("03", "01"))
+    facts = vars(audio) | {"path": video.path, "modality": "video"}
+    assert audio.modality == "audio"
+    assert vars(video) == facts
+    assert (audio.name, video.name) == ("03-02-06-02-01-02-12", "01-02-06-02-01-02-12")
+
+
 @pytest.mark.parametrize(
     ("name", "actor", "emotion"),
     [
@@ -46,7 +54,7 @@ def test_tess_names(name: str, actor: str, emotion: str):
 @pytest.mark.parametrize(
     "name",
     [
-        "01-01-06-02-01-02-12.mp4",  # a video: the same take again
+        "02-01-06-02-01-02-12.mp4",  # a video without sound
         "03-01-09-01-01-01-12.wav",  # no ninth emotion
         "03-01-01-02-01-01-12.wav",  # neutral is never strong
         "03-02-07-01-01-01-12.wav",  # disgust is never sung
@@ -78,6 +86,19 @@ def test_scan_takes_a_recording_once_and_counts_the_rest(tmp_path: Path):
     assert [path.name for path in found.foreign] == ["interview.wav"]
     assert "2 second copies" in found.describe()
     assert "1 audio files of unknown name" in found.describe()
+
+
+def test_scan_takes_the_modalities_asked_for_in_their_order(tmp_path: Path):
+    audio, video, silent = (f"{code}-01-06-02-01-02-12" for code in ("03", "01", "02"))
+    for name in (f"{audio}.wav", f"{video}.mp4", f"{video}.wav", f"{silent}.mp4"):
+        (tmp_path / name).touch()
+    found = {asked: scan(tmp_path, asked) for asked in (("audio",), ("video",), ("video", "audio"))}
+    names = [[clip.name for clip in one.clips] for one in found.values()]
+    assert names == [[audio], [video], [audio, video]]
+    assert [len(one.unasked) for one in found.values()] == [2, 1, 0]
+    assert [len(one.copies) for one in found.values()] == [0, 1, 1]
+    assert all([path.stem for path in one.foreign] == [silent] for one in found.values())
+    assert scan(tmp_path) == found["audio",]
 
 
 def test_links_are_followed_once(tmp_path: Path):

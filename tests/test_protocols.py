@@ -50,6 +50,18 @@ def all_folds(clips, protocol, tess: str = "train") -> list[dict[str, str]]:
     return [assign(clips, protocol, tess, fold) for fold in range(count(clips, protocol))]
 
 
+def test_mixed_tess_is_parted_where_actors_do_not_matter_and_trains_where_they_do(clips):
+    tested = Counter(
+        name
+        for splits in all_folds(clips, Random(), "mixed")
+        for name, split in splits.items()
+        if split == "test"
+    )
+    assert tested == Counter(clip.name for clip in clips)
+    # RAVDESS alone is parted as without TESS.
+    assert assign(clips, KFold(), "mixed") == assign(clips, KFold(), "train")
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_named_folds_test_the_published_actors(clips, name: str):
     found = [

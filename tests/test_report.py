@@ -119,3 +119,18 @@ def test_wrong_clips_come_most_confident_first(predictions: pd.DataFrame):
     assert (wrong.label != wrong.prediction).all()
     assert wrong.confidence.is_monotonic_decreasing
     assert len(wrong) == (predictions.label != predictions.prediction).sum()
+
+
+def test_classes_of_emotion_and_gender_are_folded_to_emotions():
+    classes = ["calm_male", "calm_female", "sad_male", "sad_female"]
+    predictions = pd.DataFrame(
+        [[0.4, 0.0, 0.3, 0.3], [0.1, 0.5, 0.2, 0.2], [0.3, 0.25, 0.45, 0.0]],
+        columns=[f"p_{name}" for name in classes],
+    ).assign(label=["sad_female", "calm_female", "calm_male"])
+    folded, names = report.fold_genders(predictions, classes)
+    assert names == ["calm", "sad"]
+    assert folded.label.tolist() == ["sad", "calm", "calm"]
+    # By class the third is sad_male; by emotion it is calm.
+    assert folded.prediction.tolist() == ["sad", "calm", "calm"]
+    assert folded.p_calm.tolist() == pytest.approx([0.4, 0.6, 0.55])
+    assert report.fold_genders(predictions, ["calm", "sad"]) is None

@@ -17,9 +17,10 @@ STATISTICS = ("n_samples_seen_", "n_samples_", "mean_", "var_", "scale_", "data_
 def audit(
     clips: Sequence[Clip], splits: Sequence[str], hashes: Sequence[str], leaky: bool
 ) -> dict[str, object]:
-    """List the actors, decoded samples and repetitions that two splits share.
+    """List the actors and decoded samples that two splits share; count takes and repetitions.
 
-    A repetition is the same actor saying the same sentence in the same way again.
+    An audio file and a video of one moment are one take. A repetition is another take in which
+    the same actor says the same sentence in the same way.
 
     Args:
         clips: The selected clips.
@@ -32,18 +33,25 @@ def audit(
     """
     actors = {split: set() for split in SPLITS}
     members = defaultdict(list)
-    takes = defaultdict(list)
+    takes, sentences = defaultdict(list), defaultdict(list)
     for clip, split, digest in zip(clips, splits, hashes, strict=True):
         actors[split].add(clip.actor)
         members[digest].append((split, clip.path.name))
         facts = vars(clip).items()
-        takes[tuple(v for key, v in facts if key not in ("path", "repetition"))].append(split)
+        said = tuple(v for key, v in facts if key not in ("path", "modality", "repetition"))
+        takes[said, clip.repetition].append(split)
+        sentences[said].append((clip.repetition, split))
     shared_actors = sorted(
         set().union(*(actors[one] & actors[other] for one, other in combinations(SPLITS, 2)))
     )
     copies = [group for group in members.values() if len(group) > 1]
     crossing = [group for group in copies if len({split for split, _ in group}) > 1]
-    twins = [take for take in takes.values() if "test" in take and set(take) != {"test"}]
+    shared_takes = [take for take in takes.values() if len(set(take)) > 1]
+    repeated = sum(
+        split == "test" and any(other != "test" and again != take for again, other in heard)
+        for heard in sentences.values()
+        for take, split in heard
+    )
     if not leaky and shared_actors:
         raise ValueError(
             f"actors {shared_actors} are in more than one of train, val and test: expected"
@@ -56,12 +64,14 @@ def audit(
             f" {len(crossing) - 1} more such groups cross the split: remove the copies"
         )
     return {
-        "passed": not (shared_actors or crossing or twins),
+        "passed": not (shared_actors or crossing or shared_takes or repeated),
         "actors": {split: sorted(actors[split]) for split in SPLITS},
         "actors_shared": shared_actors,
         "samples_shared": sorted(sorted(name for _, name in group) for group in crossing),
         "samples_repeated": sorted(sorted(name for _, name in group) for group in copies),
-        "test_repetitions_trained": sum(take.count("test") for take in twins),
+        "takes_shared": len(shared_takes),
+        "test_takes_trained": sum(take.count("test") for take in shared_takes),
+        "test_repetitions_trained": repeated,
     }
 
 
@@ -94,7 +104,7 @@ def check_objective(key: str, metric: str | None) -> None:
         key: Where it is set, for the message.
         metric: Its name; None decides nothing.
     """
-    if metric is not None and not str(metric).startswith(("val/", "train/")):
+    if metric is not None and not str(metric).startswith(("val/", "train/", "cv/")):
         raise ValueError(
             f"{key}={metric!r} may decide nothing: expected a metric of val/ or train/, such as"
             " val/uar; the test actors are for the last score alone"

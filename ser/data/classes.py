@@ -1,9 +1,12 @@
-"""Which emotions an experiment tells apart, and under which names."""
+"""Which classes an experiment tells apart, and under which names."""
 
 import difflib
 from collections.abc import Mapping, Sequence
 
 from ser.data.corpora import EMOTIONS
+
+GENDERS = ("male", "female")
+TARGETS = ("emotion", "emotion_gender")
 
 
 def label_emotions(
@@ -22,7 +25,7 @@ def label_emotions(
         ValueError: A name is unknown, or the keys contradict each other or leave one class.
     """
     for key, names in (("drop", drop), ("keep", keep)):
-        if isinstance(names, str):
+        if names is not None and (isinstance(names, str) or not isinstance(names, Sequence)):
             raise ValueError(f"data.{key}={names!r} is no list: expected data.{key}='[{names}]'")
     merge = {} if merge is None else merge
     if not isinstance(merge, Mapping):
@@ -51,3 +54,21 @@ def label_emotions(
             f" leave the classes {classes}: at least two are needed"
         )
     return dict(sorted(labels.items(), key=lambda pair: EMOTIONS.index(pair[1])))
+
+
+def label_clips(labels: Mapping[str, str], target: str) -> dict[tuple[str, str], str]:
+    """Map each (emotion, gender) of a clip to its class, in the order of the classes.
+
+    Args:
+        labels: As `label_emotions` gives them.
+        target: `emotion`, or `emotion_gender` for classes such as sad_male and sad_female.
+    """
+    if target not in TARGETS:
+        raise ValueError(f"data.target={target!r}: expected one of {', '.join(TARGETS)}")
+    if target == "emotion":
+        return {(name, gender): label for name, label in labels.items() for gender in GENDERS}
+    by_class = sorted(
+        ((label, gender, name) for name, label in labels.items() for gender in GENDERS),
+        key=lambda row: (EMOTIONS.index(row[0]), GENDERS.index(row[1])),
+    )
+    return {(name, gender): f"{label}_{gender}" for label, gender, name in by_class}

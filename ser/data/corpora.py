@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,12 @@ EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "s
 
 CORPORA = ("ravdess", "tess")
 CHANNELS = ("speech", "song")
+MODALITIES = ("audio", "video")
+"""A recording of sound alone, or the sound of a video. TESS has no videos."""
+
+RAVDESS_MODALITIES = {1: "video", 3: "audio"}
+"""RAVDESS's file codes; 02 are the videos once more, without sound."""
+
 RAVDESS_STATEMENTS = ("kids", "dogs")
 """'Kids are talking by the door' and 'Dogs are sitting by the door'."""
 
@@ -50,10 +56,14 @@ class Clip:
     intensity: str
     statement: str
     repetition: int
+    modality: str
 
     @property
     def name(self) -> str:
-        """The recording's name in one spelling, the same for every copy and container of it."""
+        """The recording's name in one spelling, the same for every copy and container of it.
+
+        A video and the audio file of its take have two.
+        """
         if self.corpus == "ravdess":
             return self.path.stem
         return f"{self.actor}_{self.statement}_{self.emotion}"
@@ -61,12 +71,23 @@ class Clip:
 
 @dataclass(frozen=True)
 class Scan:
-    """What lies below a root: clips by name, audio of other names, and second copies."""
+    """What lies below a root.
+
+    Attributes:
+        root: The folder.
+        modality: The modalities asked for.
+        clips: By modality, then by path.
+        foreign: Audio and video files of other names.
+        copies: Second files of a clip.
+        unasked: Recordings of other modalities.
+    """
 
     root: Path
+    modality: tuple[str, ...]
     clips: tuple[Clip, ...]
     foreign: tuple[Path, ...]
     copies: tuple[Path, ...]
+    unasked: tuple[Path, ...]
 
     def describe(self) -> str:
         """Say in one line what was found, taken and left."""
@@ -74,6 +95,13 @@ class Scan:
             f"{sum(clip.corpus == corpus for clip in self.clips)} {corpus}" for corpus in CORPORA
         )
         line = f"{self.root}: {counts} clips"
+        if "video" in self.modality:
+            line += f", {sum(clip.modality == 'video' for clip in self.clips)} of them videos"
+        if self.unasked:
+            line += (
+                f"; {len(self.unasked)} left out by data.modality=[{','.join(self.modality)}]"
+                f" (first: {self.unasked[0]})"
+            )
         if self.copies:
             line += f"; {len(self.copies)} second copies left out (first: {self.copies[0]})"
         if self.foreign:
@@ -102,9 +130,8 @@ def _parse_ravdess(
     repetition: int,
     actor: int,
 ) -> Clip | None:
-    # Modalities 01 and 02 are videos; the audio of 01 is the audio-only clip again.
     known = (
-        modality == 3
+        modality in RAVDESS_MODALITIES
         and 1 <= channel <= 2
         and 1 <= emotion <= (8 if channel == 1 else 6)
         and 1 <= intensity <= (1 if emotion == 1 else 2)
@@ -124,6 +151,7 @@ def _parse_ravdess(
         intensity="normal" if intensity == 1 else "strong",
         statement=RAVDESS_STATEMENTS[statement - 1],
         repetition=repetition,
+        modality=RAVDESS_MODALITIES[modality],
     )
 
 
@@ -140,13 +168,18 @@ def _parse_tess(path: Path, speaker: str, word: str, emotion: str) -> Clip | Non
         intensity="normal",
         statement=word.lower(),
         repetition=1,
+        modality="audio",
     )
 
 
-def scan(root: str | Path) -> Scan:
+def scan(root: str | Path, modality: Sequence[str] = ("audio",)) -> Scan:
     """Find the clips anywhere below `root`, by name alone: no audio is read.
 
     Of several files that are one recording the first in sorted order is taken.
+
+    Args:
+        root: The folder.
+        modality: `audio`, `video` or both.
 
     Raises:
         ValueError: `root` is no folder, or holds no clip of either corpus.
@@ -159,25 +192,37 @@ def scan(root: str | Path) -> Scan:
             " brackets, = or letters outside ASCII) or SER_DATA, or try data=demo"
         )
     clips: dict[str, Clip] = {}
-    foreign, copies = [], []
+    foreign, copies, unasked = [], [], []
     for path in sorted(audio_files(root)):
         clip = parse(path)
         if clip is None:
             foreign.append(path)
+        elif clip.modality not in modality:
+            unasked.append(path)
         elif clip.name in clips:
             copies.append(path)
         else:
             clips[clip.name] = clip
     if not clips:
         raise ValueError(
-            f"data.root={str(root)!r} holds no RAVDESS or TESS recording ({len(foreign)} other"
-            " audio files): expected names such as 03-01-05-02-01-01-12.wav or OAF_back_angry.wav"
+            f"data.root={str(root)!r} holds no RAVDESS or TESS recording of data.modality="
+            f"[{','.join(modality)}] ({len(foreign)} other audio files, {len(unasked)} recordings"
+            " of another modality): expected names such as 03-01-05-02-01-01-12.wav or"
+            " OAF_back_angry.wav, or for a video 01-01-05-02-01-01-12.mp4"
         )
-    return Scan(root, tuple(clips.values()), tuple(foreign), tuple(copies))
+    by_modality = sorted(clips.values(), key=lambda clip: clip.modality)
+    return Scan(
+        root,
+        tuple(modality),
+        tuple(by_modality),
+        tuple(foreign),
+        tuple(copies),
+        tuple(unasked),
+    )
 
 
 def audio_files(root: Path) -> Iterator[Path]:
-    """Yield every file below `root` with an audio suffix, links followed once."""
+    """Yield every file below `root` with a suffix of audio or video, links followed once."""
     seen = set()
     for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
         subfolders.sort()  # of two links to one folder the first in order is followed

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -11,11 +13,11 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
-from ser.data.audio import open_waveforms
+from ser.data.audio import Joined, open_waveforms
 from ser.data.audit import audit
 from ser.data.cache import cache_directory, digest
-from ser.data.classes import label_emotions
-from ser.data.corpora import CHANNELS, CORPORA, Scan, scan
+from ser.data.classes import label_clips, label_emotions
+from ser.data.corpora import CHANNELS, CORPORA, MODALITIES, Scan, scan
 from ser.data.dataset import Batch, ClipDataset, Reader
 from ser.data.partition import Partition
 from ser.data.protocols import VERSION, SplitProtocol
@@ -41,10 +43,12 @@ class EmotionDataModule(LightningDataModule):
         window: Which seconds of a clip are read.
         corpora: `ravdess`, `tess` or both.
         channels: `speech`, `song` or both.
+        modality: `audio`, `video` (the sound of RAVDESS's mp4 files) or both.
         tess: Where TESS is placed, see `ser.data.placement.assign`.
         drop: Emotions to leave out.
         keep: Emotions to keep; None keeps all.
         merge: By emotion, the one whose name and place it takes.
+        target: What a class is: `emotion`, or `emotion_gender` for sad_male, sad_female, ...
         normalize: `speaker` standardises features by what is known of their actor's other clips,
             test actors included; it takes `cache_features` before any reading. None does nothing.
         batch_size: Clips.
@@ -61,10 +65,12 @@ class EmotionDataModule(LightningDataModule):
         fold: int = 0,
         corpora: Sequence[str] = CORPORA,
         channels: Sequence[str] = CHANNELS,
+        modality: Sequence[str] = ("audio",),
         tess: str = "train",
         drop: Sequence[str] = (),
         keep: Sequence[str] | None = None,
         merge: Mapping[str, str] | None = None,
+        target: str = "emotion",
         normalize: str | None = None,
         batch_size: int = 32,
         sample_rate: int = 48000,
@@ -74,6 +80,7 @@ class EmotionDataModule(LightningDataModule):
         super().__init__()
         _check_known("data.corpora", corpora, CORPORA)
         _check_known("data.channels", channels, CHANNELS)
+        _check_known("data.modality", modality, MODALITIES)
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"data.batch_size={batch_size!r}: expected a number from 1 on")
         if normalize not in (None, "speaker"):
@@ -85,19 +92,20 @@ class EmotionDataModule(LightningDataModule):
         self.window = window
         self.corpora = corpora
         self.channels = channels
+        self.modality = modality
         self.tess = tess
         self.normalize = normalize
         self.batch_size = batch_size
         self.sample_rate = sample_rate
         self.seed = seed
         self.cache = cache_directory(cache)
-        self.labels = label_emotions(drop, keep, merge)
+        self.labels = label_clips(label_emotions(drop, keep, merge), target)
         self.classes = list(dict.fromkeys(self.labels.values()))
 
     @cached_property
     def found(self) -> Scan:
         """What lies below the root."""
-        found = scan(self.root)
+        found = scan(self.root, self.modality)
         log.info(found.describe())
         return found
 
@@ -111,7 +119,8 @@ class EmotionDataModule(LightningDataModule):
     def stamps(self) -> dict[str, object]:
         """Say under which protocol scores are made; what the hash covers must not change."""
         # The placement of TESS is part of the name where it decides what is tested.
-        scored = self.tess not in ("train", "off")
+        mixed = self.tess == "mixed" and self.protocol.leaky
+        scored = mixed or self.tess not in ("train", "off", "mixed")
         settings = {"protocol": type(self.protocol).__name__, **asdict(self.protocol)}
         return {
             "protocol": f"{self.protocol.name}, tess {self.tess}" if scored else self.protocol.name,
@@ -136,9 +145,13 @@ class EmotionDataModule(LightningDataModule):
             self.partition.report_gaps(self.fold)
         else:
             self.table = self.partition.tabulate(self.recorded)
-        waveforms = open_waveforms(
-            [clip.path for clip in clips], self.found.root, self.sample_rate, self.cache
-        )
+        # A store a modality: the audio files are not decoded again for a run with videos.
+        groups = groupby(clips, attrgetter("modality"))
+        paths = [[clip.path for clip in group] for _, group in groups]
+        stores = [
+            open_waveforms(group, self.found.root, self.sample_rate, self.cache) for group in paths
+        ]
+        waveforms = Joined(*stores) if len(stores) > 1 else stores[0]
         self.reader = ClipReader(waveforms, [clip.corpus for clip in clips], self.window)
         if stage == "fit":
             self.reader.withhold(self.table.index[self.table.split == "test"])

@@ -23,7 +23,7 @@ class Partition:
         tess: Where TESS is placed, see `ser.data.placement.assign`.
         corpora: Those asked for.
         channels: Those asked for.
-        labels: By emotion asked for, its class.
+        labels: By (emotion, gender) asked for, its class.
     """
 
     found: Scan
@@ -31,7 +31,7 @@ class Partition:
     tess: str
     corpora: Sequence[str]
     channels: Sequence[str]
-    labels: Mapping[str, str]
+    labels: Mapping[tuple[str, str], str]
 
     def count(self) -> int:
         """Count the folds."""
@@ -55,7 +55,8 @@ class Partition:
         )
         asked = (
             f"protocol={self.protocol.name}, fold={fold}, data.corpora={list(self.corpora)},"
-            f" data.channels={list(self.channels)}, data.tess={self.tess}"
+            f" data.channels={list(self.channels)}, data.modality={list(self.found.modality)},"
+            f" data.tess={self.tess}"
         )
         for split in SPLITS:
             if not counts[split].any():
@@ -82,13 +83,13 @@ class Partition:
             row: vars(clip)
             | {
                 "path": clip.path.relative_to(self.found.root).as_posix(),
-                "label": self.labels[clip.emotion],
+                "label": self.labels[clip.emotion, clip.gender],
                 "split": splits[clip.name],
             }
             for row, clip in enumerate(self.found.clips)
             if clip.corpus in self.corpora
             and clip.channel in self.channels
-            and clip.emotion in self.labels
+            and (clip.emotion, clip.gender) in self.labels
             and clip.name in splits
         }
         columns = [*Clip.__dataclass_fields__, "label", "split"]

@@ -6,7 +6,7 @@ from ser.data.corpora import Clip
 from ser.data.protocols import Holdout, SplitProtocol
 from ser.data.transfer import CrossCorpus
 
-PLACEMENTS = ("train", "test", "oaf_to_yaf", "yaf_to_oaf", "off")
+PLACEMENTS = ("train", "test", "oaf_to_yaf", "yaf_to_oaf", "mixed", "off")
 
 
 def count(clips: Sequence[Clip], protocol: SplitProtocol) -> int:
@@ -22,7 +22,8 @@ def assign(
 
     `tess` places TESS: `train` adds its two speakers to the training clips; `test` trains on
     RAVDESS and tests on TESS; `oaf_to_yaf` and `yaf_to_oaf` train on one speaker, test on the
-    other and validate on RAVDESS; `off` leaves TESS out.
+    other and validate on RAVDESS; `mixed` parts its clips among those of RAVDESS where the protocol
+    is blind to actors, and trains on them where it is not; `off` leaves TESS out.
     """
     if tess not in PLACEMENTS:
         raise ValueError(f"data.tess={tess!r} is unknown: expected one of {PLACEMENTS}")
@@ -33,6 +34,10 @@ def assign(
             f"fold={fold!r}: expected {known} or all, the folds of protocol={protocol.name} on"
             " these recordings"
         )
+    if tess == "mixed":
+        if protocol.leaky:
+            return protocol.assign(clips, fold)
+        tess = "train"
     if tess not in ("train", "off") and not isinstance(protocol, Holdout):
         raise ValueError(
             f"data.tess={tess} says itself who tests: expected protocol=holdout, got"

@@ -176,8 +176,8 @@ class NamedFolds:
 class Random:
     """Clips are parted at random, so the same actors are on both sides: for comparison only.
 
-    Stratified on emotion x channel. Each of the `folds` tests once; `val_size` is the share of the
-    other clips that validate.
+    Stratified on corpus x emotion x channel. Each of the `folds` tests once; `val_size` is the
+    share of the other clips that validate.
     """
 
     name: str = "random"
@@ -201,8 +201,8 @@ class Random:
         return []
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
-        """Map a RAVDESS clip's name to its split, blind to its actor."""
-        strata = np.array([clip.emotion + clip.channel for clip in clips])
+        """Map a clip's name to its split, blind to its actor."""
+        strata = np.array([clip.corpus + clip.emotion + clip.channel for clip in clips])
         folds = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
         rest, test = list(folds.split(strata, strata))[fold]
         _, val = train_test_split(
