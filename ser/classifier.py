@@ -1,11 +1,13 @@
 """The network classifier: augment -> front end -> network, trained with Lightning."""
 
+import inspect
 import logging
 import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from hydra.utils import instantiate
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, instantiate
 from lightning import LightningModule
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -20,8 +22,11 @@ class EmotionClassifier(LightningModule):
 
     Args:
         classes: Their names, in the order of the logits.
-        frontend: Builds the front end, (batch, samples) -> (batch, channels, bins, frames).
-        network: Builds the network, given `classes`, `bins` and `channels`.
+        frontend: Builds the front end, (batch, samples) -> (batch, channels, bins, frames) or
+            (batch, features).
+        network: Builds the network, given `classes`, and `bins` and `channels` or `features`. What
+            it learns from the training clips, or fetches, before the first step is the task of its
+            method `initialize`, if it has one.
         optimizer: Builds the optimiser, given the parameters.
         scheduler: Builds the schedule of the learning rate, stepped each epoch; None for none.
         augment: Builds what alters the features of training clips; None for nothing.
@@ -51,30 +56,24 @@ class EmotionClassifier(LightningModule):
         self.save_hyperparameters(logger=False)
         torch.manual_seed(seed)
         self.classes = list(classes)
-        self.frontend = instantiate(frontend)
-        if not hasattr(self.frontend, "bins"):
-            raise ValueError(
-                f"{frontend['_target_']} gives one vector a clip, but a network needs channels,"
-                " bins and frames: expected frontend=mfcc or logmel, or a classical model"
-            )
-        self.network = instantiate(
-            network,
-            classes=len(classes),
-            bins=self.frontend.bins,
-            channels=self.frontend.channels,
-        )
+        self.frontend = _build_frontend(frontend, network)
+        shape = _shape(self.frontend)
+        self.network = instantiate(network, classes=len(classes), **shape)
         self.augment = instantiate(augment) if augment else torch.nn.Identity()
         self.val_metrics = metric_collection(classes, "val/")
         self.class_weights = None
 
     def on_fit_start(self) -> None:
-        """Settle on the precision, and take the class balance from the training clips."""
+        """Settle on the precision, and learn what the training clips tell before the first step."""
         # Not in `setup`: there the module is still on the CPU, wherever it will be trained.
         if self.hparams.autocast == "auto":
             self.hparams.autocast = self._multiplies_in_bfloat16()
         log.info("training steps compute in %s", "bfloat16" if self.hparams.autocast else "float32")
         if self.hparams.class_weights == "balanced":
             self.class_weights = self.trainer.datamodule.balanced_weights().to(self.device)
+        # A training that is resumed has it from its checkpoint.
+        if hasattr(self.network, "initialize") and self.trainer.ckpt_path is None:
+            self.network.initialize(lambda: self.trainer.datamodule.training_features()[0])
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Give the probabilities (batch, classes) of waveforms (batch, samples)."""
@@ -130,7 +129,8 @@ class EmotionClassifier(LightningModule):
 
     def configure_optimizers(self) -> dict:
         """Build the optimiser and its schedule."""
-        optimizer = instantiate(self.hparams.optimizer, params=self.network.parameters())
+        trained = [each for each in self.network.parameters() if each.requires_grad]
+        optimizer = instantiate(self.hparams.optimizer, params=trained)
         if self.hparams.scheduler is None:
             return {"optimizer": optimizer}
         return {
@@ -148,3 +148,35 @@ class EmotionClassifier(LightningModule):
             return torch.cuda.is_bf16_supported(including_emulation=False)
         # AVX512_BF16 alone, without AMX, took 1.2 times as long as float32 on this network.
         return self.device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
+
+
+def _shape(frontend: torch.nn.Module) -> dict[str, int]:
+    """Give what a network must know of the features."""
+    if hasattr(frontend, "bins"):
+        return {"bins": frontend.bins, "channels": frontend.channels}
+    return {"features": frontend.features}
+
+
+def _build_frontend(frontend: Mapping, network: Mapping) -> torch.nn.Module:
+    """Build the front end, and check that its features are of the kind that the network takes."""
+    try:
+        built = instantiate(frontend)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, TypeError):
+            raise ValueError(
+                f"{error.__cause__}, set for another front end: leave frontend=... out, as"
+                f" {network['_target_']} comes with its own"
+            ) from error
+        raise
+    needed = inspect.signature(get_class(network["_target_"])).parameters
+    if not set(_shape(built)) <= set(needed):
+        kind, options = (
+            ("one vector a clip", "functionals")
+            if "features" in needed
+            else ("channels, bins and frames", "mfcc, logmel, mfcc_chroma or mel_image")
+        )
+        raise ValueError(
+            f"{frontend['_target_']} gives another kind of features, but {network['_target_']}"
+            f" takes {kind}: expected frontend={options}"
+        )
+    return built

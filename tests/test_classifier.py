@@ -78,10 +78,44 @@ def test_only_training_steps_are_autocast():
     assert seen == [torch.bfloat16, torch.float32]
 
 
-def test_a_vector_front_end_is_refused():
-    functionals = {"_target_": "ser.frontend.Functionals"}
-    with pytest.raises(ValueError, match=r"Functionals.*expected frontend=mfcc"):
-        classifier(frontend=functionals)
+VECTOR = {"_target_": "ser.frontend.Functionals", "parts": ["mfcc"], "statistics": ["mean"]}
+CONV1D = {"_target_": "ser.models.conv1d.Conv1D"}
+
+
+def test_a_front_end_of_the_other_kind_is_refused():
+    with pytest.raises(ValueError, match=r"Functionals gives .*CNN takes.*expected frontend=mfcc"):
+        classifier(frontend=VECTOR)
+    with pytest.raises(ValueError, match=r"LogMel gives .* expected frontend=functionals"):
+        classifier(network=CONV1D)
+    # What a model sets of its own front end stays when another one is chosen.
+    other = {"_target_": "ser.frontend.LogMel", "parts": ["mfcc"]}
+    with pytest.raises(
+        ValueError, match=r"argument 'parts', .*leave frontend=... out, as .*Conv1D"
+    ):
+        classifier(frontend=other, network=CONV1D)
+
+
+def test_a_network_learns_from_the_training_clips_once():
+    features = torch.randn(9, 40).numpy() * 3 + 5
+    data = SimpleNamespace(training_features=lambda: (features, None))
+    model = classifier(frontend=VECTOR, network=CONV1D)
+    model._trainer = SimpleNamespace(datamodule=data, ckpt_path="last.ckpt")
+    model.on_fit_start()
+    assert not model.network.standardize.mean.any()  # resumed: the checkpoint has it
+    model._trainer.ckpt_path = None
+    model.on_fit_start()
+    assert model.network.standardize.mean.numpy() == pytest.approx(features.mean(axis=0), rel=1e-5)
+    probabilities = model.predict_step(batch(), 0)["probabilities"]
+    assert probabilities.shape == (6, 3)
+
+
+def test_frozen_parameters_are_not_given_to_the_optimiser():
+    model = classifier()
+    model.network.stem.requires_grad_(False)
+    given = model.configure_optimizers()["optimizer"].param_groups[0]["params"]
+    assert {id(each) for each in model.network.parameters()} - {id(each) for each in given} == {
+        id(each) for each in model.network.stem.parameters()
+    }
 
 
 def test_an_unknown_weighting_is_refused():

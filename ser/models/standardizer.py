@@ -1,0 +1,33 @@
+"""Standardisation of feature vectors by what the training clips are like."""
+
+import numpy as np
+import torch
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+
+class Standardizer(nn.Module):
+    """Brings each feature to mean 0 and deviation 1 over the training clips.
+
+    Unlike a batch normalisation it does with a batch of one clip. Before `fit` it does nothing.
+
+    Args:
+        features: Their number.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("deviation", torch.ones(features))
+
+    def fit(self, features: np.ndarray) -> np.ndarray:
+        """Learn from the training clips, (clips, features), and give them standardised."""
+        features = features.astype(np.float64)
+        scaler = StandardScaler().fit(features)
+        self.mean.copy_(torch.from_numpy(scaler.mean_))
+        self.deviation.copy_(torch.from_numpy(scaler.scale_))
+        return scaler.transform(features)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Standardise (batch, features)."""
+        return (features - self.mean) / self.deviation
