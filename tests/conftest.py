@@ -11,6 +11,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 REPOSITORY = Path(__file__).parents[1]
 os.environ["WANDB_SILENT"] = "true"
+# Tests run in a process a core: threads on top would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

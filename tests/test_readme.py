@@ -81,7 +81,11 @@ def test_the_evaluation_commands_run(
 
 
 def test_the_other_commands_run(
-    launch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    launch: Callable[..., Path],
+    demo: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ):
     folds = ["data=demo", "model=svm", "protocol=kfold", "protocol.folds=2", "fold=0,1"]
     sweep = tmp_path / "sweep"
@@ -90,19 +94,27 @@ def test_the_other_commands_run(
         words = shlex.split(re.sub(r"outputs/\S+", str(sweep), command))[3:]
         subprocess.run([sys.executable, REPOSITORY / "train.py", *words], check=True, timeout=200)
     runs = {"pool": sweep, "sweep": sweep, "a": sweep, "b": sweep / "0"}
+    runs |= {"runs": f"[{sweep},{sweep}]", "data.root": demo}
     monkeypatch.chdir(tmp_path)
     ran = []
     for command in MODULES:
         _, _, _, _, module, *words = shlex.split(command)
-        given = [f"{word.split('=')[0]}={runs[word.split('=')[0]]}" for word in words]
+        pairs = (word.split("=", 1) for word in words)
+        given = [f"{key}={runs.get(key, value)}" for key, value in pairs]
+        if module == "ser.explore":
+            given.append(f"cache.dir={cache}")
         monkeypatch.setattr(sys, "argv", [module, *given])
         monkeypatch.delitem(sys.modules, module, raising=False)
         GlobalHydra.instance().clear()
         runpy.run_module(module, run_name="__main__")
         ran.append(module)
-    assert ran == ["ser.summary", "ser.compare", "ser.summary"]
+    assert ran == [
+        *("ser.explore", "ser.explore", "ser.summary", "ser.compare", "ser.ensemble"),
+        "ser.summary",
+    ]
     assert (sweep / "metrics.json").exists()
-    assert list((tmp_path / "outputs" / "compare").glob("*/comparison.csv"))
+    written = {path.name for path in (tmp_path / "outputs").glob("*/*/*")}
+    assert {"comparison.csv", "corpus.csv", "recording.png", "report.html"} <= written
 
 
 def test_the_pictures_are_there_and_small():

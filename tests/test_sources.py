@@ -1,0 +1,78 @@
+"""The systems of others, as presets: each runs, scores the same again, and has its row."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from ser.sources import collect
+
+CONF = Path(__file__).parents[1] / "conf"
+PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+def read(folder: Path) -> dict:
+    metrics = json.loads((folder / "metrics.json").read_text())
+    del metrics["seconds"]
+    return metrics
+
+
+def shorter(preset: str) -> list[str]:
+    """What makes a preset's run small enough for a test."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", [f"experiment={preset}"])
+    overrides = ["data.keep=[neutral,sad,happy,angry]", "data.modality=[audio]"]
+    if "max_epochs" in cfg.trainer:
+        overrides += ["trainer.max_epochs=1", "trainer.limit_train_batches=2"]
+    if cfg.frontend._target_.endswith("MelImage"):
+        overrides += ["frontend.size=80", "model.network.pretrained=false"]
+    if preset == "mlp":
+        overrides.append("model.estimator._args_.1.max_iter=20")
+    return overrides
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_runs_and_its_checkpoint_scores_the_same(launch: Callable[..., Path], preset: str):
+    run = launch("train", "data=demo", f"experiment={preset}", *shorter(preset), logger="none")
+    ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
+    again = launch("eval", ckpt, "compiled=true", folder="again", logger="none")
+    metrics = read(run)
+    assert read(again) == metrics
+    target = OmegaConf.load(run / ".hydra" / "config.yaml").data.target
+    assert ("emotion" in metrics) == (target == "emotion_gender")
+
+
+def test_what_could_not_be_measured_says_why(launch: Callable[..., Path], tmp_path: Path):
+    presets = ["data=demo", "experiment=tree,knn", "protocol=random,kfold", "data.drop=[sat]"]
+    with pytest.raises(SystemExit):
+        launch("train", "sweep=sources", *presets, f"hydra.sweep.dir={tmp_path}", logger="none")
+    with (tmp_path / "sources.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["preset"] for row in rows] == ["tree", "knn"]
+    assert all("not measured: unknown emotion 'sat'" in row["note"] for row in rows)
+
+
+def test_a_row_holds_the_metric_that_its_source_reports(
+    launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
+):
+    sweep = tmp_path / "sweep"
+    overrides = ["data=demo", "experiment=knn,gender_split", "protocol=random,kfold"]
+    overrides += ["++protocol.folds=2", f"hydra.sweep.dir={sweep}"]
+    launch("train", "sweep=sources", *overrides, logger="none")
+    with (sweep / "sources.csv").open() as file:
+        knn, split = csv.DictReader(file)
+    jobs = [read(sweep / str(job)) for job in range(4)]
+    assert [job["leaky"] for job in jobs] == [True, True, False, False]
+    assert (knn["metric"], float(knn["published"])) == ("accuracy", 0.55)
+    assert float(knn["random"]) == jobs[0]["accuracy"]
+    assert [float(knn["disjoint_low"]), float(knn["disjoint_high"])] == jobs[2]["ci"]["accuracy"]
+    assert (split["metric"], split["published"], split["protocol"]) == ("uar", "", "kfold")
+    assert float(split["disjoint"]) == jobs[3]["uar"]
+    lines = (sweep / "sources.md").read_text().splitlines()
+    assert lines[2].startswith(f"| knn | accuracy | 0.55 | {jobs[0]['accuracy']:.3f} [")
+    assert "0.55" in capfd.readouterr().out
+    assert collect(sweep, []) == []
