@@ -219,20 +219,23 @@ class Functionals(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Transform (batch, samples) to (batch, features)."""
-        tracks = torch.cat([self._track(part, waveform) for part in self.parts], dim=1)
-        return torch.cat([getattr(tracks, name)(dim=2) for name in self.statistics], dim=1)
+        tracks = self._tracks(waveform)
+        joined = torch.cat([tracks[part] for part in self.parts], dim=1)
+        return torch.cat([getattr(joined, name)(dim=2) for name in self.statistics], dim=1)
 
-    def _track(self, part: str, waveform: Tensor) -> Tensor:
-        """Give (batch, bins, frames)."""
-        if part == "chroma":
-            return self.chroma(waveform).squeeze(1)
-        if part == "mel":
+    def _tracks(self, waveform: Tensor) -> dict[str, Tensor]:
+        """Give each part, (batch, bins, frames)."""
+        tracks = {}
+        if not {"mfcc", "delta", "delta2"}.isdisjoint(self.parts):
+            tracks["mfcc"] = self.mfcc(waveform).squeeze(1)
+            tracks["delta"] = compute_deltas(tracks["mfcc"])
+            tracks["delta2"] = compute_deltas(tracks["delta"])
+        if "chroma" in self.parts:
+            tracks["chroma"] = self.chroma(waveform).squeeze(1)
+        if "mel" in self.parts:
             mel = self.mfcc.transform.MelSpectrogram
-            return _in_cache_sized_parts(mel, waveform).squeeze(1)
-        track = self.mfcc(waveform).squeeze(1)
-        for _ in range(("mfcc", "delta", "delta2").index(part)):
-            track = compute_deltas(track)
-        return track
+            tracks["mel"] = _in_cache_sized_parts(mel, waveform).squeeze(1)
+        return tracks
 
 
 def _chroma_filters(n_fft: int, sample_rate: int) -> Tensor:
