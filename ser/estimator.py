@@ -125,10 +125,12 @@ class EstimatorClassifier(LightningModule):
         try:
             return instantiate(self.hparams.estimator, _convert_="all")
         except InstantiationException as error:
-            if isinstance(error.__cause__, ModuleNotFoundError):
+            cause = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            if isinstance(cause, ModuleNotFoundError):
                 raise ModuleNotFoundError(
-                    f"{error.__cause__}: xgboost and lightgbm come with an extra,"
-                    " uv run --extra boost train.py ..."
+                    f"{cause}: xgboost and lightgbm come with an extra, uv run --extra boost"
                 ) from error
             raise
 

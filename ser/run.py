@@ -36,6 +36,8 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec")
     # The run folder holds the log and .hydra/ before CSVLogger sees it.
     warnings.filterwarnings("ignore", message="Experiment logs directory")
+    # A frozen backbone stays in eval mode: that is what freezing means.
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")
     # A batch is one read of the memory map: there is nothing for workers to do.
     warnings.filterwarnings("ignore", message=".*does not have many workers")
 
