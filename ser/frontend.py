@@ -103,10 +103,11 @@ class Chroma(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Transform (batch, samples) to (batch, 1, 12, frames)."""
-        return _in_cache_sized_parts(self._transform, waveform)
+        return _in_cache_sized_parts(lambda part: self.of(self.spectrogram(part)), waveform)
 
-    def _transform(self, waveform: Tensor) -> Tensor:
-        energy = self.filters @ self.spectrogram(waveform)
+    def of(self, magnitude: Tensor) -> Tensor:
+        """Transform spectra (batch, 1, bins, frames) to (batch, 1, 12, frames)."""
+        energy = self.filters @ magnitude
         largest = energy.amax(dim=2, keepdim=True)
         return energy / torch.where(largest > torch.finfo(energy.dtype).tiny, largest, 1)
 
@@ -213,29 +214,33 @@ class Functionals(nn.Module):
         self.parts = list(parts)
         self.statistics = list(statistics)
         self.features = len(statistics) * sum(sizes[part] for part in parts)
+        needed = {part.replace("delta2", "mfcc").replace("delta", "mfcc") for part in parts}
+        self.sizes = {part: sizes[part] for part in ("mfcc", "chroma", "mel") if part in needed}
         self.mfcc = MFCC(bins, n_fft, hop_length, n_mels, sample_rate)
         if "chroma" in parts:
             self.chroma = Chroma(n_fft, hop_length, sample_rate)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Transform (batch, samples) to (batch, features)."""
-        tracks = self._tracks(waveform)
+        static = _in_cache_sized_parts(self._static, waveform).squeeze(1)
+        tracks = dict(zip(self.sizes, static.split(list(self.sizes.values()), dim=1), strict=True))
+        if not {"delta", "delta2"}.isdisjoint(self.parts):
+            tracks["delta"] = compute_deltas(tracks["mfcc"])
+            tracks["delta2"] = compute_deltas(tracks["delta"])
         joined = torch.cat([tracks[part] for part in self.parts], dim=1)
         return torch.cat([getattr(joined, name)(dim=2) for name in self.statistics], dim=1)
 
-    def _tracks(self, waveform: Tensor) -> dict[str, Tensor]:
-        """Give each part, (batch, bins, frames)."""
-        tracks = {}
-        if not {"mfcc", "delta", "delta2"}.isdisjoint(self.parts):
-            tracks["mfcc"] = self.mfcc(waveform).squeeze(1)
-            tracks["delta"] = compute_deltas(tracks["mfcc"])
-            tracks["delta2"] = compute_deltas(tracks["delta"])
-        if "chroma" in self.parts:
-            tracks["chroma"] = self.chroma(waveform).squeeze(1)
-        if "mel" in self.parts:
-            mel = self.mfcc.transform.MelSpectrogram
-            tracks["mel"] = _in_cache_sized_parts(mel, waveform).squeeze(1)
-        return tracks
+    def _static(self, waveform: Tensor) -> Tensor:
+        """Give all but derivatives, from one spectrogram: (batch, 1, bins, frames)."""
+        mfcc = self.mfcc.transform
+        power = mfcc.MelSpectrogram.spectrogram(waveform)
+        mel = mfcc.MelSpectrogram.mel_scale(power)
+        tracks = {"mel": mel}
+        if "mfcc" in self.sizes:
+            tracks["mfcc"] = (mfcc.amplitude_to_DB(mel).mT @ mfcc.dct_mat).mT
+        if "chroma" in self.sizes:
+            tracks["chroma"] = self.chroma.of(power.sqrt())
+        return torch.cat([tracks[part] for part in self.sizes], dim=2)
 
 
 def _chroma_filters(n_fft: int, sample_rate: int) -> Tensor:

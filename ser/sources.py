@@ -2,7 +2,9 @@
 
 import csv
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.experimental.callback import Callback
@@ -11,6 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+METRICS = ("accuracy", "uar", "macro_f1", "weighted_f1")
 COLUMNS = (
     "preset", "metric", "published", "random", "random_low", "random_high", "protocol", "disjoint",
     "disjoint_low", "disjoint_high", "note",
@@ -18,14 +21,25 @@ COLUMNS = (
 
 
 class Sources(Callback):
-    """Ends a sweep over presets and protocols with a row a preset."""
+    """Ends a sweep over presets and protocols with a row a preset and metric.
+
+    Args:
+        votes: Presets that are no run but a vote of others: by name, the weights of its `members`
+            and what was `published`.
+    """
+
+    def __init__(self, votes: Mapping[str, Mapping[str, Mapping]]) -> None:
+        self.votes = votes
 
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
-        """Write sources.csv, and sources.md with the same table for people."""
+        """Let the votes vote; write sources.csv, and sources.md with the same table for people."""
         from ser import summary
 
         folder = Path(config.hydra.sweep.dir)
-        rows = collect(folder, summary.collect(folder))
+        jobs = summary.collect(folder)
+        runs = [_read(folder / str(job["job"]), job) for job in jobs]
+        runs += [vote for name, vote in self.votes.items() for vote in _vote(name, vote, runs)]
+        rows = collect(runs)
         write(folder, rows)
         table = Table(*_header(rows), box=box.SIMPLE_HEAD)
         for row in rows:
@@ -35,37 +49,96 @@ class Sources(Callback):
         console.print(f"sources.csv and sources.md are in {folder}", soft_wrap=True)
 
 
-def collect(folder: Path, jobs: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
-    """Give a row a preset: what its source reports, and the same metric of its jobs.
+@dataclass(frozen=True)
+class Scored:
+    """A preset under one protocol.
 
-    The metric is the one that `published` of the preset names, over the preset's own classes, else
-    UAR. `random` is the leaky job's, `disjoint` that of the job under another `protocol`, each with
-    its interval by actor. `note` is that of the preset, or why a job has no score.
-
-    Args:
-        folder: Of the multirun.
-        jobs: Rows of its summary; `experiment` is among what varied.
+    Attributes:
+        preset: Its name, and what else varied.
+        published: By metric, what its source reports; `note` and `test_size` may stand beside.
+        folder: Where it wrote.
+        metrics: The content of metrics.json; None where it did not finish.
+        error: Why it did not.
     """
-    rows: dict[str, dict[str, object]] = {}
-    for job in jobs:
-        run = folder / str(job["job"])
-        config = OmegaConf.load(run / ".hydra" / "config.yaml")
-        published = dict(config.get("published") or {})
-        note = published.pop("note", None)
-        metric, value = next(iter(published.items()), ("uar", None))
-        row = rows.setdefault(config.name, dict.fromkeys(COLUMNS))
-        row |= {"preset": config.name, "metric": metric, "published": value}
-        row["note"] = row["note"] or note
-        if job["status"] != "finished":
-            row["note"] = f"not measured: {job['error'] or job['status']}"
-            continue
-        metrics = json.loads((run / "metrics.json").read_text())
-        column = "random" if metrics["leaky"] else "disjoint"
-        low, high = metrics["ci"][metric] or (None, None)
-        row |= {column: metrics[metric], f"{column}_low": low, f"{column}_high": high}
-        if column == "disjoint":
-            row["protocol"] = metrics["protocol"]
-    return list(rows.values())
+
+    preset: str
+    published: Mapping[str, object]
+    folder: Path
+    metrics: Mapping | None
+    error: str | None = None
+
+
+def _read(folder: Path, job: Mapping[str, object]) -> Scored:
+    from ser import summary
+
+    varied = [job[key] for key in summary.varied([job]) if key not in ("protocol", "experiment")]
+    config, published = folder / ".hydra" / "config.yaml", {}
+    preset = job.get("experiment")
+    if config.exists():
+        loaded = OmegaConf.load(config)
+        published = OmegaConf.to_container(loaded).get("published") or {}
+        preset = preset or loaded.name
+    preset = " ".join(map(str, [preset or folder.name, *varied]))
+    if job["status"] != "finished":
+        return Scored(preset, published, folder, None, str(job["error"] or job["status"]))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return Scored(preset, published, folder, metrics)
+
+
+def _vote(name: str, vote: Mapping[str, Mapping], runs: Sequence[Scored]) -> list[Scored]:
+    """Let members vote under each protocol that all of them finished."""
+    from ser.ensemble import ensemble
+
+    by_protocol = defaultdict(dict)
+    for run in runs:
+        if run.metrics and run.preset in vote["members"]:
+            by_protocol[run.metrics["protocol"]][run.preset] = run.folder
+    asked = any(run.preset in vote["members"] for run in runs)
+    scored = []
+    for protocol, folders in by_protocol.items():
+        if len(folders) == len(vote["members"]):
+            folder = next(iter(folders.values())).parent / f"{name}_{protocol}"
+            folder.mkdir(exist_ok=True)
+            weights = [vote["members"][member] for member in folders]
+            metrics = ensemble(list(folders.values()), weights, folder)
+            scored.append(Scored(name, vote["published"], folder, metrics))
+    if asked and not scored:
+        error = f"{' and '.join(vote['members'])} did not both finish"
+        return [Scored(name, vote["published"], Path(name), None, error)]
+    return scored
+
+
+def collect(runs: Sequence[Scored]) -> list[dict[str, object]]:
+    """Give a row a preset, metric and protocol of disjoint actors.
+
+    The metrics are those that `published` names, over the preset's own classes, else UAR. `random`
+    is that of the leaky run, `disjoint` that of the run under `protocol`, each with its interval by
+    actor. `note` is that of the preset, or why a run has no score.
+    """
+    rows = []
+    for preset in dict.fromkeys(run.preset for run in runs):
+        own = [run for run in runs if run.preset == preset]
+        published = own[0].published
+        metrics = {key: value for key, value in published.items() if key in METRICS}
+        failed = [f"not measured: {run.error}" for run in own if run.error]
+        note = "; ".join(filter(None, [published.get("note"), *dict.fromkeys(failed)]))
+        leaky = [run for run in own if run.metrics and run.metrics["leaky"]]
+        honest = [run for run in own if run.metrics and not run.metrics["leaky"]]
+        for metric, value in (metrics or {"uar": None}).items():
+            row = dict.fromkeys(COLUMNS) | {"preset": preset, "metric": metric, "note": note}
+            row["published"] = value
+            for run in leaky:
+                row |= _scores(run, "random", metric)
+            rows += [
+                row | _scores(run, "disjoint", metric) | {"protocol": run.metrics["protocol"]}
+                for run in honest
+            ] or [row]
+    return rows
+
+
+def _scores(run: Scored, column: str, metric: str) -> dict[str, float | None]:
+    low, high = run.metrics["ci"][metric] or (None, None)
+    return {column: run.metrics[metric], f"{column}_low": low, f"{column}_high": high}
 
 
 def write(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
@@ -82,7 +155,7 @@ def write(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
 def _header(rows: Sequence[Mapping[str, object]]) -> list[str]:
     protocols = sorted({row["protocol"] for row in rows if row["protocol"]})
     disjoint = ", ".join(protocols) or "actors disjoint"
-    return ["preset", "metric", "published", "random split", disjoint, "note"]
+    return ["preset", "metric", "published", "random split (LEAKY)", disjoint, "note"]
 
 
 def _cells(row: Mapping[str, object]) -> list[str]:

@@ -50,6 +50,12 @@ def all_folds(clips, protocol, tess: str = "train") -> list[dict[str, str]]:
     return [assign(clips, protocol, tess, fold) for fold in range(count(clips, protocol))]
 
 
+def test_a_share_may_test_in_one_fold(clips):
+    (splits,) = all_folds(clips, Random(test_size=0.25), "off")
+    counts = Counter(splits.values())
+    assert counts == {"test": 613, "val": 368, "train": 1471}  # 25 %, and 20 % of the rest
+
+
 def test_mixed_tess_is_parted_where_actors_do_not_matter_and_trains_where_they_do(clips):
     tested = Counter(
         name
@@ -234,6 +240,7 @@ def test_what_no_protocol_has_is_refused(clips, protocol, fold, line: str):
         (lambda: KFold(folds=None), "protocol.folds=None"),
         (lambda: KFold(seed=-1), "protocol.seed=-1: expected a whole number from 0 on"),
         (lambda: Random(folds=1), "protocol.folds=1"),
+        (lambda: Random(test_size=25), "protocol.test_size=25: expected a share"),
         (lambda: Random(val_size=2), "protocol.val_size=2: expected a share"),
         (lambda: Statement(tested="cats"), "protocol.tested='cats': expected one of"),
         (lambda: CrossCorpus(val_actors=0), "protocol.val_actors=0"),

@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from ser.sources import collect
+from ser.sources import Scored, collect
 
 CONF = Path(__file__).parents[1] / "conf"
 PRESETS = [
@@ -85,4 +85,39 @@ def test_a_row_holds_the_metric_that_its_source_reports(
     lines = (sweep / "sources.md").read_text().splitlines()
     assert lines[2].startswith(f"| knn | accuracy | 0.55 | {jobs[0]['accuracy']:.3f} [")
     assert "0.55" in capfd.readouterr().out
-    assert collect(sweep, []) == []
+    assert "(LEAKY)" in lines[0]
+
+
+def scored(preset: str, leaky: bool, accuracy: float | None, published: dict) -> Scored:
+    metrics = {"leaky": leaky, "protocol": "random" if leaky else "kfold", "accuracy": accuracy}
+    metrics |= {"macro_f1": 0.5, "ci": {"accuracy": [0.1, 0.9], "macro_f1": None}}
+    error = "no weights" if accuracy is None else None
+    return Scored(preset, published, Path(preset), metrics if accuracy else None, error)
+
+
+def test_each_published_metric_has_a_row_and_no_run_takes_the_place_of_another():
+    both = {"accuracy": 0.8, "macro_f1": 0.7, "test_size": 0.33, "note": "shorter"}
+    runs = [scored("a", True, 0.6, both), scored("a seed=1", True, 0.2, {"accuracy": 0.8})]
+    runs += [scored("a", False, 0.5, both), scored("b", True, None, {"accuracy": 0.9})]
+    a, macro, seed, b = collect(runs)
+    assert (a["random"], a["disjoint"], a["published"], a["note"]) == (0.6, 0.5, 0.8, "shorter")
+    assert (macro["metric"], macro["random"], macro["random_low"]) == ("macro_f1", 0.5, None)
+    assert (seed["preset"], seed["random"], seed["disjoint"]) == ("a seed=1", 0.2, None)
+    assert (b["random"], b["note"]) == (None, "not measured: no weights")
+
+
+def test_a_vote_is_a_row_and_every_preset_is_in_the_sweep(
+    launch: Callable[..., Path], tmp_path: Path
+):
+    sweep = OmegaConf.load(CONF / "sweep" / "sources.yaml").hydra
+    swept = {name.strip() for name in sweep.sweeper.params.experiment.split(",")}
+    assert swept == {param.values[0] for param in PRESETS} - {"drop_sad"}
+    vote = "{members: {tree: 1, ravtess_tree: 3}, published: {accuracy: 0.5}}"
+    overrides = ["data=demo", "experiment=tree,ravtess_tree", "protocol=kfold", "data.tess=train"]
+    overrides += ["++protocol.folds=2", "data.target=emotion", "data.corpora=[ravdess,tess]"]
+    overrides += [f"+hydra.callbacks.sources.votes.both={vote}", f"hydra.sweep.dir={tmp_path}"]
+    launch("train", "sweep=sources", *overrides, logger="none")
+    with (tmp_path / "sources.csv").open() as file:
+        *_, both = csv.DictReader(file)
+    assert (both["preset"], both["published"]) == ("both", "0.5")
+    assert float(both["disjoint"]) == read(tmp_path / "both_kfold")["accuracy"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, train_test_split
 
 from ser.data.actors import draw_validators, genders_of, missing, part_by_actor, spread
 from ser.data.corpora import Clip
@@ -176,25 +176,29 @@ class NamedFolds:
 class Random:
     """Clips are parted at random, so the same actors are on both sides: for comparison only.
 
-    Stratified on corpus x emotion x channel. Each of the `folds` tests once; `val_size` is the
-    share of the other clips that validate.
+    Stratified on corpus x emotion x channel. Each of the `folds` tests once, or with `test_size`
+    that share of the clips in one fold; `val_size` is the share of the other clips that validate.
     """
 
     name: str = "random"
     folds: int = 5
     val_size: float = 0.2
+    test_size: float | None = None
     seed: int = 0
     leaky: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_number("protocol.folds", self.folds, 2)
         check_number("protocol.seed", self.seed, 0)
-        if not isinstance(self.val_size, float) or not 0 < self.val_size < 1:
-            raise ValueError(f"protocol.val_size={self.val_size!r}: expected a share, such as 0.2")
+        for key in ("val_size", "test_size"):
+            share = getattr(self, key)
+            known = key == "test_size" and share is None
+            if not known and (not isinstance(share, float) or not 0 < share < 1):
+                raise ValueError(f"protocol.{key}={share!r}: expected a share, such as 0.2")
 
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds."""
-        return self.folds
+        return self.folds if self.test_size is None else 1
 
     def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
         """List no one: its folds are blind to actors."""
@@ -203,7 +207,10 @@ class Random:
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a clip's name to its split, blind to its actor."""
         strata = np.array([clip.corpus + clip.emotion + clip.channel for clip in clips])
-        folds = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
+        if self.test_size is None:
+            folds = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
+        else:
+            folds = StratifiedShuffleSplit(1, test_size=self.test_size, random_state=self.seed)
         rest, test = list(folds.split(strata, strata))[fold]
         _, val = train_test_split(
             rest, test_size=self.val_size, random_state=self.seed, stratify=strata[rest]
