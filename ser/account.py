@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ser import summary
+from ser import report, summary
 from ser.metrics import per_class, scores
 from ser.statistics import holm, lowest_p, paired_difference
 
@@ -25,7 +25,8 @@ def collect(
 ) -> tuple[list[dict[str, object]], list[str]]:
     """Give an account for each job without a class and the full job that differs in that alone.
 
-    An account is that of `compare` with the `setting` (what else varied), `dropped`, `leaky`,
+    Classes of emotion and gender are folded to emotions: what is dropped is one of these. An
+    account is that of `compare` with the `setting` (what else varied), `dropped`, `leaky`,
     `transductive` and a `sentence`. Its differences have `p_holm` over the classes of a setting,
     which cannot be below `lowest_p`.
 
@@ -83,7 +84,13 @@ def _of_setting(
 
 
 def _read(folder: Path, job: Mapping) -> pd.DataFrame:
-    return pd.read_csv(folder / str(job["job"]) / "predictions.csv", dtype={"actor": str})
+    predictions = pd.read_csv(folder / str(job["job"]) / "predictions.csv", dtype={"actor": str})
+    folded = report.fold_genders(predictions, _classes(predictions))
+    return predictions if folded is None else folded[0]
+
+
+def _classes(predictions: pd.DataFrame) -> list[str]:
+    return [column.removeprefix("p_") for column in predictions.filter(regex="^p_")]
 
 
 def _sentence(account: Mapping) -> str:
@@ -129,7 +136,7 @@ def compare(full: pd.DataFrame, retrained: pd.DataFrame, dropped: str) -> dict[s
     Raises:
         ValueError: The full model has no such class, or the other did not score the same clips.
     """
-    classes = [column.removeprefix("p_") for column in full.filter(regex="^p_")]
+    classes = _classes(full)
     kept = [name for name in classes if name != dropped]
     own = (full.label == dropped).to_numpy()
     clips, others = full[~own], retrained.set_index("path")

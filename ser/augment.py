@@ -22,6 +22,8 @@ class SpecAugment(nn.Module):
             the clip; of MFCC, this is a random filter, microphone or vocal tract.
     """
 
+    planes = True  # it alters frames, which one vector a clip has none of
+
     def __init__(
         self,
         time_masks: int = 2,

@@ -91,7 +91,8 @@ def load(path: str | Path | None, compiled: bool = False) -> Checkpoint:
 
     Args:
         path: The file.
-        compiled: Whether trees and boosters may be in it, which compiled code reads unchecked.
+        compiled: Whether what compiled code reads unchecked may be in it: trees, boosters, nearest
+            neighbours.
 
     Raises:
         ValueError: It is missing, no checkpoint of this program, or names code that may not run.
@@ -124,7 +125,7 @@ def load(path: str | Path | None, compiled: bool = False) -> Checkpoint:
         model.compiled = compiled
         model.on_load_checkpoint(content)
         model.load_state_dict(content["state_dict"])
-    except (InstantiationException, KeyError, RuntimeError, TypeError) as error:
+    except (AttributeError, InstantiationException, KeyError, RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
             f"ckpt={str(path)!r}: the model of its own recipe cannot be built or filled; it was"

@@ -60,6 +60,11 @@ class EmotionClassifier(LightningModule):
         shape = _shape(self.frontend)
         self.network = instantiate(network, classes=len(classes), **shape)
         self.augment = instantiate(augment) if augment else torch.nn.Identity()
+        if "features" in shape and getattr(self.augment, "planes", False):
+            raise ValueError(
+                f"{augment['_target_']} alters channels, bins and frames, but"
+                f" {frontend['_target_']} gives one vector a clip: expected augment=none"
+            )
         self.val_metrics = metric_collection(classes, "val/")
         self.class_weights = None
 

@@ -60,20 +60,22 @@ def ensemble(runs: Sequence[Path], weights: Sequence[float], folder: Path) -> di
     Raises:
         ValueError: A run is not finished, or two differ in split, classes or clips.
     """
-    from ser import members, report
+    from ser import members, pool, report
 
     first, *others = found = [members.read(run) for run in runs]
     for other in others:
         members.check_same(first, other)
     classes = first.metrics["classes"]
     probabilities = np.average(
-        [member.probabilities(first.predictions.index) for member in found], axis=0, weights=weights
+        [member.probabilities(first.predictions.index, classes) for member in found],
+        axis=0,
+        weights=weights,
     )
     clips = first.predictions.loc[:, :"prediction"].iloc[:, :-1]
     predictions = report.tabulate(clips, classes, probabilities)
     metrics = report.measure(predictions, classes, members.facts(found))
     if first.metrics["fold"] == "all":
-        metrics["over_folds"] = members.over_folds(predictions)
+        metrics["over_folds"] = pool.over_folds(predictions)
     metrics |= {"runs": [str(run) for run in runs], "weights": list(weights)}
     first.splits.to_csv(folder / "split.csv", index=False)
     report.write(folder, predictions, metrics, [])

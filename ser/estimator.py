@@ -3,34 +3,16 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import skops.io
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from lightning import LightningModule
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from torch import Tensor
 
-TRUSTED = (
-    "ser.gender.GenderSplit",
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._TemperatureScaling",
-    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-    "sklearn.utils._bunch.Bunch",
-)
-"""Parts of estimators that skops does not know, and that run no code of their file."""
-
-COMPILED = (
-    "collections.OrderedDict",
-    "lightgbm.basic.Booster",
-    "lightgbm.sklearn.LGBMClassifier",
-    "sklearn.tree._tree.Tree",
-    "xgboost.core.Booster",
-    "xgboost.sklearn.XGBClassifier",
-)
-"""Trees and boosters, which compiled code reads as they are: from files of one's own alone."""
+from ser import fitted
+from ser.gender import GenderSplit
 
 
 class EstimatorClassifier(LightningModule):
@@ -43,7 +25,10 @@ class EstimatorClassifier(LightningModule):
         seed: Of everything random in fitting.
 
     Attributes:
-        compiled: Whether `COMPILED` types may be loaded too.
+        compiled: Whether types of `fitted.COMPILED` may be loaded too.
+
+    Raises:
+        ValueError: The front end gives no vectors, or the estimator tells other classes apart.
     """
 
     compiled = False
@@ -54,13 +39,16 @@ class EstimatorClassifier(LightningModule):
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.classes = list(classes)
-        self.frontend = instantiate(frontend)
-        if hasattr(self.frontend, "bins"):
+        # By the class: built, it would trip over the keys that the model set for its own.
+        if hasattr(get_class(frontend["_target_"]), "channels"):
             raise ValueError(
                 f"{frontend['_target_']} gives channels, bins and frames a clip, but an estimator"
                 " needs one vector: expected frontend=functionals, or model=cnn"
             )
+        self.frontend = instantiate(frontend)
         self.estimator = self._build()
+        if isinstance(self.estimator, GenderSplit):
+            self.estimator.check_classes(self.classes)
 
     def fit_estimator(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Fit on the training clips: features (clips, features), labels (clips,) as indices."""
@@ -75,9 +63,18 @@ class EstimatorClassifier(LightningModule):
         Args:
             features: Of the training clips, (clips, features).
             labels: As indices, (clips,).
-            groups: Actors, (clips,); five folds keep each on one side.
+            groups: Actors, (clips,); folds, five at most, keep each on one side.
+
+        Raises:
+            ValueError: All clips are of one actor.
         """
-        folds = StratifiedGroupKFold(5, shuffle=True, random_state=self.hparams.seed)
+        count = min(5, len(np.unique(groups)))
+        if count < 2:
+            raise ValueError(
+                f"the training clips are all of actor {groups[0]}, but cv/ scores each by an"
+                " estimator that was fitted without its actor: expected at least two actors"
+            )
+        folds = StratifiedGroupKFold(count, shuffle=True, random_state=self.hparams.seed)
         return cross_val_predict(self._build(), features, labels, groups=groups, cv=folds)
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -92,32 +89,18 @@ class EstimatorClassifier(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Put the fitted estimator into the checkpoint, as skops bytes in a uint8 tensor."""
-        fitted = np.frombuffer(skops.io.dumps(self.estimator), np.uint8)
-        checkpoint["estimator"] = torch.from_numpy(fitted.copy())
+        content = np.frombuffer(fitted.dump(self.estimator), np.uint8)
+        checkpoint["estimator"] = torch.from_numpy(content.copy())
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Take the fitted estimator out of the checkpoint; unknown types are refused."""
-        fitted = checkpoint["estimator"].numpy().tobytes()
-        try:
-            types = set(skops.io.get_untrusted_types(data=fitted))
-        except Exception as error:  # planted bytes can make skops raise anything
-            raise ValueError(
-                f"the checkpoint's estimator is not what skops writes ({type(error).__name__}):"
-                " expected an untouched file; no code of it was run"
-            ) from error
-        trusted = {*TRUSTED, *COMPILED} if self.compiled else set(TRUSTED)
-        unknown = sorted(types - trusted)
-        if unknown and types <= {*TRUSTED, *COMPILED}:
-            raise ValueError(
-                f"the checkpoint's estimator holds {', '.join(unknown)}, which compiled code reads"
-                " unchecked: if the file is your own, add compiled=true"
-            )
-        if unknown:
-            raise ValueError(
-                f"the checkpoint's estimator holds the types {unknown}: expected only those"
-                " of scikit-learn and NumPy that skops trusts; do not load it unless you made it"
-            )
-        self.estimator = skops.io.loads(fitted, trusted=sorted(types))
+        """Take the fitted estimator out of the checkpoint; what was altered is refused."""
+        self.estimator = fitted.load(
+            checkpoint["estimator"].numpy().tobytes(),
+            recipe=self.estimator,
+            features=self.frontend.features,
+            classes=len(self.classes),
+            compiled=self.compiled,
+        )
 
     def _build(self) -> BaseEstimator:
         # scikit-learn draws from numpy's global state where an estimator is given no other.

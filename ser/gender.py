@@ -1,5 +1,6 @@
 """Two stages: whose voice it is first, then the emotion by a model of those voices."""
 
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -20,6 +21,17 @@ class GenderSplit(ClassifierMixin, BaseEstimator):
     def __init__(self, gender: BaseEstimator, emotion: BaseEstimator) -> None:
         self.gender = gender
         self.emotion = emotion
+
+    @staticmethod
+    def check_classes(classes: Sequence[str]) -> None:
+        """Refuse classes that are not pairs of an emotion's male and female voices."""
+        emotions = [name.removesuffix("_male") for name in classes[::2]]
+        pairs = [f"{emotion}_{gender}" for emotion in emotions for gender in ("male", "female")]
+        if list(classes) != pairs:
+            raise ValueError(
+                f"the classes {', '.join(classes)} are not pairs such as sad_male, sad_female,"
+                " which GenderSplit tells apart: expected data.target=emotion_gender"
+            )
 
     def fit(self, features: np.ndarray, labels: np.ndarray) -> Self:
         """Fit the three estimators: features (clips, features), labels (clips,)."""

@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 
 from ser.data.corpora import parse
-from ser.metrics import scores
-from ser.pool import SCORES
 from ser.report import STAMPS
 
 SPLIT = ("protocol", "protocol_version", "protocol_hash", "folds", "fold", "split")
@@ -36,9 +34,9 @@ class Member:
     predictions: pd.DataFrame
     splits: pd.DataFrame
 
-    def probabilities(self, clips: Sequence[str]) -> np.ndarray:
-        """Give the probabilities of these clips: (clips, classes)."""
-        return self.predictions.loc[clips, _columns(self.metrics)].to_numpy()
+    def probabilities(self, clips: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+        """Give the probabilities of these clips and classes, in their order: (clips, classes)."""
+        return self.predictions.loc[clips, _columns(classes)].to_numpy()
 
 
 def read(folder: Path) -> Member:
@@ -62,14 +60,14 @@ def read(folder: Path) -> Member:
         metrics = json.loads((folder / "metrics.json").read_text())
         _ = [metrics[key] for key in (*STAMPS, "classes", "uar", "audit", "seconds")]
         predictions, splits = (_table(folder / f"{name}.csv") for name in ("predictions", "split"))
-        predictions = predictions.astype(dict.fromkeys(_columns(metrics), float))
+        predictions = predictions.astype(dict.fromkeys(_columns(metrics["classes"]), float))
     except (ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"the files of {folder} are damaged ({error}): run it again") from error
     return Member(folder, metrics, predictions, splits)
 
 
-def _columns(metrics: dict) -> list[str]:
-    return [f"p_{name}" for name in metrics["classes"]]
+def _columns(classes: Sequence[str]) -> list[str]:
+    return [f"p_{name}" for name in classes]
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -132,21 +130,3 @@ def facts(members: Sequence[Member]) -> dict[str, object]:
         for stamp in ("leaky", "transductive")
     }
     return {**first, **stamps, "seconds": seconds.to_dict()}
-
-
-def over_folds(predictions: pd.DataFrame) -> dict[str, dict]:
-    """Give mean and deviation of each score over the folds, and its value in each."""
-    folds = pd.DataFrame(
-        [
-            scores(rows.label.to_numpy(str), rows.prediction.to_numpy(str))
-            for _, rows in predictions.groupby(predictions.fold.astype(int))
-        ]
-    )
-    return {
-        score: {
-            "mean": float(folds[score].mean()),
-            "sd": float(folds[score].std()) if len(folds) > 1 else None,
-            "folds": folds[score].to_list(),
-        }
-        for score in SCORES
-    }

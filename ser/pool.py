@@ -4,13 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
 from ser import folds, report
+from ser.metrics import scores
 
-SCORES = ("accuracy", "uar", "macro_f1", "weighted_f1")
 SHARED = (
     "protocol", "protocol_version", "protocol_hash", "folds", "split", "leaky", "transductive",
     "classes",
@@ -33,7 +32,7 @@ def pool(folder: Path) -> dict:
     predictions = _join(runs, results)
     splits = _join_splits(runs, results)
     metrics = report.measure(predictions, results[0]["classes"], _facts(results))
-    metrics["over_folds"] = {key: _spread([result[key] for result in results]) for key in SCORES}
+    metrics["over_folds"] = over_folds(predictions)
     selections = [run / "selection.json" for run in runs if (run / "selection.json").exists()]
     if selections:
         metrics["selected"] = [json.loads(path.read_text())["winner"] for path in selections]
@@ -133,6 +132,19 @@ def _facts(results: Sequence[Mapping]) -> dict:
     }
 
 
-def _spread(values: Sequence[float]) -> dict[str, object]:
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"mean": float(np.mean(values)), "sd": deviation, "folds": list(values)}
+def over_folds(predictions: pd.DataFrame) -> dict[str, dict]:
+    """Give mean and deviation of each score over the folds, and its value in each."""
+    folds = pd.DataFrame(
+        [
+            scores(rows.label.to_numpy(str), rows.prediction.to_numpy(str))
+            for _, rows in predictions.groupby(predictions.fold.astype(int))
+        ]
+    )
+    return {
+        score: {
+            "mean": float(values.mean()),
+            "sd": float(values.std()) if len(values) > 1 else None,
+            "folds": values.to_list(),
+        }
+        for score, values in folds.items()
+    }

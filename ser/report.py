@@ -150,6 +150,7 @@ def _html(folder: Path, predictions: pd.DataFrame, metrics: Mapping) -> str:
         "report.html.j2",
         metrics=metrics,
         headline=HEADLINE,
+        rows=_rows(metrics),
         title=_headline(metrics),
         stamp=_stamp(metrics),
         pictures=pictures,
@@ -174,14 +175,8 @@ def show(folder: Path) -> None:
     table.add_column("score")
     table.add_column("", justify="right")
     table.add_column("95 % by actor")
-    for metric, label in HEADLINE.items():
-        interval = metrics["ci"][metric]
-        bounds = f"{interval[0]:.3f} - {interval[1]:.3f}" if interval else "fewer than 3 actors"
-        table.add_row(label, f"{metrics[metric]:.3f}", bounds)
-    if "emotion" in metrics:
-        low, high = metrics["emotion"]["ci"]["uar"] or (np.nan, np.nan)
-        uar = f"{metrics['emotion']['uar']:.3f}"
-        table.add_row("UAR, emotion alone", uar, f"{low:.3f} - {high:.3f}")
+    for row in _rows(metrics):
+        table.add_row(*row)
     worst = metrics["worst_actor"]
     table.add_row("UAR of the worst", f"{metrics['slices']['actor'][worst]['uar']:.3f}", worst)
     if "over_folds" in metrics:
@@ -195,6 +190,19 @@ def show(folder: Path) -> None:
     for fold, overrides in enumerate(metrics.get("selected", [])):
         console.print(f"fold {fold} selected {' '.join(overrides)}")
     console.print(f"everything is in {folder}", soft_wrap=True)
+
+
+def _rows(metrics: Mapping) -> list[tuple[str, str, str]]:
+    """Give name, value and interval of the headline scores, and of the UAR by emotion alone."""
+    scored = [(label, key, metrics) for key, label in HEADLINE.items()]
+    if "emotion" in metrics:
+        scored.append(("UAR, emotion alone", "uar", metrics["emotion"]))
+    rows = []
+    for label, key, of in scored:
+        interval = of["ci"][key]
+        bounds = f"{interval[0]:.3f} - {interval[1]:.3f}" if interval else "fewer than 3 actors"
+        rows.append((label, f"{of[key]:.3f}", bounds))
+    return rows
 
 
 def _headline(metrics: Mapping) -> str:

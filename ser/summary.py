@@ -18,7 +18,9 @@ STAMPS = ("leaky", "transductive")
 OUTCOME = (
     "status", "error", "validation", *STAMPS,
     *(f"{score}{end}" for score in SCORES for end in ("", "_low", "_high")),
+    "classes", "emotion_uar",
 )  # fmt: skip
+"""Keys of a row beside what varied; `emotion_uar` is by emotion alone, whatever the classes."""
 
 
 @hydra.main(version_base="1.3", config_path="../conf/hydra/command", config_name="summary")
@@ -142,6 +144,12 @@ def varied(rows: Sequence[Mapping[str, object]]) -> list[str]:
     return [key for key in rows[0] if key not in ("job", *OUTCOME)] if rows else []
 
 
+def _keys(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """List what varied; the number of classes too, if a UAR is over more of them than another."""
+    counts = {row["classes"] for row in rows} - {None}
+    return [*varied(rows), *(["classes"] if len(counts) > 1 else [])]
+
+
 def _number(path: Path) -> int:
     name = path.parents[1].name
     return int(name) if name.isdigit() else -1
@@ -160,6 +168,8 @@ def _outcome(job: Path) -> dict[str, object]:
         for score in SCORES:
             low, high = metrics["ci"][score] or (None, None)
             outcome |= {score: metrics[score], f"{score}_low": low, f"{score}_high": high}
+        outcome["classes"] = len(metrics["classes"])
+        outcome["emotion_uar"] = metrics.get("emotion", metrics)["uar"]
     return outcome
 
 
@@ -184,7 +194,7 @@ def _html(folder: Path, rows: Sequence[Mapping[str, object]]) -> str:
         "summary.html.j2",
         folder=folder.name,
         rows=[{**row, "state": row["error"] or _state(row)} for row in rows],
-        varied=varied(rows),
+        keys=_keys(rows),
         scores=SCORES,
         picture=picture,
     )
@@ -192,7 +202,7 @@ def _html(folder: Path, rows: Sequence[Mapping[str, object]]) -> str:
 
 def show(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Print a row a job, with what varied and the scores; below it the errors."""
-    keys = varied(rows)
+    keys = _keys(rows)
     console = Console(markup=False)  # [sad] is a value, no style
     shown = SCORES if console.width >= 100 else ("uar",)
     figures = [Column(name, no_wrap=True) for name in (*shown, "95 % of UAR", "status")]
@@ -204,7 +214,7 @@ def show(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
         bounds = f"{row['uar_low']:.3f} - {row['uar_high']:.3f}" if known else ""
         table.add_row(
             str(row["job"]),
-            *(str(row[key]) for key in keys),
+            *("" if row[key] is None else str(row[key]) for key in keys),
             *scores,
             bounds,
             _state(row),

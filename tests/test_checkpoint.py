@@ -105,6 +105,23 @@ def test_a_checkpoint_without_a_part_is_one_line(saved: Path, tmp_path: Path):
         )
 
 
+@pytest.mark.parametrize("planted", [None, [1, 2], torch.zeros(9, dtype=torch.uint8)])
+def test_an_estimator_that_is_no_bytes_of_one_is_one_line(
+    saved: Path, tmp_path: Path, planted: object
+):
+    def plant(content: dict) -> None:
+        content["ser"]["config"]["model"]["_target_"] = "ser.estimator.EstimatorClassifier"
+        content["hyper_parameters"] = {
+            "classes": ["calm", "sad"],
+            "frontend": {"_target_": "ser.frontend.Functionals"},
+            "estimator": {"_target_": "sklearn.svm.SVC"},
+        }
+        content["estimator"] = planted
+
+    with pytest.raises(ValueError, match=r"cannot be built or filled|is not what skops writes"):
+        checkpoint.load(altered(saved, tmp_path, plant))
+
+
 def test_foreign_files_are_one_line(saved: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="not a file"):
         checkpoint.load(tmp_path / "absent.ckpt")

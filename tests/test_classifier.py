@@ -95,6 +95,14 @@ def test_a_front_end_of_the_other_kind_is_refused():
         classifier(frontend=other, network=CONV1D)
 
 
+def test_an_augmentation_of_planes_is_refused_for_vectors():
+    augment = {"_target_": "ser.augment.SpecAugment"}
+    with pytest.raises(ValueError, match=r"SpecAugment alters .*Functionals .*augment=none"):
+        classifier(frontend=VECTOR, network=CONV1D, augment=augment)
+    classifier(frontend=VECTOR, network=CONV1D, augment={"_target_": "torch.nn.Identity"})
+    classifier(augment=augment)
+
+
 def test_a_network_learns_from_the_training_clips_once():
     features = torch.randn(9, 40).numpy() * 3 + 5
     data = SimpleNamespace(training_features=lambda: (features, None))

@@ -101,6 +101,16 @@ def test_scan_takes_the_modalities_asked_for_in_their_order(tmp_path: Path):
     assert scan(tmp_path) == found["audio",]
 
 
+def test_a_modality_of_which_nothing_is_there_is_refused(tmp_path: Path):
+    (tmp_path / "03-01-06-02-01-02-12.wav").touch()
+    (tmp_path / "OAF_back_sad.wav").touch()
+    for asked in (["audio", "video"], ["video"]):
+        with pytest.raises(
+            ValueError, match=r"data\.modality=\[video\] \(0 other .*, 2 recordings"
+        ):
+            scan(tmp_path, asked)
+
+
 def test_links_are_followed_once(tmp_path: Path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "OAF_back_sad.wav").touch()

@@ -142,6 +142,33 @@ def test_the_hash_follows_the_protocol_and_nothing_else(fresh):
     assert len({same, *others}) == 6
 
 
+def test_mixed_tess_is_in_the_name_and_hash_where_it_parts_something(fresh):
+    def stamps(protocol: SplitProtocol, tess: str, *corpora: str) -> tuple[object, object]:
+        found = fresh(protocol=protocol, tess=tess, corpora=corpora or ["ravdess", "tess"]).stamps()
+        return found["protocol"], found["protocol_hash"]
+
+    mixed, apart = stamps(Random(), "mixed"), stamps(Random(), "train")
+    assert (mixed[0], apart[0]) == ("random, tess mixed", "random")
+    assert mixed[1] != apart[1]
+    assert stamps(Random(), "mixed", "ravdess") == apart
+    assert stamps(Holdout(), "mixed") == stamps(Holdout(), "train")
+    assert stamps(Holdout(), "off") != stamps(Holdout(), "train")
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({"protocol": NamedFolds("loso")}, "expected data.target=emotion, or a protocol whose"),
+        ({"channels": ["song"]}, r"with data.drop=\[disgust,surprised\], or select other data"),
+    ],
+)
+def test_a_class_of_emotion_and_gender_that_no_one_speaks_gets_the_advice_that_helps(
+    fresh, options: dict, advice: str
+):
+    with pytest.raises(ValueError, match=rf"no \w+ clips of \w+_(fe)?male, .*\): .*{advice}"):
+        fresh(target="emotion_gender", **options).partition.check()
+
+
 def test_a_channel_that_is_not_there_is_named(
     fresh, demo: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):

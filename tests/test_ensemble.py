@@ -133,6 +133,17 @@ def test_neither_order_nor_scale_nor_container_matters(run, tmp_path: Path):
     pd.testing.assert_frame_equal(forward.drop(columns="path"), backward.drop(columns="path"))
 
 
+def test_the_order_of_a_members_classes_does_not_matter(run, tmp_path: Path):
+    a, b = run("a", seed=1), run("b", seed=2)
+    ensemble([a, b], [3, 2], tmp_path)
+    expected = voted(tmp_path)
+    path = b / "metrics.json"
+    metrics = json.loads(path.read_text())
+    path.write_text(json.dumps(metrics | {"classes": CLASSES[::-1]}))
+    ensemble([a, b], [3, 2], tmp_path)
+    pd.testing.assert_frame_equal(voted(tmp_path), expected)
+
+
 def test_stamps_carry_over(run, tmp_path: Path):
     a = run("a")
     for key in ("leaky", "transductive"):

@@ -1,8 +1,5 @@
-import pickle
-
 import numpy as np
 import pytest
-import skops.io
 import torch
 from sklearn.base import BaseEstimator
 
@@ -49,60 +46,6 @@ def test_the_scaler_is_fitted_on_the_training_clips_alone():
     assert np.allclose(scaler.mean_, training.mean(axis=0))
 
 
-class Stranger:
-    """A type that skops does not know."""
-
-
-def test_a_planted_type_is_refused():
-    model = EstimatorClassifier(CLASSES, FRONTEND, LOGISTIC)
-    planted = np.frombuffer(skops.io.dumps(Stranger()), np.uint8).copy()
-    with pytest.raises(ValueError, match="Stranger"):
-        model.on_load_checkpoint({"estimator": torch.from_numpy(planted)})
-
-
-def planted(content: bytes) -> dict[str, torch.Tensor]:
-    return {"estimator": torch.frombuffer(bytearray(content), dtype=torch.uint8)}
-
-
-class Bomb:
-    """What a pickle would set off."""
-
-    def __reduce__(self) -> tuple:
-        return (pytest.fail, ("the pickle was loaded",))
-
-
-def test_a_planted_pickle_is_refused():
-    model = EstimatorClassifier(CLASSES, FRONTEND, LOGISTIC)
-    with pytest.raises(ValueError, match="is not what skops writes"):
-        model.on_load_checkpoint(planted(pickle.dumps(Bomb())))
-
-
-@pytest.mark.parametrize(
-    ("target", "named"),
-    [
-        ("sklearn.ensemble.RandomForestClassifier", "sklearn.tree._tree.Tree"),
-        ("xgboost.XGBClassifier", "xgboost.core.Booster"),
-        ("lightgbm.LGBMClassifier", "lightgbm.basic.Booster"),
-    ],
-)
-def test_trees_and_boosters_are_loaded_only_when_asked_for(target: str, named: str):
-    recipe = {"_target_": target, "n_estimators": 3} | ({"verbose": -1} if "LGBM" in target else {})
-    model = EstimatorClassifier(CLASSES, FRONTEND, recipe)
-    features = np.random.default_rng(0).normal(size=(60, 24)).astype(np.float32)
-    model.fit_estimator(features, np.repeat(range(3), 20))
-    checkpoint = {}
-    model.on_save_checkpoint(checkpoint)
-    again = EstimatorClassifier(CLASSES, FRONTEND, recipe)
-    with pytest.raises(ValueError, match=rf"{named}.* add compiled=true"):
-        again.on_load_checkpoint(checkpoint)
-    again.compiled = True
-    again.on_load_checkpoint(checkpoint)
-    expected = model.estimator.predict_proba(features)
-    assert np.array_equal(again.estimator.predict_proba(features), expected)
-    with pytest.raises(ValueError, match="Stranger"):
-        again.on_load_checkpoint(planted(skops.io.dumps(Stranger())))
-
-
 class Memory(BaseEstimator):
     """Answers with the groups it was fitted on, which stand in the only feature."""
 
@@ -122,9 +65,25 @@ def test_cross_validation_hears_no_actor_whom_it_scores(monkeypatch: pytest.Monk
     found = model.cross_validate(actors[:, None], np.tile(range(2), 30), actors)
     assert found.shape == (60,)
     assert not found.any()
+    assert not model.cross_validate(actors[:18, None], np.tile(range(2), 9), actors[:18]).any()
+    with pytest.raises(ValueError, match=r"all of actor 0.*expected at least two actors"):
+        model.cross_validate(actors[:6, None], np.tile(range(2), 3), actors[:6])
 
 
 def test_a_missing_library_names_its_extra():
     recipe = {"_target_": "xgboost_that_is_not_there.Classifier"}
     with pytest.raises(ModuleNotFoundError, match="uv run --extra boost"):
         EstimatorClassifier(CLASSES, FRONTEND, recipe)
+
+
+def test_a_front_end_of_planes_is_refused_whatever_keys_are_left_over():
+    frontend = {"_target_": "ser.frontend.MFCC", "parts": ["mfcc"]}
+    with pytest.raises(ValueError, match=r"MFCC gives .* expected frontend=functionals"):
+        EstimatorClassifier(CLASSES, frontend, LOGISTIC)
+
+
+def test_two_stages_want_classes_in_pairs():
+    recipe = {"_target_": "ser.gender.GenderSplit", "gender": LOGISTIC, "emotion": LOGISTIC}
+    with pytest.raises(ValueError, match=r"calm, happy, sad .* data\.target=emotion_gender"):
+        EstimatorClassifier(CLASSES, FRONTEND, recipe)
+    EstimatorClassifier(["calm_male", "calm_female"], FRONTEND, recipe)

@@ -1,6 +1,7 @@
 """The two stages, against their parts fitted by hand."""
 
 import numpy as np
+import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 
@@ -33,3 +34,15 @@ def test_a_class_that_nobody_spoke_has_no_column():
     model = GenderSplit(LogisticRegression(), GaussianNB()).fit(features[there], labels[there])
     assert model.classes_.tolist() == [0, 1, 2, 4, 5]
     assert model.predict_proba(features).shape == (120, 5)
+
+
+def test_classes_that_are_no_pairs_are_refused():
+    GenderSplit.check_classes(["sad_male", "sad_female", "calm_male", "calm_female"])
+    for classes in (
+        ["sad", "calm"],
+        ["sad_female", "sad_male"],
+        ["sad_male", "calm_female"],
+        ["sad_male", "sad_female", "calm_male"],
+    ):
+        with pytest.raises(ValueError, match=r"expected data\.target=emotion_gender"):
+            GenderSplit.check_classes(classes)

@@ -51,8 +51,9 @@ ALLOWED = {
     "ser.data.synthesiser": set(),
     "ser.data.window": set(),
     "ser.ensemble": {"ser.members", "ser.pool", "ser.report", "ser.run"},
-    "ser.estimator": set(),
+    "ser.estimator": {"ser.fitted", "ser.gender"},
     "ser.explore": {"ser.inventory", "ser.run", "ser.spectra"},
+    "ser.fitted": set(),
     "ser.fitting": {
         "ser.checkpoint",
         "ser.data.audit",

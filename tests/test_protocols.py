@@ -64,6 +64,8 @@ def test_mixed_tess_is_parted_where_actors_do_not_matter_and_trains_where_they_d
         if split == "test"
     )
     assert tested == Counter(clip.name for clip in clips)
+    # Recordings of TESS that are not asked for part no one.
+    assert assign(clips, Random(), "mixed", 0, ["ravdess"]) == assign(clips, Random(), "train")
     # RAVDESS alone is parted as without TESS.
     assert assign(clips, KFold(), "mixed") == assign(clips, KFold(), "train")
 

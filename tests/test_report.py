@@ -121,6 +121,27 @@ def test_wrong_clips_come_most_confident_first(predictions: pd.DataFrame):
     assert len(wrong) == (predictions.label != predictions.prediction).sum()
 
 
+def test_the_uar_by_emotion_alone_is_shown_beside_that_of_all_classes(
+    predictions: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    classes = [f"{name}_{gender}" for name in CLASSES for gender in ("male", "female")]
+    clips = predictions.loc[predictions.actor.isin(["01", "02"]), :"split"]
+    clips["label"] = clips.label + "_" + clips.gender
+    shares = np.random.default_rng(0).dirichlet(np.ones(6), len(clips))
+    table = report.tabulate(clips, classes, shares)
+    metrics = report.measure(table, classes, FACTS)
+    report.write(tmp_path, table, metrics, [])
+    uar = f"{metrics['emotion']['uar']:.3f}"
+    page = (tmp_path / "report.html").read_text()
+    assert f"<td>UAR, emotion alone</td><td>{uar}</td><td>fewer than 3 actors</td>" in page
+    assert "<h2>By emotion alone</h2>" in page
+    assert all(f"<td>{name}</td>" in page for name in (*classes, *CLASSES))
+    report.show(tmp_path)
+    shown = capsys.readouterr().out
+    assert f"UAR, emotion alone │ {uar} │ fewer than 3 actors" in shown
+    assert "nan" not in shown
+
+
 def test_classes_of_emotion_and_gender_are_folded_to_emotions():
     classes = ["calm_male", "calm_female", "sad_male", "sad_female"]
     predictions = pd.DataFrame(

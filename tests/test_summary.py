@@ -77,6 +77,26 @@ def test_a_multirun_that_finishes_ends_well(launch: Callable[..., Path], tmp_pat
     assert {row["status"] for row in rows} == {"finished"}
 
 
+def test_a_table_over_different_numbers_of_classes_says_so(
+    launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
+):
+    overrides = ["-m", f"hydra.sweep.dir={tmp_path}", "data=demo", "model=logistic"]
+    with pytest.raises(SystemExit):
+        launch("train", *overrides, "data.target=emotion,emotion_gender,gender")
+    rows = json.loads((tmp_path / "summary.json").read_text())
+    assert [row["classes"] for row in rows] == [8, 16, None]
+    assert summary.varied(rows) == ["data.target"]
+    metrics = json.loads((tmp_path / "1" / "metrics.json").read_text())
+    assert rows[1]["emotion_uar"] == metrics["emotion"]["uar"] != rows[1]["uar"]
+    assert rows[0]["emotion_uar"] == rows[0]["uar"]
+    assert "<td>emotion_gender</td><td>16</td>" in (tmp_path / "summary.html").read_text()
+    assert "None" not in (tmp_path / "summary.html").read_text()
+    shown = capfd.readouterr().out
+    assert "classes" in shown
+    summary.show(tmp_path, [rows[0], rows[2]])
+    assert "classes" not in capfd.readouterr().out
+
+
 def test_seeds_end_with_their_spread_beside_that_of_the_actors(
     launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
 ):

@@ -182,7 +182,7 @@ def scan(root: str | Path, modality: Sequence[str] = ("audio",)) -> Scan:
         modality: `audio`, `video` or both.
 
     Raises:
-        ValueError: `root` is no folder, or holds no clip of either corpus.
+        ValueError: `root` is no folder, or holds no clip of a modality.
     """
     root = Path(str(root)).expanduser()
     if not root.is_dir():
@@ -203,14 +203,15 @@ def scan(root: str | Path, modality: Sequence[str] = ("audio",)) -> Scan:
             copies.append(path)
         else:
             clips[clip.name] = clip
-    if not clips:
+    by_modality = sorted(clips.values(), key=lambda clip: clip.modality)
+    found = {clip.modality for clip in by_modality}
+    if absent := [asked for asked in modality if asked not in found]:
         raise ValueError(
             f"data.root={str(root)!r} holds no RAVDESS or TESS recording of data.modality="
-            f"[{','.join(modality)}] ({len(foreign)} other audio files, {len(unasked)} recordings"
-            " of another modality): expected names such as 03-01-05-02-01-01-12.wav or"
+            f"[{','.join(absent)}] ({len(foreign)} other audio files, {len(unasked) + len(clips)}"
+            " recordings of another modality): expected names such as 03-01-05-02-01-01-12.wav or"
             " OAF_back_angry.wav, or for a video 01-01-05-02-01-01-12.mp4"
         )
-    by_modality = sorted(clips.values(), key=lambda clip: clip.modality)
     return Scan(
         root,
         tuple(modality),

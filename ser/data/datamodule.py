@@ -20,6 +20,7 @@ from ser.data.classes import label_clips, label_emotions
 from ser.data.corpora import CHANNELS, CORPORA, MODALITIES, Scan, scan
 from ser.data.dataset import Batch, ClipDataset, Reader
 from ser.data.partition import Partition
+from ser.data.placement import effective
 from ser.data.protocols import VERSION, SplitProtocol
 from ser.data.reader import ClipReader
 from ser.data.window import Window
@@ -119,13 +120,13 @@ class EmotionDataModule(LightningDataModule):
     def stamps(self) -> dict[str, object]:
         """Say under which protocol scores are made; what the hash covers must not change."""
         # The placement of TESS is part of the name where it decides what is tested.
-        mixed = self.tess == "mixed" and self.protocol.leaky
-        scored = mixed or self.tess not in ("train", "off", "mixed")
+        tess = effective(self.tess, self.protocol, self.corpora)
+        scored = tess not in ("train", "off")
         settings = {"protocol": type(self.protocol).__name__, **asdict(self.protocol)}
         return {
-            "protocol": f"{self.protocol.name}, tess {self.tess}" if scored else self.protocol.name,
+            "protocol": f"{self.protocol.name}, tess {tess}" if scored else self.protocol.name,
             "protocol_version": VERSION,
-            "protocol_hash": digest(settings, VERSION, self.tess),
+            "protocol_hash": digest(settings, VERSION, tess),
             "fold": self.fold,
             "folds": self.partition.count(),
             "leaky": self.protocol.leaky,

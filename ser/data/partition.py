@@ -68,10 +68,20 @@ class Partition:
             missing = counts.index[counts[split] == 0].to_list()
             if missing:
                 raise ValueError(
-                    f"no {split} clips of {', '.join(missing)} ({asked}): drop these classes with"
-                    f" data.drop or select other data; clips a class: {counts[split].to_dict()}"
+                    f"no {split} clips of {', '.join(missing)} ({asked}): {self._advise(missing)};"
+                    f" clips a class: {counts[split].to_dict()}"
                 )
         return table
+
+    def _advise(self, missing: Sequence[str]) -> str:
+        """Say what to do about missing classes; data.drop knows emotions, not their genders."""
+        there = {emotion for (emotion, _), label in self.labels.items() if label not in missing}
+        gone = dict.fromkeys(
+            emotion for (emotion, _), label in self.labels.items() if label in missing
+        )
+        if there.intersection(gone):
+            return "expected data.target=emotion, or a protocol whose splits hold both genders"
+        return f"leave them out with data.drop=[{','.join(gone)}], or select other data"
 
     def tabulate(self, splits: Mapping[str, str]) -> pd.DataFrame:
         """Give the selected clips, indexed by their place in the scan: the content of split.csv.
@@ -112,4 +122,4 @@ class Partition:
                 log.warning("test lacks the %s of actors %s", channel, ", ".join(gaps))
 
     def _assign(self, fold: int) -> dict[str, str]:
-        return assign(self.found.clips, self.protocol, self.tess, fold)
+        return assign(self.found.clips, self.protocol, self.tess, fold, self.corpora)

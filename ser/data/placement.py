@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ser.data.corpora import Clip
+from ser.data.corpora import CORPORA, Clip
 from ser.data.protocols import Holdout, SplitProtocol
 from ser.data.transfer import CrossCorpus
 
@@ -15,15 +15,25 @@ def count(clips: Sequence[Clip], protocol: SplitProtocol) -> int:
     return protocol.count(ravdess) if ravdess else 1
 
 
+def effective(tess: str, protocol: SplitProtocol, corpora: Sequence[str]) -> str:
+    """Name the placement that comes about: `mixed` is `train` where it would part nothing."""
+    parted = protocol.leaky and "tess" in corpora
+    return "train" if tess == "mixed" and not parted else tess
+
+
 def assign(
-    clips: Sequence[Clip], protocol: SplitProtocol, tess: str, fold: int = 0
+    clips: Sequence[Clip],
+    protocol: SplitProtocol,
+    tess: str,
+    fold: int = 0,
+    corpora: Sequence[str] = CORPORA,
 ) -> dict[str, str]:
     """Map each clip's name to train, val or test; clips that are not used are left out.
 
     `tess` places TESS: `train` adds its two speakers to the training clips; `test` trains on
     RAVDESS and tests on TESS; `oaf_to_yaf` and `yaf_to_oaf` train on one speaker, test on the
     other and validate on RAVDESS; `mixed` parts its clips among those of RAVDESS where the protocol
-    is blind to actors, and trains on them where it is not; `off` leaves TESS out.
+    is blind to actors and `corpora` has TESS, and trains on them elsewhere; `off` leaves TESS out.
     """
     if tess not in PLACEMENTS:
         raise ValueError(f"data.tess={tess!r} is unknown: expected one of {PLACEMENTS}")
@@ -34,10 +44,9 @@ def assign(
             f"fold={fold!r}: expected {known} or all, the folds of protocol={protocol.name} on"
             " these recordings"
         )
+    tess = effective(tess, protocol, corpora)
     if tess == "mixed":
-        if protocol.leaky:
-            return protocol.assign(clips, fold)
-        tess = "train"
+        return protocol.assign(clips, fold)
     if tess not in ("train", "off") and not isinstance(protocol, Holdout):
         raise ValueError(
             f"data.tess={tess} says itself who tests: expected protocol=holdout, got"

@@ -1,0 +1,145 @@
+"""A fitted estimator as bytes: those of a stranger run no code, nor lead compiled code astray."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import skops.io
+from sklearn.base import BaseEstimator
+from sklearn.svm import SVC
+
+TRUSTED = (
+    "ser.gender.GenderSplit",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._TemperatureScaling",
+    "sklearn.isotonic.IsotonicRegression",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.preprocessing._label.LabelBinarizer",
+    "sklearn.preprocessing._label.LabelEncoder",
+    "sklearn.utils._bunch.Bunch",
+)
+"""What fitting adds to what a recipe names, or skops does not know; it runs no code of the file."""
+
+COMPILED = (
+    "collections.OrderedDict",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "sklearn.neighbors._classification.KNeighborsClassifier",
+    "sklearn.tree._tree.Tree",
+    "xgboost.core.Booster",
+    "xgboost.sklearn.XGBClassifier",
+)
+"""What compiled code reads as it is, unchecked: from files of one's own alone."""
+
+
+def dump(estimator: BaseEstimator) -> bytes:
+    """Give the bytes of a fitted estimator, as skops writes them."""
+    return skops.io.dumps(estimator)
+
+
+def load(
+    content: bytes, recipe: BaseEstimator, features: int, classes: int, compiled: bool
+) -> BaseEstimator:
+    """Give the fitted estimator that the bytes hold.
+
+    Args:
+        content: Its bytes.
+        recipe: The same estimator, not fitted: nothing that it lacks may be in the bytes.
+        features: How many it takes.
+        classes: How many it tells apart.
+        compiled: Whether `COMPILED` types may be in it.
+
+    Raises:
+        ValueError: It holds other types, or was altered.
+    """
+    named = {_name(part) for part in _parts(recipe)}
+    try:
+        types = {*skops.io.get_untrusted_types(data=content), *named.intersection(COMPILED)}
+    except Exception as error:  # planted bytes can make skops raise anything
+        raise ValueError(
+            f"the checkpoint's estimator is not what skops writes ({type(error).__name__}):"
+            " expected an untouched file; no code of it was run"
+        ) from error
+    trusted = {*TRUSTED, *COMPILED} if compiled else set(TRUSTED)
+    unknown = sorted(types - trusted)
+    if unknown and types <= {*TRUSTED, *COMPILED}:
+        raise ValueError(
+            f"the checkpoint's estimator holds {', '.join(unknown)}, which compiled code reads"
+            " unchecked: if the file is your own, add compiled=true"
+        )
+    if unknown:
+        raise ValueError(
+            f"the checkpoint's estimator holds the types {unknown}: expected only those"
+            " of scikit-learn and NumPy that skops trusts; do not load it unless you made it"
+        )
+    try:
+        estimator = skops.io.loads(content, trusted=sorted(types))
+        _check_parts(estimator, recipe, named | trusted)
+        _check_answer(estimator, features, classes)
+    except Exception as error:  # so can whatever was altered
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"the checkpoint's estimator is not as its recipe makes it ({reason}): expected an"
+            " untouched file; no code of it was run"
+        ) from error
+    return estimator
+
+
+def _check_parts(estimator: object, recipe: BaseEstimator, known: set[str]) -> None:
+    parts = _parts(estimator)
+    strange = {_name(part) for part in parts if isinstance(part, BaseEstimator)} - known
+    if strange or type(estimator) is not type(recipe):
+        raise ValueError(f"it holds {', '.join(sorted(strange)) or _name(estimator)}")
+    # A parameter that is not fitted has no arrays, and is never asked.
+    machines = (part for part in parts if isinstance(part, SVC) and hasattr(part, "_n_support"))
+    if not all(map(_is_whole, machines)):
+        raise ValueError("the arrays of an SVC do not fit together")
+
+
+def _check_answer(estimator: BaseEstimator, features: int, classes: int) -> None:
+    answer = estimator.predict_proba(np.zeros((1, features), np.float32))
+    if answer.shape != (1, classes) or not np.array_equal(estimator.classes_, range(classes)):
+        raise ValueError(f"it tells {answer.shape[1]} classes apart, not {classes}")
+
+
+def _name(part: object) -> str:
+    return f"{type(part).__module__}.{type(part).__qualname__}"
+
+
+def _parts(whole: object) -> list[object]:
+    """List an estimator and all that it holds, at any depth."""
+    found, waiting = {}, [whole]
+    while waiting:
+        part = waiting.pop()
+        if id(part) in found:
+            continue
+        found[id(part)] = part
+        waiting += getattr(part, "__dict__", {}).values()
+        if isinstance(part, Mapping):
+            waiting += part.values()
+        elif isinstance(part, list | tuple | set):
+            waiting += part
+        elif isinstance(part, np.ndarray) and part.dtype == object:
+            waiting += np.asarray(part).flat
+    return list(found.values())
+
+
+def _is_whole(svc: SVC) -> bool:
+    """Say whether libsvm, which takes the sizes of these arrays on trust, stays inside them."""
+    counts, coefficients, offsets = svc._n_support, svc._dual_coef_, svc._intercept_
+    vectors, slopes, shifts = svc.support_vectors_, svc._probA, svc._probB
+    arrays = (counts, coefficients, offsets, vectors, slopes, shifts, svc.support_)
+    pairs = len(counts) * (len(counts) - 1) // 2
+    return bool(
+        all(type(array) is np.ndarray for array in arrays)
+        # Each of these would have libsvm read the arrays in another way.
+        and "_impl" not in vars(svc)
+        and not svc._sparse
+        and svc.kernel in ("linear", "poly", "rbf", "sigmoid")
+        and (counts >= 0).all()
+        and counts.sum() == len(vectors) == len(svc.support_)
+        and coefficients.shape == (len(counts) - 1, len(vectors))
+        and offsets.shape == (pairs,)
+        and slopes.size == shifts.size
+        and slopes.size in (0, pairs)
+    )
