@@ -40,7 +40,7 @@ def test_the_commands_of_the_extra_are_those_that_the_launchers_test():
 def test_a_training_command_runs(launch: Callable[..., Path], tmp_path: Path, command: str):
     words = [word for word in shlex.split(command)[3:] if not word.startswith("data.root=")]
     words = [word for word in words if not word.startswith(("trainer.max_epochs", "logger="))]
-    classical = any(word in ("model=svm", "model=logistic") for word in words)
+    classical = not {"model=svm", "model=logistic", "experiment=knn"}.isdisjoint(words)
     shorter = {
         "seed=0,1,2": ["seed=0,1"],
         "model=cnn,svm,logistic": ["model=svm,logistic"],
