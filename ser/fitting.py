@@ -24,7 +24,6 @@ METRICS = ("uar", "macro_f1", "accuracy")
 OBJECTIVES = tuple(f"{place}/{metric}" for place in ("val", "cv") for metric in METRICS)
 """On the validation clips, or for classical models cross-validated on the training actors."""
 
-
 log = logging.getLogger(__name__)
 
 

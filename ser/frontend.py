@@ -4,6 +4,7 @@ A clip's features do not depend on its company: nothing here looks across the ba
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import torch
 import torchaudio
@@ -135,7 +136,8 @@ class MFCCChroma(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Transform (batch, samples) to (batch, 1, bins + 12, frames)."""
-        return torch.cat([self.mfcc(waveform), self.chroma(waveform)], dim=2)
+        parts = ("mfcc", "chroma")
+        return _in_cache_sized_parts(partial(_tracks, parts, self.mfcc, self.chroma), waveform)
 
 
 class MelImage(nn.Module):
@@ -217,12 +219,12 @@ class Functionals(nn.Module):
         needed = {part.replace("delta2", "mfcc").replace("delta", "mfcc") for part in parts}
         self.sizes = {part: sizes[part] for part in ("mfcc", "chroma", "mel") if part in needed}
         self.mfcc = MFCC(bins, n_fft, hop_length, n_mels, sample_rate)
-        if "chroma" in parts:
-            self.chroma = Chroma(n_fft, hop_length, sample_rate)
+        self.chroma = Chroma(n_fft, hop_length, sample_rate) if "chroma" in parts else None
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Transform (batch, samples) to (batch, features)."""
-        static = _in_cache_sized_parts(self._static, waveform).squeeze(1)
+        compute = partial(_tracks, list(self.sizes), self.mfcc, self.chroma)
+        static = _in_cache_sized_parts(compute, waveform).squeeze(1)
         tracks = dict(zip(self.sizes, static.split(list(self.sizes.values()), dim=1), strict=True))
         if not {"delta", "delta2"}.isdisjoint(self.parts):
             tracks["delta"] = compute_deltas(tracks["mfcc"])
@@ -230,17 +232,18 @@ class Functionals(nn.Module):
         joined = torch.cat([tracks[part] for part in self.parts], dim=1)
         return torch.cat([getattr(joined, name)(dim=2) for name in self.statistics], dim=1)
 
-    def _static(self, waveform: Tensor) -> Tensor:
-        """Give all but derivatives, from one spectrogram: (batch, 1, bins, frames)."""
-        mfcc = self.mfcc.transform
-        power = mfcc.MelSpectrogram.spectrogram(waveform)
-        mel = mfcc.MelSpectrogram.mel_scale(power)
-        tracks = {"mel": mel}
-        if "mfcc" in self.sizes:
-            tracks["mfcc"] = (mfcc.amplitude_to_DB(mel).mT @ mfcc.dct_mat).mT
-        if "chroma" in self.sizes:
-            tracks["chroma"] = self.chroma.of(power.sqrt())
-        return torch.cat([tracks[part] for part in self.sizes], dim=2)
+
+def _tracks(parts: Sequence[str], mfcc: MFCC, chroma: Chroma | None, waveform: Tensor) -> Tensor:
+    """Give `mfcc`, `chroma` and `mel` from one spectrogram: (batch, 1, bins, frames)."""
+    recipe = mfcc.transform
+    power = recipe.MelSpectrogram.spectrogram(waveform)
+    mel = recipe.MelSpectrogram.mel_scale(power)
+    tracks = {"mel": mel}
+    if "mfcc" in parts:
+        tracks["mfcc"] = (recipe.amplitude_to_DB(mel).mT @ recipe.dct_mat).mT
+    if "chroma" in parts:
+        tracks["chroma"] = chroma.of(power.sqrt())
+    return torch.cat([tracks[part] for part in parts], dim=2)
 
 
 def _chroma_filters(n_fft: int, sample_rate: int) -> Tensor:
