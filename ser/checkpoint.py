@@ -1,47 +1,25 @@
-"""What a checkpoint carries besides the weights, and what may be built from one.
+"""What a checkpoint carries besides the weights, and how a stranger's is read."""
 
-A checkpoint names code to build, so plain containers alone do not make a stranger's file safe:
-every `_target_` in it, at any depth, must be one of the classes and functions listed here.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
-import torch
-from hydra.errors import InstantiationException
-from hydra.utils import get_object
+from hydra.utils import get_object, instantiate
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
+
+from ser import allowed, contents
 
 MODELS = ("ser.classifier.EmotionClassifier", "ser.estimator.EstimatorClassifier")
 """What a checkpoint may hold."""
 
+LONGEST = 2**26
+"""Samples of a window; at 48 kHz that is 23 minutes."""
+
 FORMAT = 2
 """Raised when a checkpoint's `ser` entry changes its keys."""
-
-PACKAGES = ("ser.", "torch.nn.", "torch.optim.", "torchaudio.transforms.")
-"""Their classes may be built from a checkpoint."""
-
-NAMED = (
-    "ser.data.demo.build",
-    "lightgbm.LGBMClassifier",
-    "sklearn.calibration.CalibratedClassifierCV",
-    "sklearn.decomposition.PCA",
-    "sklearn.ensemble.RandomForestClassifier",
-    "sklearn.ensemble.VotingClassifier",
-    "sklearn.linear_model.LogisticRegression",
-    "sklearn.neighbors.KNeighborsClassifier",
-    "sklearn.neural_network.MLPClassifier",
-    "sklearn.pipeline.make_pipeline",
-    "sklearn.preprocessing.StandardScaler",
-    "sklearn.svm.SVC",
-    "sklearn.tree.DecisionTreeClassifier",
-    "xgboost.XGBClassifier",
-)
-"""What else may be."""
 
 
 class Recipe(Callback):
@@ -51,20 +29,27 @@ class Recipe(Callback):
         config: The composed config, resolved, as plain containers.
         split: The clips' name, split and sha256, as columns.
         stamps: Under which protocol and fold, and whether it leaks.
+        overrides: What the run was started with.
 
     Raises:
         ValueError: The config names what no checkpoint may build: better said before training.
     """
 
     def __init__(
-        self, config: Mapping, split: Mapping[str, list[str]], stamps: Mapping[str, object]
+        self,
+        config: Mapping,
+        split: Mapping[str, list[str]],
+        stamps: Mapping[str, object],
+        overrides: Sequence[str] = (),
     ) -> None:
-        _check_may_be_built([config["data"], config["model"]], "the config")
+        allowed.check_targets([config["data"], config["model"]], "the config")
+        allowed.check_sizes(config["model"], "the config")
         self.entry = {
             "format": FORMAT,
             "config": config,
             "split": split,
             "stamps": stamps,
+            "overrides": list(overrides),
             "versions": {name: version(name) for name in ("ser", "torch", "torchaudio", "soxr")},
         }
 
@@ -77,12 +62,24 @@ class Recipe(Callback):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that has been read and found safe to build from."""
+    """A checkpoint that has been read and found safe to build from.
+
+    Attributes:
+        path: The file.
+        config: The recipe of its run, as plain containers.
+        split: The clips' `split` and `sha256` by name.
+        stamps: Under which protocol and fold, and whether it leaks.
+        overrides: What the run was started with; None where no training can go on from the file.
+        epoch: The last that was finished, from 0.
+        model: In eval mode on the CPU.
+    """
 
     path: Path
     config: Mapping
     split: pd.DataFrame
     stamps: Mapping[str, object]
+    overrides: Sequence[str] | None
+    epoch: int
     model: LightningModule
 
 
@@ -103,66 +100,78 @@ def load(path: str | Path | None, compiled: bool = False) -> Checkpoint:
             " ckpt=outputs/.../checkpoints/best.ckpt, with quotes inside quotes for a path with"
             " commas, brackets, = or letters outside ASCII"
         )
+    source = f"ckpt={str(path)!r}"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = contents.read(path)
         entry, arguments = content["ser"], content["hyper_parameters"]
-        built = [entry["config"]["data"], arguments]
-        target = entry["config"]["model"]["_target_"]
-        split = pd.DataFrame(entry["split"]).set_index("name")
+        number, writer = entry["format"], entry["versions"]["ser"]
     except Exception as error:  # a foreign file can make torch raise anything, also without words
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"ckpt={str(path)!r} is no checkpoint of ser ({reason})") from error
-    if entry["format"] != FORMAT:
+        raise ValueError(f"{source} is no checkpoint of ser ({_reason(error)})") from error
+    if number != FORMAT:
         raise ValueError(
-            f"ckpt={str(path)!r} has format {entry['format']}: this version reads {FORMAT};"
-            f" it was written by ser {entry['versions']['ser']}"
+            f"{source} has format {number}: this version reads {FORMAT}; it was written by ser"
+            f" {writer}: evaluate it with that version, or train again"
         )
-    if target not in MODELS:
-        raise ValueError(f"ckpt={str(path)!r} holds a {target!r}: expected one of {MODELS}")
-    _check_may_be_built(built, f"ckpt={str(path)!r}")
     try:
+        config, split = entry["config"], contents.read_split(entry["split"])
+        target = config["model"]["_target_"]
+        built = [config["data"], config["model"], arguments]
+    except Exception as error:
+        raise ValueError(f"{source} is no checkpoint of ser ({_reason(error)})") from error
+    allowed.check_targets(built, source)
+    try:
+        contents.check_parts(config, entry["stamps"], arguments["classes"], content["epoch"])
+    except Exception as error:
+        raise ValueError(f"{source} is no checkpoint of ser ({_reason(error)})") from error
+    if target not in MODELS:
+        raise ValueError(f"{source} holds a {target!r}: expected one of {MODELS}")
+    allowed.check_sizes(arguments, source)
+    try:
+        window, protocol = (
+            instantiate(config["data"][part], _convert_="all") for part in ("window", "protocol")
+        )
+        if not hasattr(protocol, "assign"):
+            raise TypeError("its protocol parts no clips")
+        if not 0 < window.samples <= LONGEST or not {"ravdess", "tess", "other"} <= {*window.start}:
+            raise ValueError(
+                f"{source} asks for windows of {window.samples} samples from {window.start} on"
+            )
+        allowed.check_weights(arguments, content["state_dict"], source)
         model = get_object(target)(**arguments)
         model.compiled = compiled
+        if "estimator" in content:
+            allowed.check_stored(content["estimator"], f"{source}: estimator")
         model.on_load_checkpoint(content)
         model.load_state_dict(content["state_dict"])
-    except (AttributeError, InstantiationException, KeyError, RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except ValueError:
+        raise
+    except Exception as error:  # so can what does not fit together
         raise ValueError(
-            f"ckpt={str(path)!r}: the model of its own recipe cannot be built or filled; it was"
-            f" written by ser {entry['versions']['ser']} ({reason})"
+            f"{source}: the model of its own recipe cannot be built or filled; it was written by"
+            f" ser {writer} ({_reason(error)})"
         ) from error
-    return Checkpoint(path, entry["config"], split, entry["stamps"], model.eval())
+    return Checkpoint(
+        path, config, split, entry["stamps"], entry.get("overrides"), content["epoch"], model.eval()
+    )
+
+
+def _reason(error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return f"it lacks {reason}" if isinstance(error, KeyError) else reason
+
+
+def check_run(loaded: Checkpoint) -> None:
+    """Refuse to build what trains, logs and stops a run from a checkpoint that names other code.
+
+    Raises:
+        ValueError: It names code that may not run.
+    """
+    config = {key: node for key, node in loaded.config.items() if key not in ("data", "model")}
+    source = f"resume={str(loaded.path)!r}"
+    packages = (*allowed.PACKAGES, *allowed.RUN_PACKAGES)
+    allowed.check_targets(config, source, packages, (*allowed.NAMED, *allowed.RUN_NAMED))
 
 
 def plain(config: object) -> dict:
     """Resolve a config into dicts, lists, strings and numbers, which `weights_only` admits."""
     return OmegaConf.to_container(config, resolve=True)
-
-
-def _check_may_be_built(node: object, source: str) -> None:
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            _check_target(node["_target_"], source)
-        node = list(node.values())
-    if isinstance(node, list | tuple):
-        for child in node:
-            _check_may_be_built(child, source)
-    # What is written is resolved; a resolver may create a node after this look, or read a file.
-    if isinstance(node, str) and "${" in node:
-        raise ValueError(
-            f"{source} asks to resolve {node!r}: expected plain values; no code of it was run"
-        )
-
-
-def _check_target(target: str, source: str) -> None:
-    if target in NAMED:
-        return
-    if isinstance(target, str) and target.startswith(PACKAGES):
-        found = get_object(target)
-        # A path may lead through a module's own imports to any class there is.
-        if isinstance(found, type) and f"{found.__module__}.".startswith(PACKAGES):
-            return
-    raise ValueError(
-        f"{source} asks to build {target!r}: expected a class of {', '.join(PACKAGES)} or one of"
-        f" {', '.join(NAMED)}; no code of it was run"
-    )

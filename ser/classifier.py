@@ -67,6 +67,7 @@ class EmotionClassifier(LightningModule):
             )
         self.val_metrics = metric_collection(classes, "val/")
         self.class_weights = None
+        self.resumed = False
 
     def on_fit_start(self) -> None:
         """Settle on the precision, and learn what the training clips tell before the first step."""
@@ -76,8 +77,9 @@ class EmotionClassifier(LightningModule):
         log.info("training steps compute in %s", "bfloat16" if self.hparams.autocast else "float32")
         if self.hparams.class_weights == "balanced":
             self.class_weights = self.trainer.datamodule.balanced_weights().to(self.device)
+        self.resumed = self.trainer.ckpt_path is not None
         # A training that is resumed has it from its checkpoint.
-        if hasattr(self.network, "initialize") and self.trainer.ckpt_path is None:
+        if hasattr(self.network, "initialize") and not self.resumed:
             self.network.initialize(lambda: self.trainer.datamodule.training_features()[0])
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -88,6 +90,11 @@ class EmotionClassifier(LightningModule):
         """Make all randomness a function of (seed, epoch): a resumed run repeats it."""
         epoch = 1_000_003 * (self.current_epoch + 1)
         torch.manual_seed(self.hparams.seed + epoch + 7919 * self.global_rank)
+        # The loader's iterator draws a number when it is made, which is after this, but in the
+        # first epoch of a training that is resumed it was before.
+        if self.resumed:
+            torch.empty((), dtype=torch.int64).random_()
+            self.resumed = False
         self.log("train/lr", self.optimizers().param_groups[0]["lr"], sync_dist=True)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_index: int) -> Tensor:

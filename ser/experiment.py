@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from ser import checkpoint, folds, processes, recorded, report, selection, tracking
 from ser.data import recordings
 from ser.data.datamodule import EmotionDataModule
+from ser.data.library import ON_ERROR
 from ser.fitting import build_loggers, build_trainer, fit_and_validate, help_to_fit, score
 from ser.pool import pool
 from ser.run import Run, finished_before, one_line_errors
@@ -54,9 +55,11 @@ def evaluate(cfg: DictConfig) -> None:
         loaded = checkpoint.load(cfg.ckpt, cfg.compiled)
         trainer = build_trainer(cfg, loaded.stamps)
         if cfg.input is not None:
-            _score_recordings(loaded, trainer, cfg.input, run.folder)
+            _score_recordings(loaded, trainer, cfg.input, run.folder, cfg.data.on_error)
             return
-        data = recorded.data(loaded, cfg.data.root, cfg.cache.dir, cfg.split)
+        data = recorded.data(
+            loaded, cfg.data.root, cfg.cache.dir, cfg.split, cfg.data.on_error, cfg.cache.max_gb
+        )
         data.table.to_csv(run.folder / "split.csv", index=False)
         marks["data"] = time.perf_counter()
         predictions = score(loaded.model, data, trainer, cfg.split)
@@ -100,19 +103,26 @@ def _train_fold(cfg: DictConfig) -> float:
         if cfg.select is not None:
             cfg = selection.choose(cfg, _validate)
             marks["select"] = time.perf_counter()
-        data, model, trainer, run.objective = fit_and_validate(cfg, marks)
-        data.release_test()
-        predictions = score(model, data, trainer, "test")
+        fit = fit_and_validate(cfg, marks)
+        run.objective = fit.objective
+        fit.data.release_test()
+        predictions = score(fit.model, fit.data, fit.trainer, "test")
         marks["test"] = time.perf_counter()
-        facts = data.stamps() | {"split": "test", "audit": data.audit}
-        _report(predictions, data, facts, trainer, run.folder, marks)
+        facts = fit.data.stamps() | {"split": "test", "audit": fit.data.audit}
+        _report(predictions, fit.data, facts, fit.trainer, run.folder, marks)
+        if fit.interrupted:
+            report.show(run.folder)
+            raise KeyboardInterrupt
         return run.objective
 
 
 def _validate(cfg: DictConfig) -> float:
     """Train a candidate and give its objective; the test clips stay withheld."""
     with Run(cfg.folder) as run:
-        *_, run.objective = fit_and_validate(cfg, {})
+        fit = fit_and_validate(cfg, {})
+        if fit.interrupted:
+            raise KeyboardInterrupt
+        run.objective = fit.objective
         return run.objective
 
 
@@ -136,9 +146,15 @@ def _durations(marks: Mapping[str, float]) -> dict[str, float]:
 
 
 def _score_recordings(
-    loaded: checkpoint.Checkpoint, trainer: Trainer, path: str, folder: Path
+    loaded: checkpoint.Checkpoint,
+    trainer: Trainer,
+    path: str,
+    folder: Path,
+    on_error: str | None,
 ) -> None:
-    """Write predictions.csv for recordings of any kind."""
+    """Write predictions.csv for recordings of any kind; unread ones are an error unless skipped."""
+    if on_error not in (None, *ON_ERROR):
+        raise ValueError(f"data.on_error={on_error!r}: expected {' or '.join(ON_ERROR)}")
     if loaded.stamps["transductive"]:
         raise ValueError(
             f"ckpt={str(loaded.path)!r} was trained with normalize=speaker, but input= does not"
@@ -151,8 +167,12 @@ def _score_recordings(
     table = found.average(outputs, loaded.model.classes)
     table.to_csv(folder / "predictions.csv", index=False)
     report.show_recordings(folder, table)
-    if found.errors:
-        raise ValueError(
-            f"{len(found.errors)} of {len(table)} recordings could not be read: the column error"
-            f" of {folder / 'predictions.csv'} says why"
-        )
+    if not found.errors:
+        return
+    line = (
+        f"{len(found.errors)} of {len(table)} recordings could not be read: the column error"
+        f" of {folder / 'predictions.csv'} says why"
+    )
+    if on_error != "skip":
+        raise ValueError(f"{line} (data.on_error=skip takes that for a success)")
+    log.warning(line)

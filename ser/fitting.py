@@ -1,19 +1,23 @@
 """A model fitted to the training clips, chosen on the validation clips, blind to the test clips."""
 
 import logging
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import lightning
 import numpy as np
 import pandas as pd
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
-from ser import checkpoint, processes, report, tracking
+from ser import checkpoint, interrupted, processes, report, tracking
 from ser.data.audit import check_objective, check_statistics
 from ser.data.datamodule import EmotionDataModule
 from ser.estimator import EstimatorClassifier
@@ -27,34 +31,60 @@ OBJECTIVES = tuple(f"{place}/{metric}" for place in ("val", "cv") for metric in 
 log = logging.getLogger(__name__)
 
 
-def fit_and_validate(
-    cfg: DictConfig, marks: dict[str, float]
-) -> tuple[EmotionDataModule, LightningModule, Trainer, float]:
-    """Give the data, the model as best.ckpt holds it, and its score by the objective."""
+class Fit(NamedTuple):
+    """A model that has been fitted.
+
+    Attributes:
+        data: Its clips, those of test still withheld.
+        model: As best.ckpt holds it.
+        trainer: To score with.
+        objective: Its score on the validation clips, or cross-validated on the training actors.
+        interrupted: Whether Ctrl-C ended the training before its last epoch.
+    """
+
+    data: EmotionDataModule
+    model: LightningModule
+    trainer: Trainer
+    objective: float
+    interrupted: bool
+
+
+def fit_and_validate(cfg: DictConfig, marks: dict[str, float]) -> Fit:
+    """Fit a model, and score the best of its epochs by the objective."""
     check_objective("objective", cfg.objective)
     if cfg.objective not in OBJECTIVES:
         raise ValueError(f"objective={cfg.objective!r}: expected one of {', '.join(OBJECTIVES)}")
     folder = Path(cfg.folder)
+    config = _portable(cfg)
+    begun = interrupted.find(cfg, config)
     data, model = _build(cfg)
+    rows = []
+    if begun:
+        interrupted.check_clips(begun, pd.DataFrame(data.record()).set_index("name"))
+        rows = interrupted.finished_rows(begun, folder)
     data.table.to_csv(folder / "split.csv", index=False)
-    recipe = checkpoint.Recipe(_portable(cfg), data.record(), data.stamps())
+    started = HydraConfig.get().overrides.task
+    recipe = checkpoint.Recipe(config, data.record(), data.stamps(), started)
     trainer = build_trainer(cfg, data.stamps(), recipe)
+    interrupted.keep(rows, folder, trainer.loggers)
     marks["data"] = time.perf_counter()
-    best = _fit(model, data, trainer, folder / "checkpoints", cfg.objective)
+    best, stopped = _fit(model, data, trainer, folder / "checkpoints", cfg.objective, begun)
     trainer = processes.alone(trainer, cfg)
     marks["fit"] = time.perf_counter()
     value = _objective(best, data, trainer, cfg.objective)
     marks["val"] = time.perf_counter()
-    return data, best, trainer, value
+    return Fit(data, best, trainer, value, stopped)
 
 
 def help_to_fit(cfg: DictConfig) -> None:
     """Fit as one of several processes, of which the first alone keeps files and scores."""
     logging.disable(logging.WARNING)  # the first says it
+    begun = interrupted.find(cfg, _portable(cfg))
     data, model = _build(cfg)
     trainer = build_trainer(cfg, data.stamps())
     _feed(model, data, trainer)
-    trainer.fit(model, data)
+    last = Path(cfg.folder) / "checkpoints" / "last.ckpt"
+    trainer.fit(model, data, ckpt_path=last if begun else None, weights_only=True)
 
 
 def score(
@@ -118,8 +148,9 @@ def _fit(
     trainer: Trainer,
     folder: Path,
     objective: str,
-) -> LightningModule:
-    """Train the model and give it back as best.ckpt holds it."""
+    begun: checkpoint.Checkpoint | None,
+) -> tuple[LightningModule, bool]:
+    """Train the model, from where it stands; gives it as best.ckpt holds it, and if Ctrl-C came."""
     classical = isinstance(model, EstimatorClassifier)
     if classical and trainer.max_epochs is not None:
         raise ValueError(
@@ -131,9 +162,19 @@ def _fit(
             f"objective={objective} is for classical models, which are fitted once: expected one of"
             " val/, which chooses the epoch"
         )
-    for name in ("best.ckpt", "last.ckpt"):  # of an earlier start in this folder
-        (folder / name).unlink(missing_ok=True)
+    if begun:
+        if -1 < (trainer.max_epochs or -1) <= begun.epoch:
+            raise ValueError(
+                f"trainer.max_epochs={trainer.max_epochs}, but {begun.epoch + 1} epochs are done:"
+                " expected as many or more"
+            )
+        interrupted.place(begun, folder, model.hparams.optimizer)
+        log.info("going on after epoch %d of %s", begun.epoch, begun.path)
+    else:
+        for name in ("best.ckpt", "last.ckpt"):  # of an earlier start in this folder
+            (folder / name).unlink(missing_ok=True)
     _feed(model, data, trainer)
+    stopped = False
     if classical:
         features, labels = data.training_features()
         model.fit_estimator(features, labels)
@@ -141,13 +182,30 @@ def _fit(
         trainer.strategy.connect(model)
         trainer.save_checkpoint(folder / "best.ckpt")
     else:
-        trainer.fit(model, data)
+        stopped = _train(model, data, trainer, folder / "last.ckpt" if begun else None)
         if not (folder / "best.ckpt").exists():
+            if stopped:
+                raise KeyboardInterrupt("no epoch has been finished")
             raise ValueError(
                 f"no epoch was validated, so there is no best.ckpt (trainer.max_epochs="
                 f"{trainer.max_epochs}): expected at least one whole epoch"
             )
-    return checkpoint.load(folder / "best.ckpt", compiled=True).model
+    return checkpoint.load(folder / "best.ckpt", compiled=True).model, stopped
+
+
+def _train(
+    model: LightningModule, data: EmotionDataModule, trainer: Trainer, last: Path | None
+) -> bool:
+    """Train epoch by epoch; gives whether Ctrl-C came."""
+    try:
+        trainer.fit(model, data, ckpt_path=last, weights_only=True)
+    except SIGTERMException:
+        raise
+    except SystemExit:  # what Lightning makes of Ctrl-C, after which it is deaf to another
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        log.warning("interrupted: what the best of the finished epochs scores")
+        return True
+    return False
 
 
 def _objective(

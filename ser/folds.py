@@ -8,8 +8,11 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-FREE = ("fold", "folder", "group", "logger", "cache", "name", "resume_sweep")
-"""Root keys in which the folds of one cross-validation may differ."""
+FREE = (
+    "fold", "folder", "group", "logger", "cache", "name", "resume", "resume_sweep",
+    "data.cache", "data.cache_max_gb", "data.download", "data.servers",
+)  # fmt: skip
+"""Keys in which the folds of one cross-validation may differ."""
 
 
 def of(cfg: DictConfig, number: int) -> DictConfig:
@@ -65,18 +68,25 @@ def differences(run: Path, config: Mapping) -> list[str]:
         run: Its folder.
         config: The other config, not resolved, as plain containers.
     """
-    recorded = dict(_leaves(OmegaConf.to_container(OmegaConf.load(run / ".hydra" / "config.yaml"))))
-    other = dict(_leaves(config))
+    recorded = OmegaConf.to_container(OmegaConf.load(run / ".hydra" / "config.yaml"))
+    return differing(recorded, config)
+
+
+def differing(config: Mapping, other: Mapping) -> list[str]:
+    """List what one config has otherwise than another: `key: value, not value`."""
+    one, two = dict(leaves(config)), dict(leaves(other))
     return [
-        f"{key}: {recorded.get(key)}, not {other.get(key)}"
-        for key in sorted({*recorded, *other})
-        if key.partition(".")[0] not in FREE and recorded.get(key) != other.get(key)
+        f"{key}: {one.get(key)}, not {two.get(key)}"
+        for key in sorted({*one, *two})
+        if not f"{key}.".startswith(tuple(f"{free}." for free in FREE))
+        and one.get(key) != two.get(key)
     ]
 
 
-def _leaves(node: object, path: str = "") -> Iterator[tuple[str, object]]:
+def leaves(node: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Give the values of nested mappings by path, such as `optimizer.lr`; lists are values."""
     if isinstance(node, Mapping) and node:
         for key, child in node.items():
-            yield from _leaves(child, f"{path}.{key}" if path else str(key))
+            yield from leaves(child, f"{path}.{key}" if path else str(key))
     else:
         yield path, node

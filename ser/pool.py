@@ -127,6 +127,12 @@ def _facts(results: Sequence[Mapping]) -> dict:
         "audit": {
             "passed": all(result["audit"]["passed"] for result in results),
             "folds": [result["audit"] for result in results],
+            # Not said by runs of before there was data.on_error.
+            "unreadable": {
+                path: reason
+                for result in results
+                for path, reason in result["audit"].get("unreadable", {}).items()
+            },
         },
         "seconds": seconds.to_dict(),
     }

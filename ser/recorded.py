@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pandas as pd
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from ser.checkpoint import Checkpoint
@@ -14,7 +15,14 @@ from ser.frontend import cache_key
 log = logging.getLogger(__name__)
 
 
-def data(loaded: Checkpoint, root: str | None, cache: str | None, split: str) -> EmotionDataModule:
+def data(
+    loaded: Checkpoint,
+    root: str | None,
+    cache: str | None,
+    split: str,
+    on_error: str | None = None,
+    cache_max_gb: float | None = None,
+) -> EmotionDataModule:
     """Build the data of a checkpoint, wherever it lies now, with the split it was trained on.
 
     Clips that are missing or sound different now are told in the log.
@@ -24,15 +32,34 @@ def data(loaded: Checkpoint, root: str | None, cache: str | None, split: str) ->
         root: Where its corpora lie now; None where they lay.
         cache: The cache folder; None is the user's.
         split: What is to be scored: `val` or `test`.
+        on_error: `raise` or `skip` recordings that cannot be read; None is as in training.
+        cache_max_gb: What the cache may take; None is any amount.
     """
-    config = loaded.config["data"] | {"cache": cache}
+    # A checkpoint may be a stranger's: it says neither what is downloaded, nor what is deleted.
+    here = {"cache": cache, "cache_max_gb": cache_max_gb, "download": False}
+    config = loaded.config["data"] | here
+    if on_error is not None:
+        config["on_error"] = on_error
     if root is not None:
         config["root"] = root
     elif isinstance(config["root"], dict):  # the embedded corpus is built where the cache is now
         config["root"] |= {"directory": cache}
     elif not Path(config["root"]).is_dir():
         config["root"] = os.environ.get("SER_DATA", config["root"])
-    found = instantiate(config)
+    try:
+        found = instantiate(config)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ValueError | OSError):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"ckpt={str(loaded.path)!r}: the data of its own recipe cannot be built ({reason})"
+        ) from error
+    if found.classes != loaded.model.classes:
+        raise ValueError(
+            f"ckpt={str(loaded.path)!r} tells {loaded.model.classes} apart, but its data have the"
+            f" classes {found.classes}: expected an untouched file"
+        )
     found.recorded = loaded.split["split"].to_dict()
     found.setup("test")
     _compare(loaded.split, found, split)

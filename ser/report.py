@@ -123,6 +123,9 @@ def write(
     if (folded := fold_genders(predictions, classes)) is not None:
         text += f"\nby emotion alone\n\n{_text(*folded)}"
     stamp = _stamp(metrics)
+    if unreadable := metrics["audit"].get("unreadable"):
+        listed = "".join(f"{path}: {reason}\n" for path, reason in unreadable.items())
+        text += f"\n{left_out(metrics)}\n{listed}"
     (folder / "report.txt").write_text(f"{stamp}\n\n{text}" if stamp else text)
     plots.confusion_matrix(predictions, classes, folder / "confusion_matrix.png", stamp)
     plots.per_class_f1(metrics, folder / "per_class_f1.png", stamp)
@@ -153,9 +156,16 @@ def _html(folder: Path, predictions: pd.DataFrame, metrics: Mapping) -> str:
         rows=_rows(metrics),
         title=_headline(metrics),
         stamp=_stamp(metrics),
+        left_out=left_out(metrics),
         pictures=pictures,
         wrong=wrong(predictions, metrics["classes"]).head(50).to_dict("records"),
     )
+
+
+def left_out(metrics: Mapping) -> str:
+    """Say how many recordings the scores know nothing of; empty when all could be read."""
+    count = len(metrics["audit"].get("unreadable", ()))
+    return f"{count} recordings cannot be read and were left out." if count else ""
 
 
 def wrong(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -187,6 +197,8 @@ def show(folder: Path) -> None:
     for name, values in metrics["per_class"].items():
         table.add_row(f"F1 {name}", f"{values['f1']:.3f}", f"{values['support']} clips")
     console.print(table)
+    if line := left_out(metrics):
+        console.print(line)
     for fold, overrides in enumerate(metrics.get("selected", [])):
         console.print(f"fold {fold} selected {' '.join(overrides)}")
     console.print(f"everything is in {folder}", soft_wrap=True)

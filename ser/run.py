@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec")
     # The run folder holds the log and .hydra/ before CSVLogger sees it.
     warnings.filterwarnings("ignore", message="Experiment logs directory")
+    # A run that goes on has its checkpoints there.
+    warnings.filterwarnings("ignore", message="Checkpoint directory")
     # A frozen backbone stays in eval mode: that is what freezing means.
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")
     # A batch is one read of the memory map: there is nothing for workers to do.
@@ -50,9 +53,14 @@ def one_line_errors() -> Iterator[None]:
     would end them all, and the multirun's own callback sets the exit code.
     """
     quiet_lightning()
+    logging.raiseExceptions = False  # a full disk must not print a traceback for each line of log
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         yield
+    except (KeyboardInterrupt, SystemExit) as stop:  # of Ctrl-C too Lightning makes the latter
+        terminated = isinstance(stop, SIGTERMException)
+        log.error(_farewell("terminated" if terminated else "interrupted", multirun))
+        raise SystemExit(143 if terminated else 130) from None  # as a shell counts signals
     except Exception as error:
         cause = _cause(error)
         if not isinstance(cause, USER_ERRORS) and not multirun:
@@ -60,6 +68,15 @@ def one_line_errors() -> Iterator[None]:
         log.error(_line(cause), exc_info=error)
         if not multirun:
             raise SystemExit(1) from None
+
+
+def _farewell(what: str, multirun: bool) -> str:
+    """Say how to go on with what is not finished."""
+    hydra = HydraConfig.get()
+    if multirun:
+        return f"{what}: resume_sweep={hydra.sweep.dir} runs what is missing"
+    last = Path(hydra.runtime.output_dir, "checkpoints", "last.ckpt")
+    return f"{what}: resume={last} goes on" if last.is_file() else what
 
 
 def finished_before(folder: str) -> float | None:

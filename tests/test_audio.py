@@ -1,12 +1,16 @@
+import io
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
-from ser.data.audio import SMALL, decode, open_waveforms
+from ser.data.audio import SMALL, _state, decode, open_waveforms
 
 RATE = 48000
 
@@ -48,16 +52,127 @@ def test_aiff_under_a_wav_name_and_peaks_above_full_scale(tmp_path: Path):
     assert decode(tmp_path / "loud.wav", RATE).max() == 32767
 
 
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+def test_samples_of_any_width_are_those_of_16_bit(tmp_path: Path, subtype: str):
+    soundfile.write(tmp_path / "a.wav", tone(), RATE, subtype=subtype)
+    step = 256 if subtype == "PCM_U8" else 1
+    assert np.abs(decode(tmp_path / "a.wav", RATE) - tone() * 32768).max() <= step
+
+
+def test_a_tenth_of_a_second_a_name_in_another_script_and_digital_silence(tmp_path: Path):
+    path = tmp_path / "声音 и голос=[1].wav"
+    soundfile.write(path, tone(0.1, 16000), 16000)
+    assert len(decode(path, RATE)) == 4800
+    soundfile.write(path, np.zeros(1000), RATE)
+    assert np.array_equal(decode(path, RATE), np.zeros(1000, np.int16))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype"),
+    [("wav", "FLOAT"), ("flac", "PCM_16"), ("ogg", "VORBIS"), ("mp3", None)],
+)
+def test_what_is_read_in_blocks_is_what_is_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, subtype: str | None
+):
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, np.stack([tone(2, 44100), tone(2, 44100, 300)], 1), 44100, subtype)
+    with path.open("rb") as file:
+        frames, _ = soundfile.read(file, dtype="float32")
+    expected = np.rint(soxr.resample(frames.mean(axis=1), 44100, RATE) * 32768)
+    monkeypatch.setattr("ser.data.container.BLOCK", 1000)
+    assert np.array_equal(decode(path, RATE), expected)
+
+
+@pytest.mark.slow
+def test_an_hour_is_read_in_little_more_memory_than_its_samples(tmp_path: Path):
+    path = tmp_path / "hour.flac"
+    with soundfile.SoundFile(path, "w", 44100, 2) as file:
+        for _ in range(360):
+            file.write(np.stack([tone(10, 44100)] * 2, 1))
+    code = (
+        "import resource, sys; from ser.data.audio import decode; begin = "
+        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; "
+        f"count = len(decode({str(path)!r}, {RATE})); "
+        "print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begin)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    samples, kilobytes = map(int, shown.stdout.split())
+    assert samples == 3600 * RATE
+    assert kilobytes < 650_000  # the samples are 338 000
+
+
+def header(path: Path, place: int, value: int, size: int = 4) -> None:
+    content = bytearray(path.read_bytes())
+    content[place : place + size] = value.to_bytes(size, "little")
+    path.write_bytes(content)
+
+
 def test_what_is_no_sound_is_one_line(tmp_path: Path):
     (tmp_path / "text.wav").write_text("this is no audio")
     (tmp_path / "zero.wav").touch()
     soundfile.write(tmp_path / "none.wav", np.zeros(0), RATE)
-    soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan]), RATE, subtype="FLOAT")
+    for name, value in (("nan", np.nan), ("infinite", np.inf), ("huge", 1e30)):
+        soundfile.write(tmp_path / f"{name}.wav", np.array([0.0, value]), RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "six.wav", np.zeros((100, 6)), RATE)
+    for name, rate in (("rate0", 0), ("rate1", 1), ("rate1000000000", 10**9)):
+        soundfile.write(tmp_path / f"{name}.wav", tone(), RATE)
+        header(tmp_path / f"{name}.wav", 24, rate)
+    for name, length in (("long", 2**31), ("endless", 2**32 - 1), ("short", 20001)):
+        soundfile.write(tmp_path / f"{name}.wav", tone(), RATE)
+        header(tmp_path / f"{name}.wav", 40, length)
     (tmp_path / "broken.wav").symlink_to(tmp_path / "absent.wav")
+    (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
+    (tmp_path / "folder.wav").mkdir()
     os.mkfifo(tmp_path / "pipe.wav")
     for path in tmp_path.iterdir():
-        with pytest.raises(ValueError, match=path.name):
+        with pytest.raises(ValueError, match=rf"{path.name}: \S") as error:
             decode(path, RATE)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="has 6 channels: expected mono or stereo"):
+        decode(tmp_path / "six.wav", RATE)
+    with pytest.raises(ValueError, match="has a sample rate of 1 Hz: expected 4000 to 384000"):
+        decode(tmp_path / "rate1.wav", RATE)
+    with pytest.raises(ValueError, match="data promises 2147483648 bytes, 48000 are there"):
+        decode(tmp_path / "long.wav", RATE)
+
+
+def test_what_may_not_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    soundfile.write(tmp_path / "a.wav", tone(), RATE)
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)  # root may read what others may not
+    with pytest.raises(ValueError, match=r"a\.wav: cannot be opened \(Permission denied\)"):
+        decode(tmp_path / "a.wav", RATE)
+
+
+def test_a_wav_is_whole_whatever_stands_around_its_samples(tmp_path: Path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(), RATE)
+    content = path.read_bytes()
+    note = b"note" + (5001).to_bytes(4, "little") + bytes(5001)
+    some = content[12:36] + note + b"\0" + content[36:] + note + note  # unpadded: many do so
+    whole = b"RIFF" + (4 + len(some)).to_bytes(4, "little") + b"WAVE" + some
+    path.write_bytes(whole + b"TAG" + bytes(125))
+    assert len(decode(path, RATE)) == RATE // 2
+    path.write_bytes(whole[:-10100])
+    with pytest.raises(ValueError, match=r"cut off: data promises 48000 bytes, 47918 are there"):
+        decode(path, RATE)
+
+
+def test_an_mp3_of_variable_rate_without_its_index_is_not_cut_short(tmp_path: Path):
+    path = tmp_path / "a.mp3"
+    loud = np.random.default_rng(0).normal(0, 0.2, 3 * RATE)
+    soundfile.write(path, np.append(tone(3), loud), RATE, bitrate_mode="VARIABLE")
+    assert len(decode(path, RATE)) == 6 * RATE
+    content = path.read_bytes()
+    path.write_bytes(content[content.index(b"\xff\xfb", 4) :])  # libsndfile reads 1.3 s of it
+    with pytest.raises(ValueError, match=r"lacks an index: holds 289152 frames, \d+ can be read"):
+        decode(path, RATE)
+    path.write_bytes(content[: content.rindex(b"\xff\xfb")])
+    with pytest.raises(ValueError, match=r"is cut off: promises 251 MPEG frames, holds 250"):
+        decode(path, RATE)
 
 
 def test_recordings_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -72,7 +187,7 @@ def test_recordings_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise AssertionError("decoded again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ser.data.audio.decode", refuse)
+        patch.setattr("ser.data.audio.decode_and_peak", refuse)
         again = open_waveforms(paths, tmp_path, RATE, tmp_path / "cache")
         assert again.notes == first.notes
         soundfile.write(paths[1], tone(0.3), RATE)  # a changed file is another scan
@@ -87,12 +202,43 @@ def test_a_pool_of_processes_yields_what_one_does(demo: Path, tmp_path: Path):
         assert np.array_equal(many[row], decode(paths[row], RATE))
 
 
-def test_every_unreadable_file_is_named_and_nothing_is_left(tmp_path: Path):
-    soundfile.write(tmp_path / "good.wav", tone(), RATE)
-    for name in ("bad.wav", "worse.wav"):
-        (tmp_path / name).write_text("no audio")
-    with pytest.raises(ValueError, match=r"2 of 3 .*bad\.wav.*worse\.wav"):
-        open_waveforms(sorted(tmp_path.glob("*.wav")), tmp_path, RATE, tmp_path / "cache")
+def test_an_unreadable_file_is_an_empty_row_that_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    paths = [tmp_path / name for name in ("bad.wav", "gone.wav", "good.wav", "loud.wav")]
+    paths[0].write_text("no audio")
+    soundfile.write(paths[2], tone(), RATE)
+    soundfile.write(paths[3], 4 * tone(), RATE, subtype="FLOAT")
+    first = open_waveforms(paths, tmp_path, RATE, tmp_path / "cache")
+    assert "1 recordings have peaks above full scale" in caplog.text
+    assert [len(first[row]) for row in range(4)] == [0, 0, RATE // 2, RATE // 2]
+    assert first.notes[0] == "error: not readable as audio (Format not recognised.)"
+    assert first.notes[1] == "error: is no regular file"
+    assert open_waveforms(paths, tmp_path, RATE, tmp_path / "cache").key == first.key
+
+    state = paths[0].stat()  # as a network that was down: the file is what it was
+    content = io.BytesIO()
+    soundfile.write(content, tone(), RATE, format="FLAC")
+    paths[0].write_bytes(content.getvalue())
+    first_size = len("no audio")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "ser.data.audio._state",
+            lambda path: (first_size, state.st_mtime_ns) if path == paths[0] else _state(path),
+        )
+        mended = open_waveforms(paths, tmp_path, RATE, tmp_path / "cache")
+        again = open_waveforms(paths, tmp_path, RATE, tmp_path / "cache")
+    assert mended.key == again.key != first.key
+    assert np.array_equal(mended[0], decode(paths[0], RATE))
+    assert mended.notes[1:] == first.notes[1:]
+    assert np.array_equal(mended[2], first[2])
+
+
+def test_when_nothing_can_be_read_nothing_is_left(tmp_path: Path):
+    paths = [tmp_path / "bad.wav", tmp_path / "worse.wav"]
+    paths[0].write_text("no audio")
+    with pytest.raises(ValueError, match=r"none of 2 .*bad\.wav: not .*worse\.wav: is no regular"):
+        open_waveforms(paths, tmp_path, RATE, tmp_path / "cache")
     assert not [p for p in (tmp_path / "cache").iterdir() if p.suffix != ".lock"]
 
 

@@ -21,3 +21,13 @@ def test_the_epoch_is_timed_three_ways(
         "ser / bare loop", "plain / ser", "plain, 2 workers / ser"
     ]  # fmt: skip
     assert all(float(ratio) > 0 for _, ratio in ratios)
+
+
+def test_scan_split_and_cache_are_measured_by_size(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setattr(sys, "argv", ["scale.py", "sizes=520,600"])
+    runpy.run_path(str(BENCHMARKS / "scale.py"), run_name="__main__")
+    rows = re.findall(r"^ +(\d+) (\w+) +(\d+\.\d\d)", capsys.readouterr().out, re.MULTILINE)
+    steps = ("scan", "split", "cache", "open")
+    assert [row[:2] for row in rows] == [(size, step) for size in ("520", "600") for step in steps]

@@ -1,10 +1,14 @@
-from collections.abc import Callable
+import signal
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from hydra.errors import InstantiationException
 
-from ser import checkpoint
+from ser import checkpoint, recorded
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +22,22 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content = {
         "state_dict": model.state_dict(),
         "hyper_parameters": dict(model.hparams),
+        "epoch": 0,
     }
-    config = {"data": {"root": "data"}, "model": {"_target_": "ser.classifier.EmotionClassifier"}}
+    start = {"ravdess": 1.0, "tess": 0.0, "other": "onset"}
+    window = {"_target_": "ser.data.window.Window", "seconds": 3.0, "start": start}
+    data = {
+        "_target_": "ser.data.datamodule.EmotionDataModule",
+        "root": "data",
+        "window": window,
+        "protocol": {"_target_": "ser.data.protocols.Holdout"},
+        "drop": ["happy"],
+    }
+    config = {"data": data, "model": {"_target_": "ser.classifier.EmotionClassifier"}}
     split = {"name": ["a"], "split": ["test"], "sha256": ["0"]}
-    checkpoint.Recipe(config, split, {"leaky": False}).on_save_checkpoint(None, None, content)
+    stamps = {"protocol": "holdout", "protocol_version": 1, "protocol_hash": "0", "fold": 0}
+    stamps |= {"folds": 1, "leaky": False, "transductive": False}
+    checkpoint.Recipe(config, split, stamps).on_save_checkpoint(None, None, content)
     path = tmp_path_factory.mktemp("checkpoint") / "best.ckpt"
     torch.save(content, path)
     return path
@@ -45,33 +61,69 @@ def test_a_checkpoint_builds_its_own_model(saved: Path):
     assert loaded.split["split"].to_dict() == {"a": "test"}
 
 
+def put(*keys: str | int) -> Callable[[dict, object], None]:
+    """Give what replaces the value at these keys."""
+
+    def change(content: dict, value: object) -> None:
+        for key in keys[:-1]:
+            content = content[key]
+        content[keys[-1]] = value
+
+    return change
+
+
+DATA, ARGUMENTS = ("ser", "config", "data"), ("hyper_parameters",)
+PLACES = [
+    (*ARGUMENTS, "network"),
+    (*ARGUMENTS, "network", "widths"),
+    (*ARGUMENTS, "network", "dropout"),
+    (*ARGUMENTS, "frontend"),
+    (*ARGUMENTS, "frontend", "bins"),
+    (*ARGUMENTS, "optimizer"),
+    (*ARGUMENTS, "scheduler"),
+    (*ARGUMENTS, "augment"),
+    (*ARGUMENTS, "estimator"),
+    (*DATA, "root"),
+    (*DATA, "window", "start"),
+    (*DATA, "protocol"),
+    (*DATA, "drop"),
+    ("ser", "config", "model", "network"),
+]
+
+
 @pytest.mark.parametrize(
     "target",
     [
         "torch.utils.collect_env.run",
         "torch.hub.load",
         "torch.nn.modules.module.warnings.warn",  # through a module's own imports
+        "torch.nn.functional.relu",
+        "torch.optim.optimizer.os.system",
         "ser.experiment.Path",
         "ser.data.audio.Parallel",
+        "ser.data.demo.write",
         "ser.experiment.train",
         "os.system",
         "builtins.eval",
+        "functools.partial",
+        "hydra.utils.get_method",
         "sklearn.utils.fixes.parse_version",
+        ["os.system"],
+        {"_target_": "os.system"},
+        None,
     ],
 )
-def test_code_outside_the_list_is_refused_at_any_depth(saved: Path, tmp_path: Path, target: str):
-    def plant(content: dict) -> None:
-        deep = [{"more": {"_target_": target}}]
-        content["hyper_parameters"]["network"]["widths"] = deep
-
-    with pytest.raises(ValueError, match=f"asks to build '{target}'.*no code of it was run"):
-        checkpoint.load(altered(saved, tmp_path, plant))
-
-    def plant_in_data(content: dict) -> None:
-        content["ser"]["config"]["data"]["root"] = {"_target_": target}
-
-    with pytest.raises(ValueError, match=f"asks to build '{target}'"):
-        checkpoint.load(altered(saved, tmp_path, plant_in_data))
+def test_code_outside_the_list_is_refused_at_any_depth(saved: Path, tmp_path: Path, target: object):
+    mark = tmp_path / "ran"
+    node = {"_target_": target, "_args_": [f"touch {mark}"]}
+    forms = (node, node | {"_partial_": True}, [{"more": {"deeper": [node]}}])
+    everywhere = target in ("torch.utils.collect_env.run", "torch.hub.load")
+    for place in PLACES if everywhere else PLACES[1:11:9]:
+        for planted in forms if everywhere else forms[2:]:
+            path = altered(saved, tmp_path, partial(put(*place), value=planted))
+            with pytest.raises(ValueError, match=r"asks to build .*no code of it was run"):
+                checkpoint.load(path)
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize("place", ["data", "arguments"])
@@ -118,7 +170,9 @@ def test_an_estimator_that_is_no_bytes_of_one_is_one_line(
         }
         content["estimator"] = planted
 
-    with pytest.raises(ValueError, match=r"cannot be built or filled|is not what skops writes"):
+    with pytest.raises(
+        ValueError, match=r"cannot be built or filled|is not what skops writes|no tensor"
+    ):
         checkpoint.load(altered(saved, tmp_path, plant))
 
 
@@ -146,5 +200,155 @@ def test_another_format_or_shape_says_who_wrote_it(saved: Path, tmp_path: Path):
     def widen(content: dict) -> None:
         content["hyper_parameters"]["network"]["widths"] = [6]
 
-    with pytest.raises(ValueError, match="cannot be built or filled"):
+    with pytest.raises(
+        ValueError, match=r"12 differ, such as network.*\[4, 4, .* instead of \[6, 6,"
+    ):
         checkpoint.load(altered(saved, tmp_path, widen))
+
+
+@pytest.fixture
+def quickly() -> Iterator[None]:
+    """Ends a test that takes more than ten seconds."""
+
+    def stop(*_: object) -> None:
+        raise AssertionError("it takes more than 10 s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def nested(levels: int) -> list:
+    """A list of two, each of them the same list of two, and so on: small in a file."""
+    return [] if levels == 0 else [nested(levels - 1)] * 2
+
+
+def endless() -> dict:
+    node = {}
+    node["again"] = node
+    return node
+
+
+MISFITS = {
+    "many classes": ((*ARGUMENTS, "classes"), 10**9, "not two or more"),
+    "one class": ((*ARGUMENTS, "classes"), ["calm"], "not two or more"),
+    "a class twice": ((*ARGUMENTS, "classes"), ["calm", "calm"], "not two or more"),
+    "more classes": ((*ARGUMENTS, "classes"), ["calm", "sad", "happy"], "other weights"),
+    "wide": ((*ARGUMENTS, "network", "widths"), [10**8], "widths=100000000: expected at most"),
+    "rather wide": ((*ARGUMENTS, "network", "widths"), [16384] * 8, "other weights"),
+    "bins": ((*ARGUMENTS, "frontend", "bins"), 10**8, "bins=100000000: expected at most"),
+    "frames": ((*ARGUMENTS, "frontend", "n_fft"), 2**40, "n_fft=.*expected at most"),
+    "no widths": ((*ARGUMENTS, "network", "widths"), None, "cannot be built"),
+    "another network": ((*ARGUMENTS, "network", "_target_"), "torch.nn.Linear", "cannot be built"),
+    "partial": ((*ARGUMENTS, "network", "_partial_"), True, "cannot be built"),
+    "arguments": ((*ARGUMENTS, "network", "_args_"), [1, 2, 3], "cannot be built"),
+    "no arguments": (ARGUMENTS, [], "no checkpoint"),
+    "missing": ((*ARGUMENTS, "frontend", "bins"), "???", "cannot be built"),
+    "laughs": ((*DATA, "drop"), nested(25), "more than 10000 values"),
+    "endless": ((*DATA, "drop"), endless(), "values or 30 levels"),
+    "no state": (("state_dict",), [], "cannot be built"),
+    "no tensor": (("state_dict", "network.head.1.bias"), 3, "no tensor"),
+    "claimed": (("state_dict", "network.head.1.bias"), torch.zeros(1).expand(2**40), "no tensor"),
+    "meta": (("state_dict", "network.head.1.bias"), torch.zeros(2**40, device="meta"), "no tensor"),
+    "sparse": (
+        ("state_dict", "network.head.1.bias"),
+        torch.eye(2).to_sparse(),
+        "no tensor|no checkpoint",
+    ),
+    "split": (("ser", "split", "split"), ["test", "val"], "no checkpoint"),
+    "another split": (("ser", "split", "split"), ["all"], "none of train, val and test"),
+    "numbers": (("ser", "split", "sha256"), [3], "other than text"),
+    "twice": (("ser", "split"), {"name": "aa", "split": ["val"] * 2, "sha256": "aa"}, "no check"),
+    "stamps": (("ser", "stamps"), [], "no checkpoint"),
+    "a stamp": (("ser", "stamps", "leaky"), "no", "leaky are of another type"),
+    "epoch": (("epoch",), "last", "epoch is of another type"),
+    "versions": (("ser", "versions"), None, "no checkpoint"),
+    "root": ((*DATA, "root"), 3, "another type"),
+    "data": ((*DATA, "_target_"), "ser.data.window.Window", "its data are not"),
+    "window": ((*DATA, "window", "_target_"), "torch.nn.Linear", "its data are not"),
+    "long": ((*DATA, "window", "seconds"), 1e9, "asks for windows of"),
+    "protocol": ((*DATA, "protocol", "_target_"), "ser.data.window.Window", "cannot be built"),
+    "no protocol": ((*DATA, "protocol"), {"name": "holdout"}, "cannot be built"),
+    "no window": ((*DATA, "window", "seconds"), -1, "more than 0"),
+    "a letter": ((*DATA, "window", "seconds"), "a", "cannot be built"),
+}
+
+
+@pytest.mark.usefixtures("quickly")
+@pytest.mark.parametrize(("place", "value", "words"), MISFITS.values(), ids=MISFITS)
+def test_what_does_not_fit_is_one_line(
+    saved: Path, tmp_path: Path, place: tuple, value: object, words: str
+):
+    path = altered(saved, tmp_path, lambda content: put(*place)(content, value))
+    with pytest.raises(ValueError, match=words) as caught:
+        checkpoint.load(path)
+    assert str(path) in str(caught.value) or "window.seconds" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def keys_of(node: Mapping, path: tuple = ()) -> Iterator[tuple]:
+    for key, child in node.items():
+        yield (*path, key)
+        if isinstance(child, Mapping):
+            yield from keys_of(child, (*path, key))
+
+
+@pytest.mark.usefixtures("quickly")
+def test_a_missing_key_is_one_line_wherever_it_is(saved: Path, tmp_path: Path):
+    whole = torch.load(saved, weights_only=True)
+    # The rest has defaults, or is checked when the data are built.
+    optional = {"overrides", "drop", "torch", "torchaudio", "soxr", "bins", "n_fft"}
+    optional |= {"scheduler", "augment", "label_smoothing", "class_weights", "autocast", "seed"}
+    for place in keys_of(whole):
+        *parents, key = place
+
+        def forget(content: dict, parents=parents, key=key) -> None:
+            for parent in parents:
+                content = content[parent]
+            del content[key]
+
+        if (key not in optional and "optimizer" not in parents) or "stamps" in parents:
+            with pytest.raises(ValueError, match=r"^ckpt=[^\n]+$"):
+                checkpoint.load(altered(saved, tmp_path, forget))
+
+
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.99, 0.9999])
+def test_a_truncated_file_is_one_line(saved: Path, tmp_path: Path, share: float):
+    content = saved.read_bytes()
+    (tmp_path / "half.ckpt").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match="no checkpoint of ser"):
+        checkpoint.load(tmp_path / "half.ckpt")
+
+
+def test_a_file_that_grows_when_it_is_read_is_refused(saved: Path, tmp_path: Path):
+    content = torch.load(saved, weights_only=True)
+    content["state_dict"]["large"] = torch.zeros(10**7)
+    torch.save(content, tmp_path / "large.ckpt")
+    with (
+        zipfile.ZipFile(tmp_path / "large.ckpt") as large,
+        zipfile.ZipFile(tmp_path / "packed.ckpt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in large.namelist():
+            packed.writestr(name, large.read(name))
+    assert (tmp_path / "packed.ckpt").stat().st_size < 1e6
+    with pytest.raises(ValueError, match="packed or overlap"):
+        checkpoint.load(tmp_path / "packed.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, r"tells \['calm', 'sad'\] apart, but its data have the classes \['neutral', 'calm'"),
+        ({"colour": 3}, "the data of its own recipe cannot be built"),
+        ({"drop": 3}, "is no list"),
+        ({"cache_max_gb": -1, "drop": ["grief"]}, "grief"),  # it may not say what is deleted
+    ],
+)
+def test_data_that_do_not_fit_are_one_line(saved: Path, tmp_path: Path, change: dict, words: str):
+    loaded = checkpoint.load(
+        altered(saved, tmp_path, lambda content: content["ser"]["config"]["data"].update(change))
+    )
+    with pytest.raises((ValueError, InstantiationException), match=words):
+        recorded.data(loaded, str(tmp_path), str(tmp_path), "test")

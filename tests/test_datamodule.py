@@ -227,3 +227,57 @@ def test_merged_clips_are_of_one_class_and_nobody_moves(fresh):
     neutral = whole.table.label.isin(["neutral", "calm"])
     assert merged.dataset("train", None).labels.max() == 6
     assert (merged.table.label == "neutral").equals(neutral)
+
+
+@pytest.fixture
+def damaged(demo: Path, tmp_path: Path) -> tuple[Path, list[str]]:
+    """The corpus with a clip cut off, one of text and a link to nothing, of actors 01 and 02."""
+    root = tmp_path / "damaged"
+    shutil.copytree(demo, root)
+    cut, text, link = sorted((root / "Actor_01").glob("03-01-0[358]*"))[:3]
+    cut.write_bytes(cut.read_bytes()[:-100])
+    text.write_text("no audio")
+    link.unlink()
+    link.symlink_to(root / "nowhere.wav")
+    return root, [f"Actor_01/{path.name}" for path in (cut, text, link)]
+
+
+def test_unreadable_clips_are_all_listed_and_stop_the_run(
+    fresh, damaged: tuple[Path, list[str]], caplog: pytest.LogCaptureFixture
+):
+    root, names = damaged
+    message = rf"3 of 616 recordings below .*{names[0]}: is cut off: .*{names[2]}.*on_error=skip"
+    for _ in range(2):  # the second time from the cache
+        caplog.clear()
+        with pytest.raises(ValueError, match=message):
+            fresh(root).setup("fit")
+        listed = [text for text in caplog.messages if text.startswith("not read: ")]
+        assert [text.split(": ")[1] for text in listed] == names
+    with pytest.raises(ValueError, match=r"data\.on_error='ignore': expected raise or skip"):
+        fresh(root, on_error="ignore")
+
+
+def test_unreadable_clips_are_left_out_before_anything_is_parted(
+    fresh, data: EmotionDataModule, damaged: tuple[Path, list[str]]
+):
+    root, names = damaged
+    skipped = fresh(root, on_error="skip")
+    assert skipped.partition.count() == 1  # before setup
+    skipped.setup("fit")
+    skipped.release_test()
+    assert list(skipped.audit["unreadable"]) == names
+    assert skipped.audit["unreadable"][names[1]] == "not readable as audio (Format not recognised.)"
+    assert data.audit["unreadable"] == {}
+    expected = data.table[~data.table.path.isin(names)].reset_index(drop=True)
+    assert skipped.table.reset_index(drop=True).equals(expected)
+    assert len(skipped.reader.waveforms) == 613
+    assert skipped.reader.waveforms.key != skipped.reader.waveforms.store.key
+    for row in skipped.table.index[::50]:
+        path = skipped.table.path[row]
+        (other,) = data.table.index[data.table.path == path]
+        assert np.array_equal(skipped.reader.waveforms[row], data.reader.waveforms[other])
+
+    (root / names[2]).unlink()
+    shutil.copy(next(root.glob("Actor_01/*-01.wav")), root / "nowhere.wav")
+    (root / names[2]).symlink_to(root / "nowhere.wav")  # it is there again
+    assert list(fresh(root, on_error="skip").library.unreadable) == names[:2]

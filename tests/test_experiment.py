@@ -194,6 +194,11 @@ def test_recordings_of_any_kind_are_scored(
     assert by_name.error.drop("broken.wav").isna().all()
     assert by_name.end["long.wav"] - by_name.start["long.wav"] == pytest.approx(10, abs=0.01)
     assert "6 of 7 recordings scored, 1 not read" in capfd.readouterr().out
+    skipped = launch(
+        "eval", ckpt, f"input={folder}", "data.on_error=skip", folder="skipped", logger="none"
+    )
+    assert pd.read_csv(skipped / "predictions.csv").equals(rows)
+    assert "1 of 7 recordings could not be read" in capfd.readouterr().err
     for index, path in enumerate(scored.path.head(3)):
         alone = by_name.loc[Path(path).name, columns].to_numpy(float)
         together = scored.loc[index, columns].to_numpy(float)
@@ -208,6 +213,41 @@ def test_recordings_of_any_kind_are_scored(
     single = pd.read_csv(one / "predictions.csv")
     found = single[columns].to_numpy(float) - by_name.loc[["tenth.flac"], columns].to_numpy(float)
     assert np.abs(found).max() < 1e-5
+
+
+def test_clips_that_cannot_be_read_stop_a_run_or_are_counted(
+    launch: Callable[..., Path], tmp_path: Path, demo: Path, capfd: pytest.CaptureFixture
+):
+    root = tmp_path / "damaged"
+    shutil.copytree(demo, root)
+    broken = sorted(root.rglob("03-01-05*.wav"))[::10]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:1000])
+    given = ["data=demo", f"data.root={root}", "model=svm"]
+    with pytest.raises(SystemExit) as end:
+        launch("train", *given)
+    assert end.value.code == 1
+    *listed, last = capfd.readouterr().err.strip().splitlines()
+    assert sum("not read: " in line for line in listed) == len(broken)
+    assert f"{len(broken)} of 616 recordings below" in last
+    assert "leave them out with data.on_error=skip" in last
+    assert not (tmp_path / "run" / "split.csv").exists()
+
+    run = launch("train", *given, "data.on_error=skip", folder="skipped")
+    metrics = read(run)
+    left_out = f"{len(broken)} recordings cannot be read and were left out."
+    assert left_out in capfd.readouterr().out
+    assert left_out in (run / "report.html").read_text()
+    names = [path.relative_to(root).as_posix() for path in broken]
+    assert list(metrics["audit"]["unreadable"]) == names
+    assert all(f"{name}: is cut off" in (run / "report.txt").read_text() for name in names)
+    assert (run / "train.log").read_text().count("not read: ") == len(broken)
+    assert not set(names) & set(pd.read_csv(run / "split.csv").path)
+    ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
+    assert read(launch("eval", ckpt, folder="again", logger="none")) == metrics
+    with pytest.raises(SystemExit):
+        launch("eval", ckpt, "data.on_error=raise", folder="raised", logger="none")
+    assert "leave them out with data.on_error=skip" in capfd.readouterr().err
 
 
 def test_a_checkpoint_scores_what_is_left_and_says_what_is_not(

@@ -17,7 +17,9 @@ COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.spl
 TRAINS = [command for command in COMMANDS if command.startswith("uv run train.py")]
 # With the extra `sweep`, which tests/test_launchers.py runs.
 EXTRAS = [command for command in COMMANDS if command.startswith("uv run --extra sweep train.py")]
-RESUMES = [TRAINS.pop(at) for at, command in enumerate(TRAINS) if "resume_sweep" in command]
+# What goes on with something: a run, a sweep.
+RESUMES = [command for command in TRAINS if "resume" in command]
+TRAINS = [command for command in TRAINS if "resume" not in command]
 EVALS = [command for command in COMMANDS if command.startswith("uv run eval.py")]
 MODULES = [command for command in COMMANDS if command.startswith("uv run python -m ser.")]
 
@@ -83,6 +85,7 @@ def test_the_evaluation_commands_run(
 def test_the_other_commands_run(
     launch: Callable[..., Path],
     demo: Path,
+    official: Path,
     cache: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -91,6 +94,9 @@ def test_the_other_commands_run(
     sweep = tmp_path / "sweep"
     launch("train", "-m", *folds, f"hydra.sweep.dir={sweep}")
     for command in RESUMES:
+        if "resume=" in command:  # tests/test_resume.py runs it
+            assert command.endswith("train.py resume=outputs/default/<time>/checkpoints/last.ckpt")
+            continue
         words = shlex.split(re.sub(r"outputs/\S+", str(sweep), command))[3:]
         subprocess.run([sys.executable, REPOSITORY / "train.py", *words], check=True, timeout=200)
     runs = {"pool": sweep, "sweep": sweep, "a": sweep, "b": sweep / "0"}
@@ -103,12 +109,18 @@ def test_the_other_commands_run(
         given = [f"{key}={runs.get(key, value)}" for key, value in pairs]
         if module == "ser.explore":
             given.append(f"cache.dir={cache}")
+        if module == "ser.data.download":  # all is there: nothing is fetched
+            given = [f"data.root={official}"]
         monkeypatch.setattr(sys, "argv", [module, *given])
         monkeypatch.delitem(sys.modules, module, raising=False)
         GlobalHydra.instance().clear()
-        runpy.run_module(module, run_name="__main__")
+        try:
+            runpy.run_module(module, run_name="__main__")
+        except SystemExit as end:  # the doctor's word on the embedded corpus
+            assert (module, end.code) == ("ser.data.doctor", 2)
         ran.append(module)
     assert ran == [
+        *("ser.data.download", "ser.data.doctor"),
         *("ser.explore", "ser.explore", "ser.summary", "ser.compare", "ser.ensemble"),
         "ser.summary",
     ]

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from scipy.signal import correlate
 
-from ser.data.audio import decode, open_waveforms
+from ser.data.audio import decode, decode_and_peak, open_waveforms
 from ser.data.datamodule import EmotionDataModule
 from ser.data.protocols import Holdout, Random, SplitProtocol
 from ser.data.window import Window
@@ -113,11 +113,11 @@ def test_a_modality_selects_and_moves_no_actor(fresh):
 def test_audio_is_decoded_once_for_all_modalities(fresh, monkeypatch: pytest.MonkeyPatch):
     decoded = []
 
-    def count(path: Path, sample_rate: int) -> np.ndarray:
+    def count(path: Path, sample_rate: int) -> tuple[np.ndarray, float]:
         decoded.append(path.suffix)
-        return decode(path, sample_rate)
+        return decode_and_peak(path, sample_rate)
 
-    monkeypatch.setattr("ser.data.audio.decode", count)
+    monkeypatch.setattr("ser.data.audio.decode_and_peak", count)
     first = fresh(["audio"])
     assert decoded == [".wav"] * 18
     both = fresh(["audio", "video"])

@@ -1,30 +1,36 @@
-"""Recordings of any container, rate and channel count as 16-bit mono samples at one rate."""
+"""Recordings of any common container and rate as 16-bit mono samples at one rate."""
 
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import BinaryIO
 
 import numpy as np
-import soundfile
 import soxr
 from joblib import Parallel, cpu_count, delayed
 from rich.progress import track
 
 from ser.data.cache import Store, digest, load_or_build
+from ser.data.container import MP4_SUFFIXES, blocks, import_av
 
-VERSION = 1
-"""Part of the cache's key: raise it when `decode` yields other samples than before."""
+VERSION = 2
+"""Part of the cache's key: raise it when `decode` yields or refuses other than before."""
 
 SMALL = 64
 """Files up to which starting a process pool takes longer than decoding."""
 
-MP4_SUFFIXES = frozenset((".m4a", ".mp4"))
-"""What PyAV reads; libsndfile reads the others."""
+LOWEST_RATE, HIGHEST_RATE = 4000, 384000
+"""Hz. Of another rate a header is wrong, or what the file holds is no speech."""
+
+LONGEST = 4 * 3600
+"""Seconds of a recording: some containers hold days of silence in a few bytes."""
+
+LOUDEST = 2.0**31
+"""Floats that are integers of 32 bit are merely loud; higher ones are no sound."""
+
+ERROR = "error: "
+"""Begins the note of a file that cannot be read."""
 
 log = logging.getLogger(__name__)
 
@@ -32,72 +38,71 @@ log = logging.getLogger(__name__)
 def decode(path: str | Path, sample_rate: int) -> np.ndarray:
     """Read a recording as (samples,) int16 at `sample_rate` Hz.
 
-    Equal channels give the first, others their mean; the resampler is soxr's. Peaks above full
-    scale are clipped. Of a video the first audio stream is read, with PyAV.
+    Of two channels it is the mean; the resampler is soxr's. Peaks above full scale are clipped.
 
     Raises:
-        ValueError: The file cannot be read as audio, is empty, or holds NaN or infinite samples.
+        ValueError: The file cannot be read as audio, is cut off or empty, holds NaN or infinite
+            samples, or is of a rate, a length or a number of channels that no speech has.
     """
-    if not Path(path).is_file():  # opening a pipe would wait for its writer
-        raise ValueError(f"{path}: is no regular file")
+    return decode_and_peak(path, sample_rate)[0]
+
+
+def decode_and_peak(path: str | Path, sample_rate: int) -> tuple[np.ndarray, float]:
+    """Decode, and give the highest peak before clipping, where 1 is full scale, too."""
     try:
-        # Through an open file: libsndfile takes the container from the name when given one.
-        with open(path, "rb") as file:
-            if Path(path).suffix.lower() in MP4_SUFFIXES:
-                frames, rate = _read_mp4(file)
-            else:
-                frames, rate = soundfile.read(file, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not readable as audio ({error})") from error
-    if len(frames) == 0:
-        raise ValueError(f"{path}: holds no samples")
-    if not np.isfinite(frames).all():
-        raise ValueError(f"{path}: holds NaN or infinite samples")
-    mono = frames[:, 0]
-    if (frames != mono[:, None]).any():
+        return _decode(Path(path), sample_rate)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _decode(path: Path, sample_rate: int) -> tuple[np.ndarray, float]:
+    resampler, samples, highest, first_rate = None, bytearray(), 0.0, None
+    for rate, frames in blocks(path):
+        if first_rate is None:
+            first_rate = rate
+            _check_format(rate, frames.shape[1])
+            if rate != sample_rate:
+                resampler = soxr.ResampleStream(rate, sample_rate, 1)
+        if rate != first_rate:
+            raise ValueError(f"changes its rate from {first_rate} to {rate} Hz")
+        peak = float(np.abs(frames).max())
+        if not np.isfinite(peak):
+            raise ValueError("holds NaN or infinite samples")
+        if peak > LOUDEST:
+            raise ValueError(f"holds a sample of {peak:.3g}: expected about -1 to 1")
+        highest = max(highest, peak)
         mono = frames.mean(axis=1)
-    if rate != sample_rate:
-        mono = soxr.resample(mono, rate, sample_rate)
-        if len(mono) == 0:
-            raise ValueError(f"{path}: is shorter than one sample at {sample_rate} Hz")
-    return np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)
+        samples += _quantise(resampler.resample_chunk(mono) if resampler else mono)
+        if len(samples) > 2 * LONGEST * sample_rate:
+            raise ValueError(f"is longer than {LONGEST // 3600} hours: cut it into parts")
+    if first_rate is None:
+        raise ValueError("holds no samples")
+    if resampler:
+        samples += _quantise(resampler.resample_chunk(np.empty(0, np.float32), last=True))
+    if not samples:
+        raise ValueError(f"is shorter than one sample at {sample_rate} Hz")
+    return np.frombuffer(samples, np.int16), highest
 
 
-def _read_mp4(file: BinaryIO) -> tuple[np.ndarray, int]:
-    """Read the first audio stream as (frames, channels) float32, and its rate in Hz."""
-    av = _import_av()
-    try:
-        # Of the named format alone: FFmpeg's guess may be one that opens other files.
-        with av.open(file, format="mp4") as container:
-            if not container.streams.audio:
-                raise ValueError("it has no audio stream")
-            stream = container.streams.audio[0]
-            planar = av.AudioResampler(format="fltp")  # only the type of the samples changes
-            parts = [
-                part.to_ndarray()
-                for frame in container.decode(stream)
-                for part in planar.resample(frame)
-            ]
-            return np.concatenate(parts or [np.empty((1, 0), np.float32)], axis=1).T, stream.rate
-    except av.FFmpegError as error:
-        raise ValueError(error.strerror) from error
-
-
-def _import_av() -> ModuleType:
-    try:
-        import av
-    except ModuleNotFoundError as error:
+def _check_format(rate: int, channels: int) -> None:
+    if channels > 2:
+        raise ValueError(f"has {channels} channels: expected mono or stereo; mix it down first")
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise ValueError(
-            f"reading {' and '.join(sorted(MP4_SUFFIXES))} needs PyAV ({error}): start with"
-            " `uv run --extra video train.py` or `uv run --extra video eval.py`"
-        ) from error
-    return av
+            f"has a sample rate of {rate} Hz: expected {LOWEST_RATE} to {HIGHEST_RATE}"
+        )
+
+
+def _quantise(mono: np.ndarray) -> bytes:
+    return np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16).tobytes()
 
 
 def open_waveforms(paths: Sequence[Path], root: Path, sample_rate: int, directory: Path) -> Store:
     """Open the decoded recordings, decoding them first where they or the files are new.
 
-    The notes of the store are sha256 digests of the decoded samples.
+    The notes of the store are sha256 digests of the decoded samples. A file that cannot be read is
+    an empty row whose note is `error: ` and the reason. It is tried again each time, as a file may
+    become readable without being changed.
 
     Args:
         paths: Recordings below `root`, in the order of the store's rows.
@@ -106,78 +111,77 @@ def open_waveforms(paths: Sequence[Path], root: Path, sample_rate: int, director
         directory: The cache folder.
 
     Raises:
-        ValueError: Files that cannot be decoded, counted and the first five named.
+        ValueError: None of the files can be read.
     """
-    stats = [path.stat() for path in paths]
-    key = digest(
+    facts = (
         VERSION,
         soxr.__version__,
         sample_rate,
         str(root.resolve()),
-        [
-            (path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns)
-            for path, stat in zip(paths, stats, strict=True)
-        ],
+        [(path.relative_to(root).as_posix(), *_state(path)) for path in paths],
     )
-    return load_or_build(directory, "audio", key, partial(_decode_all, paths, sample_rate))
+    produce = partial(_decode_all, paths, sample_rate)
+    store = load_or_build(directory, "audio", digest(*facts), produce)
+    failed = [row for row, note in enumerate(store.notes) if note.startswith(ERROR)]
+    again = {row: _decode_or_explain(paths[row], sample_rate) for row in failed}
+    still = [row for row, (_, note, _) in again.items() if note.startswith(ERROR)]
+    if still == failed:
+        return store
+
+    def mend() -> Iterator[tuple[np.ndarray, str]]:
+        for row, note in enumerate(store.notes):
+            yield again[row][:2] if row in again else (store[row], note)
+
+    mended = [again[row][1] for row in failed]
+    return load_or_build(directory, "audio", digest(*facts, mended), mend)
 
 
-@dataclass(frozen=True)
-class Joined:
-    """Two stores read as one: the rows of the second follow those of the first."""
-
-    first: Store
-    second: Store
-
-    @property
-    def key(self) -> str:
-        """What the rows were computed from, as a digest."""
-        return digest(self.first.key, self.second.key)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """One string a row."""
-        return self.first.notes + self.second.notes
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        count = len(self.first)
-        return self.first[row] if row < count else self.second[row - count]
+def _state(path: Path) -> tuple[int | None, int | None]:
+    try:
+        stat = path.stat()
+    except OSError:  # gone, or a broken link: for the decoder to say
+        return None, None
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _decode_all(paths: Sequence[Path], sample_rate: int) -> Iterator[tuple[np.ndarray, str]]:
     if any(path.suffix.lower() in MP4_SUFFIXES for path in paths):
-        _import_av()  # its absence is told once, not for each file
+        import_av()  # its absence is told once, not for each file
     log.info("decoding %d recordings once", len(paths))
     job = partial(_decode_or_explain, sample_rate=sample_rate)
     if len(paths) <= SMALL:
-        yield from _sound_rows(map(job, paths), len(paths))
-        return
-    # Joblib's processes, which a job of its launcher may ask for too: one of its workers cannot
-    # spawn, and a fork of a process that runs torch's threads can hang.
-    pool = Parallel(cpu_count(), return_as="generator")
-    yield from _sound_rows(pool(delayed(job)(path) for path in paths), len(paths))
+        rows = map(job, paths)
+    else:
+        # Joblib's processes, which a job of its launcher may ask for too: one of its workers
+        # cannot spawn, and a fork of a process that runs torch's threads can hang.
+        rows = Parallel(cpu_count(), return_as="generator")(delayed(job)(path) for path in paths)
+    loud, errors = [], []
+    for path, (samples, note, peak) in zip(paths, track(rows, "decoding", len(paths)), strict=True):
+        if note.startswith(ERROR):
+            errors.append(f"{path}: {note.removeprefix(ERROR)}")
+        if peak > 1:
+            loud.append(path)
+        yield samples, note
+    tell_clipped(loud)
+    if len(errors) == len(paths):
+        raise ValueError(f"none of {len(paths)} recordings can be read: {'; '.join(errors[:5])}")
 
 
-def _decode_or_explain(path: Path, sample_rate: int) -> tuple[np.ndarray | None, str]:
+def _decode_or_explain(path: Path, sample_rate: int) -> tuple[np.ndarray, str, float]:
+    """Give samples, digest and peak, or no samples and the error."""
     try:
-        samples = decode(path, sample_rate)
+        samples, peak = decode_and_peak(path, sample_rate)
     except ValueError as error:
-        return None, str(error)
-    return samples, hashlib.sha256(samples.tobytes()).hexdigest()
+        reason = str(error).removeprefix(f"{path}: ")  # it may lie elsewhere another time
+        return np.empty(0, np.int16), ERROR + reason, 0.0
+    return samples, hashlib.sha256(samples.tobytes()).hexdigest(), peak
 
 
-def _sound_rows(
-    rows: Iterator[tuple[np.ndarray | None, str]], total: int
-) -> Iterator[tuple[np.ndarray, str]]:
-    errors = []
-    for samples, note in track(rows, "decoding", total):
-        if samples is None:
-            errors.append(note)
-        else:
-            yield samples, note
-    if errors:
-        listed = "; ".join(errors[:5]) + ("; ..." if len(errors) > 5 else "")
-        raise ValueError(f"{len(errors)} of {total} recordings cannot be read: {listed}")
+def tell_clipped(paths: Sequence[Path]) -> None:
+    """Say in one line of the log which recordings have peaks above full scale."""
+    if paths:
+        log.warning(
+            "%d recordings have peaks above full scale, which are clipped, such as %s",
+            len(paths),
+            paths[0],
+        )

@@ -4,8 +4,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from itertools import groupby
-from operator import attrgetter
 
 import numpy as np
 import torch
@@ -13,12 +11,14 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
-from ser.data.audio import Joined, open_waveforms
 from ser.data.audit import audit
 from ser.data.cache import cache_directory, digest
 from ser.data.classes import label_clips, label_emotions
 from ser.data.corpora import CHANNELS, CORPORA, MODALITIES, Scan, scan
 from ser.data.dataset import Batch, ClipDataset, Reader
+from ser.data.download import Servers
+from ser.data.eviction import trim
+from ser.data.library import ON_ERROR, Library, open_library
 from ser.data.partition import Partition
 from ser.data.placement import effective
 from ser.data.protocols import VERSION, SplitProtocol
@@ -52,10 +52,15 @@ class EmotionDataModule(LightningDataModule):
         target: What a class is: `emotion`, or `emotion_gender` for sad_male, sad_female, ...
         normalize: `speaker` standardises features by what is known of their actor's other clips,
             test actors included; it takes `cache_features` before any reading. None does nothing.
+        on_error: What to do about recordings that cannot be read: `raise` lists all of them and
+            stops, `skip` leaves them out.
         batch_size: Clips.
         sample_rate: Hz.
         seed: Of the order of the training clips, together with the epoch.
         cache: Folder of decoded audio and features; None is the user's cache folder.
+        cache_max_gb: GB that it may take, see `ser.data.eviction.trim`; None is any amount.
+        download: Fetch what is missing below `root` before anything is read.
+        servers: Where from; None where the corpus is not published.
     """
 
     def __init__(
@@ -73,10 +78,14 @@ class EmotionDataModule(LightningDataModule):
         merge: Mapping[str, str] | None = None,
         target: str = "emotion",
         normalize: str | None = None,
+        on_error: str = "raise",
         batch_size: int = 32,
         sample_rate: int = 48000,
         seed: int = 0,
         cache: str | None = None,
+        cache_max_gb: float | None = None,
+        download: bool = False,
+        servers: Servers | None = None,
     ) -> None:
         super().__init__()
         _check_known("data.corpora", corpora, CORPORA)
@@ -86,6 +95,21 @@ class EmotionDataModule(LightningDataModule):
             raise ValueError(f"data.batch_size={batch_size!r}: expected a number from 1 on")
         if normalize not in (None, "speaker"):
             raise ValueError(f"normalize={normalize!r}: expected null or speaker")
+        if cache_max_gb is not None and not (
+            isinstance(cache_max_gb, int | float) and cache_max_gb > 0
+        ):
+            raise ValueError(
+                f"cache.max_gb={cache_max_gb!r}: expected null or a number of GB above 0"
+            )
+        if on_error not in ON_ERROR:
+            raise ValueError(f"data.on_error={on_error!r}: expected {' or '.join(ON_ERROR)}")
+        if not isinstance(download, bool):
+            raise ValueError(f"data.download={download!r}: expected true or false")
+        if download and servers is None:
+            raise ValueError(
+                "data.download=true: expected data=ravdess_tess; these data are made here, there is"
+                " nothing to download"
+            )
         self.root = root
         self.protocol = protocol
         self.fold = fold
@@ -96,19 +120,36 @@ class EmotionDataModule(LightningDataModule):
         self.modality = modality
         self.tess = tess
         self.normalize = normalize
+        self.on_error = on_error
         self.batch_size = batch_size
         self.sample_rate = sample_rate
         self.seed = seed
         self.cache = cache_directory(cache)
+        self.cache_max_gb = cache_max_gb
+        self.download = download
+        self.servers = servers
         self.labels = label_clips(label_emotions(drop, keep, merge), target)
         self.classes = list(dict.fromkeys(self.labels.values()))
 
     @cached_property
-    def found(self) -> Scan:
-        """What lies below the root."""
+    def scanned(self) -> Scan:
+        """What lies below the root, once what is missing has been fetched."""
+        if self.download:
+            corpora = [name for name in self.corpora if (name, self.tess) != ("tess", "off")]
+            self.servers.fetch(self.root, corpora, self.channels, self.modality)
         found = scan(self.root, self.modality)
         log.info(found.describe())
         return found
+
+    @cached_property
+    def library(self) -> Library:
+        """What lies below the root, decoded."""
+        return open_library(self.scanned, self.sample_rate, self.cache, self.on_error)
+
+    @cached_property
+    def found(self) -> Scan:
+        """What there is to part; only where files are to be skipped is audio read for it."""
+        return self.library.found if self.on_error == "skip" else self.scanned
 
     @cached_property
     def partition(self) -> Partition:
@@ -146,19 +187,15 @@ class EmotionDataModule(LightningDataModule):
             self.partition.report_gaps(self.fold)
         else:
             self.table = self.partition.tabulate(self.recorded)
-        # A store a modality: the audio files are not decoded again for a run with videos.
-        groups = groupby(clips, attrgetter("modality"))
-        paths = [[clip.path for clip in group] for _, group in groups]
-        stores = [
-            open_waveforms(group, self.found.root, self.sample_rate, self.cache) for group in paths
-        ]
-        waveforms = Joined(*stores) if len(stores) > 1 else stores[0]
+        waveforms = self.library.waveforms
+        trim(self.cache, self.cache_max_gb)
         self.reader = ClipReader(waveforms, [clip.corpus for clip in clips], self.window)
         if stage == "fit":
             self.reader.withhold(self.table.index[self.table.split == "test"])
         self.table["sha256"] = [waveforms.notes[row] for row in self.table.index]
         chosen = [clips[row] for row in self.table.index]
         self.audit = audit(chosen, self.table.split, self.table.sha256, self.protocol.leaky)
+        self.audit["unreadable"] = dict(self.library.unreadable)
         if self.protocol.leaky:
             self.table["leaky"] = True
 
@@ -174,6 +211,7 @@ class EmotionDataModule(LightningDataModule):
             key: What `frontend` was built from: plain containers.
         """
         self.reader.cache_features(frontend, key, self.cache)
+        trim(self.cache, self.cache_max_gb)
         if self.normalize == "speaker":
             self.reader.standardise(self.table.actor)
 

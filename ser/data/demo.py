@@ -4,6 +4,7 @@ It is for trying the program without a download. Every clip is computed, nobody 
 a score on it says nothing about real speech.
 """
 
+import io
 import logging
 import os
 import shutil
@@ -16,6 +17,7 @@ from filelock import FileLock
 
 from ser.data.cache import cache_directory
 from ser.data.synthesiser import EMOTIONS, Take, draw_style, draw_voice, make_generator, speak
+from ser.data.writing import writing_to
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +80,9 @@ def write(root: Path, seed: int) -> None:
     """Write every clip below `root`."""
     for path, take in list_takes().items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(root / path, *synthesise(path, take, seed), subtype="PCM_16")
+        content = io.BytesIO()  # soundfile would not say that the disk is full
+        soundfile.write(content, *synthesise(path, take, seed), "PCM_16", format="WAV")
+        (root / path).write_bytes(content.getvalue())
         os.utime(root / path, (MODIFIED, MODIFIED))
 
 
@@ -94,8 +98,10 @@ def build(directory: str | Path | None = None, seed: int = 0) -> str:
 
     if is_whole():
         return str(root)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{root}.lock"):
+    with writing_to(root.parent):
+        root.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{root}.lock").acquire()
+    with lock, writing_to(root.parent):
         if is_whole():  # another process made it while this one waited
             return str(root)
         log.info("making the synthetic demo corpus, %d clips, in %s", len(paths), root)

@@ -1,19 +1,20 @@
 """Recordings of anyone, of any name, length and rate, as windows to be scored."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
 import torch
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from ser.data.audio import decode
+from ser.data.audio import decode_and_peak, tell_clipped
+from ser.data.container import holds_audio
 from ser.data.corpora import AUDIO_SUFFIXES, parse
 from ser.data.window import Window
 
@@ -32,6 +33,7 @@ class Recordings(IterableDataset):
         batch_size: Windows.
         spans: By row, the first and last second that windows cover.
         errors: By row, why the file could not be read.
+        loud: Files with peaks above full scale.
     """
 
     paths: list[Path]
@@ -39,9 +41,10 @@ class Recordings(IterableDataset):
     batch_size: int = 64
     spans: dict[int, tuple[float, float]] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
+    loud: list[Path] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        windows, rows = [], []
+        windows, rows, self.loud = [], [], []
         for row, path in enumerate(track(self.paths, "scoring")):
             for window in self._windows(row, path):
                 windows.append(window)
@@ -51,13 +54,16 @@ class Recordings(IterableDataset):
                     windows, rows = [], []
         if windows:
             yield _batch(windows, rows)
+        tell_clipped(self.loud)
 
     def _windows(self, row: int, path: Path) -> Iterator[np.ndarray]:
         try:
-            recording = decode(path, self.window.sample_rate)
+            recording, peak = decode_and_peak(path, self.window.sample_rate)
         except ValueError as error:
-            self.errors[row] = str(error)
+            self.errors[row] = _shown(error)
             return
+        if peak > 1:
+            self.loud.append(path)
         clip = parse(path)
         spans = self.window.spans(recording, clip.corpus if clip else "other")
         self.spans[row] = tuple(
@@ -86,7 +92,7 @@ class Recordings(IterableDataset):
         if windows:  # else no file could be read
             table.update(pd.concat(windows).groupby(level=0).mean())
         winners = table[columns].dropna().idxmax(axis=1).str.removeprefix("p_")
-        table.insert(0, "path", [str(path) for path in self.paths])
+        table.insert(0, "path", [_shown(path) for path in self.paths])
         table.insert(1, "start", pd.Series({row: span[0] for row, span in self.spans.items()}))
         table.insert(2, "end", pd.Series({row: span[1] for row, span in self.spans.items()}))
         table.insert(3, "prediction", winners)
@@ -96,6 +102,11 @@ class Recordings(IterableDataset):
 def _batch(windows: list[np.ndarray], rows: list[int]) -> dict[str, Tensor]:
     waveform = np.stack(windows).astype(np.float32) / 32768
     return {"waveform": torch.from_numpy(waveform), "row": torch.tensor(rows)}
+
+
+def _shown(text: object) -> str:
+    """Spell out the bytes of a name that are no text: no file could hold them."""
+    return os.fsencode(str(text)).decode(errors="backslashreplace")
 
 
 def find(path: str | Path) -> list[Path]:
@@ -110,13 +121,15 @@ def find(path: str | Path) -> list[Path]:
     path = Path(path).expanduser()
     if path.is_dir():
         listed, others = [], []
-        for file in sorted(file for file in path.rglob("*") if not file.is_dir()):
+        walk = os.walk(path, onerror=_raise)
+        files = (Path(folder, name) for folder, _, names in walk for name in names)
+        for file in sorted(file for file in files if not file.is_dir()):
             (listed if _is_audio(file) else others).append(file)
         if others:
             log.info(
                 "%d files that are no audio are not scored: %s",
                 len(others),
-                [file.name for file in others[:5]],
+                [_shown(file.name) for file in others[:5]],
             )
         if listed:
             return listed
@@ -130,9 +143,8 @@ def find(path: str | Path) -> list[Path]:
 
 
 def _is_audio(path: Path) -> bool:
-    if path.suffix.lower() in AUDIO_SUFFIXES:
-        return True
-    try:
-        return path.is_file() and soundfile.info(path).frames > 0
-    except (soundfile.LibsndfileError, OSError):
-        return False
+    return path.suffix.lower() in AUDIO_SUFFIXES or holds_audio(path)
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -1,5 +1,6 @@
 """Which seconds of a recording the model hears."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -74,10 +75,11 @@ class Window:
         return padded
 
     def _sound(self, recording: np.ndarray) -> tuple[int, int]:
-        level = np.abs(recording.astype(np.int32))
-        loud = np.flatnonzero(
-            level >= max(1, level.max(initial=0) * 10 ** (self.threshold_db / 20))
-        )
-        if len(loud) == 0:  # digital silence throughout
+        # An hour is 173 million samples: nothing wider than a byte is made of each.
+        peak = max(int(recording.max(initial=0)), -int(recording.min(initial=0)))
+        level = max(1, math.ceil(peak * 10 ** (self.threshold_db / 20)))
+        loud = recording >= level
+        loud |= recording <= -level
+        if not loud.any():  # digital silence throughout
             return 0, len(recording)
-        return int(loud[0]), int(loud[-1]) + 1
+        return int(loud.argmax()), len(loud) - int(loud[::-1].argmax())

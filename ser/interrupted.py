@@ -1,0 +1,175 @@
+"""A training that broke off: where it stands, and what goes on from there."""
+
+import csv
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+import torch
+from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.loggers import CSVLogger, Logger
+from omegaconf import DictConfig
+
+from ser import checkpoint, checkpoint_io, folds
+from ser.checkpoint import Checkpoint
+
+WAITING = "metrics.kept.csv"
+"""Rows of finished epochs, until they are in the metrics.csv of the run that goes on."""
+
+log = logging.getLogger(__name__)
+
+
+def find(cfg: DictConfig, recipe: Mapping) -> Checkpoint | None:
+    """Give the checkpoint from which a run goes on; None where it starts from nothing.
+
+    It is that of `resume`. A fold, a candidate or a job of a sweep that is started once more goes
+    on by itself where an earlier start under the same recipe has left its last.ckpt.
+
+    Args:
+        cfg: Of the run.
+        recipe: The same as it stands in a checkpoint.
+    """
+    if cfg.resume is not None:
+        return checkpoint.load(cfg.resume)
+    last = Path(cfg.folder) / "checkpoints" / "last.ckpt"
+    within = Path(cfg.folder) != Path(HydraConfig.get().runtime.output_dir)
+    if not (within or cfg.resume_sweep is not None) or not last.is_file():
+        return None
+    try:
+        loaded = checkpoint.load(last)
+    except ValueError as error:
+        log.warning("%s: starting from nothing", error)
+        return None
+    return None if folds.differing(moved(loaded, Path(cfg.folder)), recipe) else loaded
+
+
+def moved(loaded: Checkpoint, folder: Path) -> dict:
+    """Give the recipe of a checkpoint with its run folder replaced by another."""
+    return _moved(loaded.config, loaded.config["folder"], str(folder))
+
+
+def check_clips(loaded: Checkpoint, now: pd.DataFrame) -> None:
+    """Refuse to go on with other clips than those that the training began with.
+
+    Args:
+        loaded: Where it stands.
+        now: The clips' `split` and `sha256` by name.
+
+    Raises:
+        ValueError: Clips are missing, new, in another split or sound different.
+    """
+    began = loaded.split[["split", "sha256"]]
+    both = began.index.intersection(now.index)
+    changed = both[(began.loc[both] != now.loc[both]).any(axis=1)]
+    other = [*began.index.symmetric_difference(now.index), *changed]
+    if other:
+        raise ValueError(
+            f"resume={str(loaded.path)!r} was trained on other clips: {len(other)} are missing,"
+            f" new, in another split or sound different, such as {other[0]}; expected the data"
+            " that it began with, or start a new run"
+        )
+
+
+def place(loaded: Checkpoint, folder: Path, optimizer: Mapping) -> None:
+    """Bring what a training goes on from into its folder: last.ckpt, best.ckpt beside it.
+
+    Args:
+        loaded: Where it stands.
+        folder: The checkpoints of the run that goes on.
+        optimizer: As the run asks for it: its numbers win over those of the checkpoint.
+    """
+    source = loaded.path.parent
+    if source.resolve() != folder.resolve() and (source / "best.ckpt").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / "best.ckpt", folder / "best.ckpt.tmp")
+        os.replace(folder / "best.ckpt.tmp", folder / "best.ckpt")
+    content = torch.load(loaded.path, map_location="cpu", weights_only=True)
+    as_it_was = loaded.path.resolve() == (folder / "last.ckpt").resolve()
+    for key, state in list(content["callbacks"].items()):
+        if "best_model_path" not in state:
+            continue
+        best = folder / Path(state["best_model_path"]).name
+        if state["monitor"] is not None and not _is_of(best, loaded.epoch):
+            del content["callbacks"][key]
+            as_it_was = False
+        elif state["dirpath"] != str(folder):
+            content["callbacks"][key] = _moved(state, state["dirpath"], str(folder))
+            as_it_was = False
+    before = loaded.config["model"]["optimizer"]
+    changed = {key: value for key, value in optimizer.items() if before.get(key) != value}
+    if changed:
+        _change_optimizer(content, before, changed)
+    if changed or not as_it_was:
+        checkpoint_io.write(content, folder / "last.ckpt")
+
+
+def _is_of(best: Path, epoch: int) -> bool:
+    """Say whether the best so far is there: one of a later epoch was written just before a kill."""
+    if not best.is_file():
+        log.warning("%s is missing: the best of the epochs from here on is kept", best)
+        return False
+    return torch.load(best, map_location="cpu", weights_only=True, mmap=True)["epoch"] <= epoch
+
+
+def _change_optimizer(content: Mapping, before: Mapping, changed: Mapping) -> None:
+    """Put other numbers into the state of the optimiser; the schedule keeps its phase."""
+    groups = [group for state in content["optimizer_states"] for group in state["param_groups"]]
+    for group in groups:
+        group.update({key: value for key, value in changed.items() if key != "lr"})
+    if "lr" not in changed:
+        return
+    scale = changed["lr"] / before["lr"]
+    for group in groups:
+        group["lr"] *= scale
+        group["initial_lr"] = changed["lr"]
+    for schedule in content["lr_schedulers"]:
+        schedule["base_lrs"] = [changed["lr"]] * len(schedule["base_lrs"])
+        schedule["_last_lr"] = [rate * scale for rate in schedule["_last_lr"]]
+
+
+def finished_rows(loaded: Checkpoint, folder: Path) -> list[dict[str, str]]:
+    """Give the rows of metrics.csv up to the epoch at which a training stands.
+
+    Args:
+        loaded: Where it stands.
+        folder: Of the run that goes on, where the file waits under another name for `keep`:
+            Lightning deletes the one that it finds.
+    """
+    path = loaded.path.parent.parent / "metrics.csv"
+    waiting = folder / WAITING
+    if path.parent.resolve() == folder.resolve() and path.is_file() and not waiting.is_file():
+        os.replace(path, waiting)
+    if waiting.is_file():
+        path = waiting
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if row.get("epoch") and int(row["epoch"]) <= loaded.epoch]
+
+
+def keep(rows: list[dict[str, str]], folder: Path, loggers: Iterable[Logger]) -> None:
+    """Put rows of earlier epochs into the new metrics.csv."""
+    for logger in loggers:
+        if isinstance(logger, CSVLogger) and rows:
+            writer = logger.experiment
+            writer.metrics_keys = sorted(rows[0])
+            with Path(writer.metrics_file_path).open("w", newline="") as file:
+                table = csv.DictWriter(file, writer.metrics_keys)
+                table.writeheader()
+                table.writerows(rows)
+    (folder / WAITING).unlink(missing_ok=True)
+
+
+def _moved(node: object, old: str, new: str) -> object:
+    """Replace a folder in every path of plain containers."""
+    if isinstance(node, Mapping):
+        return {_moved(key, old, new): _moved(value, old, new) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_moved(value, old, new) for value in node]
+    if isinstance(node, str) and (node == old or node.startswith(f"{old}/")):
+        return new + node[len(old) :]
+    return node

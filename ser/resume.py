@@ -1,0 +1,161 @@
+"""`resume=last.ckpt`: the recipe of an interrupted run, with what is asked for besides."""
+
+import copy
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+FIXED = (
+    "data", "fold", "frontend", "model", "normalize", "objective", "protocol", "scheduler", "seed",
+    "select", "window",
+)  # fmt: skip
+"""Root keys that make the model, its classes or its split, or choose the epoch."""
+
+FREE = (
+    "data.root", "data.batch_size", "data.cache", "data.on_error", "data.download", "data.servers",
+    "model.augment", "model.autocast", "model.label_smoothing", "model.class_weights",
+    "model.optimizer",
+)  # fmt: skip
+"""What may change below them."""
+
+
+class Resume(Callback):
+    """Makes a start with `resume=` the run that broke off, in its own folder."""
+
+    def on_run_start(self, config: DictConfig, **_: object) -> None:
+        """Replace the composed config by the checkpoint's recipe and the overrides given now."""
+        # A further process of trainer=ddp may start from the recipe that the first has recorded.
+        if config.get("resume") is None or not _asked(config):
+            return
+        try:
+            take_up(config)
+        except Exception as error:  # noqa: BLE001 - Hydra makes warnings of them, and goes on
+            if not isinstance(error, (ValueError, OSError, HydraException)):
+                traceback.print_exc()
+            _end(error)
+
+    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
+        """Refuse it for several jobs."""
+        if _asked(config):
+            _end(
+                "resume= goes on with one run: leave -m and what varies out; a sweep that broke off"
+                " goes on with resume_sweep=<its folder>"
+            )
+
+
+def take_up(config: DictConfig) -> None:
+    """Replace a composed config by the recipe of its `resume`.
+
+    Args:
+        config: As composed by Hydra, with its own part; changed in place.
+
+    Raises:
+        ValueError: There is nothing to go on with, or the overrides change what must stay.
+    """
+    from ser import checkpoint, interrupted
+    from ser.estimator import EstimatorClassifier
+
+    loaded = checkpoint.load(config.resume, compiled=True)
+    if isinstance(loaded.model, EstimatorClassifier):
+        raise ValueError(
+            f"resume={str(loaded.path)!r} holds a classical model, which is fitted once: there is"
+            " nothing to go on with; start a new run"
+        )
+    if loaded.overrides is None:
+        raise ValueError(
+            f"resume={str(loaded.path)!r} was written by a ser without resume= and does not say how"
+            " its run was started: start a new run"
+        )
+    checkpoint.check_run(loaded)
+    given = [text for text in config.hydra.overrides.task if not text.startswith("resume=")]
+    own = loaded.path.resolve().parent
+    own_folder = own.name == "checkpoints" and not _sets_folder(config)
+    with read_write(config.hydra), open_dict(config), open_dict(config.hydra):
+        config.name = loaded.config["name"]  # names the folder
+        folder = own.parent if own_folder else Path(config.hydra.run.dir).absolute()
+        config.hydra.run.dir = str(folder)
+        config.hydra.runtime.output_dir = str(folder)
+        HydraConfig.instance().set_config(copy.deepcopy(config))  # it makes read-only what it gets
+        recipe = interrupted.moved(loaded, folder)
+        # Where recordings are fetched from is no matter of the checkpoint.
+        recipe["data"] |= {key: config.data.get(key) for key in ("download", "servers")}
+        removed, added = _changes(config, loaded.overrides, given)
+        _check([*removed, *added], loaded.path)
+        _change(recipe, removed, added)
+        _continue_wandb(recipe, own.parent)
+        for key in [key for key in config if key != "hydra"]:
+            del config[key]
+        config.update(recipe)
+        # The candidates have been compared: the recipe is that of the winner.
+        config.update({"resume": str(loaded.path.resolve()), "select": None})
+        config.hydra.overrides.task = [*loaded.overrides, *given]
+
+
+def _asked(config: DictConfig) -> bool:
+    return any(text.startswith("resume=") for text in config.hydra.overrides.task)
+
+
+def _sets_folder(config: DictConfig) -> bool:
+    return any(text.startswith("hydra.run.dir=") for text in config.hydra.overrides.hydra)
+
+
+def _changes(
+    config: DictConfig, before: list[str], given: list[str]
+) -> tuple[list[str], dict[str, object]]:
+    """Give what overrides remove from a run that was started with others, and what they set."""
+    from ser.folds import leaves
+
+    name = config.hydra.job.config_name
+    old, new = (
+        dict(leaves(OmegaConf.to_container(compose(name, overrides), resolve=True)))
+        for overrides in (before, [*before, *given])
+    )
+    removed = [path for path in old if path not in new]
+    return removed, {path: new[path] for path in new if path not in old or old[path] != new[path]}
+
+
+def _check(paths: Sequence[str], source: Path) -> None:
+    """Refuse changes to what a training cannot change under way."""
+    for path in paths:
+        free = path.startswith(FREE) and not path.endswith("optimizer._target_")
+        if path.partition(".")[0] in FIXED and not free:
+            raise ValueError(
+                f"resume={str(source)!r} cannot go on with another {path}: the model, its classes,"
+                " its split and what chooses the epoch stay as they began; start a new run"
+            )
+
+
+def _change(recipe: dict, removed: Sequence[str], added: Mapping[str, object]) -> None:
+    """Change plain containers by paths such as `trainer.max_epochs`."""
+    for path in removed:
+        *parents, key = path.split(".")
+        node = recipe
+        for parent in parents:
+            node = node.get(parent, {})
+        node.pop(key, None)
+    for path, value in added.items():
+        *parents, key = path.split(".")
+        node = recipe
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[key] = value
+
+
+def _continue_wandb(recipe: Mapping, folder: Path) -> None:
+    """Log into the same run of W&B, if it was online: an offline one cannot be continued."""
+    runs = sorted(folder.glob("wandb/run-*"))
+    for logger in recipe["logger"].values():
+        if runs and logger["_target_"] == "ser.tracking.wandb_logger":
+            logger.update({"id": runs[-1].name.rpartition("-")[2], "resume": "allow"})
+
+
+def _end(error: object) -> None:
+    print(error, file=sys.stderr)  # noqa: T201
+    raise SystemExit(1)  # of any other exception of a callback Hydra makes a warning

@@ -1,0 +1,304 @@
+"""Runs that break off lose no finished epoch, and end as if they had never been interrupted."""
+
+import errno
+import json
+import os
+import random
+import resource
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+
+from ser.checkpoint_io import write
+
+REPOSITORY = Path(__file__).parents[1]
+DEMO = ("data=demo", "logger=csv")
+KILLS = int(os.environ.get("KILLS", "3"))
+
+
+def run(*overrides: object) -> None:
+    GlobalHydra.instance().clear()
+    before = sys.argv
+    sys.argv = ["train.py", *map(str, overrides)]
+    try:
+        runpy.run_path(str(REPOSITORY / "train.py"), run_name="__main__")
+    finally:
+        sys.argv = before
+
+
+def start(*overrides: object, **options: object) -> subprocess.Popen:
+    command = [sys.executable, str(REPOSITORY / "train.py"), *map(str, overrides)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
+
+
+def status(folder: Path) -> str:
+    return json.loads((folder / "status.json").read_text())["status"]
+
+
+def same(one: Path, other: Path) -> bool:
+    return all(
+        (one / name).read_bytes() == (other / name).read_bytes()
+        for name in ("predictions.csv", "split.csv", "metrics.csv")
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """A run of four epochs that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    run(*DEMO, f"cache.dir={cache}", f"hydra.run.dir={folder}", "trainer.max_epochs=4")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def _two(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    folder = tmp_path_factory.mktemp("two") / "run"
+    run(*DEMO, f"cache.dir={cache}", f"hydra.run.dir={folder}", "trainer.max_epochs=2")
+    return folder
+
+
+@pytest.fixture
+def two(_two: Path, tmp_path: Path) -> Path:
+    """The first two of its epochs, in a folder that has been moved since."""
+    return Path(shutil.copytree(_two, tmp_path / "two"))
+
+
+def test_a_resumed_run_ends_like_one_never_interrupted(whole: Path, two: Path):
+    run(f"resume={two}/checkpoints/last.ckpt", "trainer.max_epochs=4")
+    assert same(two, whole)
+    assert status(two) == "finished"
+    for name in ("best.ckpt", "last.ckpt"):
+        one, other = (
+            torch.load(folder / "checkpoints" / name, weights_only=True) for folder in (two, whole)
+        )
+        assert one["epoch"] == other["epoch"]
+        assert all(
+            value.equal(other["state_dict"][key]) for key, value in one["state_dict"].items()
+        )
+    # And once more, by its own overrides.
+    run(f"resume={two}/checkpoints/last.ckpt")
+    assert same(two, whole)
+
+
+def test_another_folder_gets_all_that_the_run_needs(
+    whole: Path, two: Path, tmp_path: Path, cache: Path
+):
+    kept = {path: path.read_bytes() for path in two.rglob("*") if path.is_file()}
+    last, folder = two / "checkpoints" / "last.ckpt", tmp_path / "other"
+    run(f"resume={last}", f"hydra.run.dir={folder}", "trainer.max_epochs=4", f"cache.dir={cache}")
+    assert same(folder, whole)
+    assert {path: path.read_bytes() for path in two.rglob("*") if path.is_file()} == kept
+
+
+def test_the_best_of_earlier_epochs_stays_the_best(two: Path):
+    path = two / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    (monitor,) = (state for state in content["callbacks"].values() if state.get("monitor"))
+    monitor["best_model_score"] = torch.tensor(2.0)  # which no epoch will reach
+    monitor["best_k_models"] = {monitor["best_model_path"]: torch.tensor(2.0)}
+    torch.save(content, path)
+    best = (two / "checkpoints" / "best.ckpt").read_bytes()
+    run(f"resume={path}", "trainer.max_epochs=3")
+    assert (two / "checkpoints" / "best.ckpt").read_bytes() == best
+    assert torch.load(path, weights_only=True)["epoch"] == 2
+
+
+def test_numbers_of_the_optimiser_win(whole: Path, two: Path):
+    run(f"resume={two}/checkpoints/last.ckpt", "trainer.max_epochs=4", "optimizer.lr=2e-4")
+    usual, lower = (
+        pd.read_csv(folder / "metrics.csv")["train/lr"].dropna() for folder in (whole, two)
+    )
+    # A tenth of the usual 2e-3 from there on, in the same phase of the schedule.
+    assert lower.tolist() == pytest.approx([*usual[:2], *(usual[2:] / 10)])
+
+
+def test_a_single_file_is_enough(two: Path, tmp_path: Path, capfd: pytest.CaptureFixture):
+    alone = tmp_path / "somewhere.ckpt"
+    shutil.move(two / "checkpoints" / "last.ckpt", alone)
+    folder = tmp_path / "new"
+    run(f"resume={alone}", f"hydra.run.dir={folder}", "trainer.max_epochs=3")
+    assert status(folder) == "finished"
+    assert "best.ckpt is missing" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["data.drop=[sad]"], "cannot go on with another data.drop"),
+        (["seed=3"], "cannot go on with another"),
+        (["protocol=luna5"], "cannot go on with another"),
+        (["model.network.dropout=0.1"], "another model.network.dropout"),
+        (["optimizer=sgd"], "another model.optimizer._target_"),
+        (["scheduler.T_0=3"], "another"),
+        (["trainer.max_epochs=1"], "max_epochs"),
+        (["-m", "trainer.max_epochs=3,4"], "leave -m"),
+    ],
+)
+def test_what_cannot_change_under_way_is_refused_by_name(
+    overrides: list[str], words: str, two: Path, capfd: pytest.CaptureFixture
+):
+    kept = (two / "checkpoints" / "last.ckpt").read_bytes()
+    with pytest.raises(SystemExit) as stopped:
+        run(*overrides, f"resume={two}/checkpoints/last.ckpt")
+    assert stopped.value.code == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert words in lines[-1]
+    assert "Traceback" not in "".join(lines)
+    assert (two / "checkpoints" / "last.ckpt").read_bytes() == kept
+
+
+def test_other_clips_are_refused(two: Path, tmp_path: Path, capfd: pytest.CaptureFixture):
+    path = two / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    name = content["ser"]["split"]["name"][5]
+    content["ser"]["split"]["sha256"][5] = "0" * 64
+    torch.save(content, path)
+    with pytest.raises(SystemExit):
+        run(f"resume={path}", "trainer.max_epochs=3")
+    assert f"1 are missing, new, in another split or sound different, such as {name}" in (
+        capfd.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("target", ["torch.hub.load", "torch.utils.collect_env.run"])
+def test_a_strangers_checkpoint_runs_nothing_of_its_own(
+    target: str, two: Path, capfd: pytest.CaptureFixture
+):
+    path = two / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["ser"]["config"]["callbacks"]["mine"] = {"_target_": target}
+    torch.save(content, path)
+    with pytest.raises(SystemExit):
+        run(f"resume={path}", "trainer.max_epochs=3")
+    assert f"asks to build {target!r}" in capfd.readouterr().err
+
+
+def test_a_classical_model_has_nothing_to_go_on_with(
+    launch: Callable[..., Path], capfd: pytest.CaptureFixture
+):
+    folder = launch("train", "data=demo", "model=logistic")
+    with pytest.raises(SystemExit):
+        run(f"resume={folder}/checkpoints/best.ckpt")
+    assert "classical model, which is fitted once" in capfd.readouterr().err
+
+
+def test_an_online_run_of_wandb_is_continued(two: Path):
+    (two / "wandb" / "run-20260101_000000-abc123").mkdir(parents=True)
+    path = two / "checkpoints" / "last.ckpt"
+    os.environ["WANDB_MODE"] = "disabled"
+    try:
+        run(f"resume={path}", "logger=wandb", "trainer.max_epochs=2")
+    finally:
+        del os.environ["WANDB_MODE"]
+    config = (two / ".hydra" / "config.yaml").read_text()
+    assert "id: abc123" in config
+    assert "resume: allow" in config
+
+
+def test_folds_go_on_where_they_broke_off(
+    launch: Callable[..., Path], capfd: pytest.CaptureFixture
+):
+    overrides = ("data=demo", "protocol=kfold", "protocol.folds=3", "fold=all")
+    short = ("trainer.max_epochs=2", "trainer.limit_train_batches=2")
+    folder = launch("train", *overrides, *short)
+    expected = (folder / "predictions.csv").read_bytes()
+    # As a kill leaves it: the first fold finished, the second at the end of its first epoch.
+    fold = folder / "fold_1"
+    (fold / "status.json").write_text('{"status": "running"}')
+    (fold / "predictions.csv").unlink()
+    capfd.readouterr()
+    launch("train", *overrides, *short)
+    assert "fold 0 (of 3) is there already" in (messages := capfd.readouterr().err)
+    assert "going on after epoch 1 of" in messages
+    assert (folder / "predictions.csv").read_bytes() == expected
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "last.ckpt"
+    write({"epoch": 1}, path)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ser.checkpoint_io.os.replace", fail)
+    with pytest.raises(OSError, match=r"No space left on device\): make room and go on with"):
+        write({"epoch": 2}, path)
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(whole: Path, two: Path):
+    last = two / "checkpoints" / "last.ckpt"
+    kept = last.read_bytes()
+    room = len(kept) // 2
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
+    process = start(f"resume={last}", "trainer.max_epochs=4", preexec_fn=limit)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "could not be written" in errors
+    assert "Traceback" not in errors
+    assert status(two) == "failed"
+    assert torch.load(last, weights_only=True)["epoch"] == 1
+    run(f"resume={last}", "trainer.max_epochs=4")
+    assert same(two, whole)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_ends_a_run_cleanly(
+    number: int, code: int, word: str, two: Path, tmp_path: Path, cache: Path
+):
+    last = two / "checkpoints" / "last.ckpt"
+    process = start(f"resume={last}", "trainer.max_epochs=500")
+    rows = two / "metrics.csv"
+    while process.poll() is None and not (rows.is_file() and "\n3," in rows.read_text()):
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == code
+    assert f"{word}: resume={last} goes on" in errors
+    assert "Traceback" not in errors
+    assert status(two) == "interrupted"
+    if number == signal.SIGINT:  # the best so far is reported
+        best = torch.load(two / "checkpoints" / "best.ckpt", weights_only=True)
+        metrics = json.loads((two / "metrics.json").read_text())
+        assert metrics["n"] == len(pd.read_csv(two / "predictions.csv")) == 168
+        assert best["epoch"] <= torch.load(last, weights_only=True)["epoch"]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again(whole: Path, tmp_path: Path, cache: Path):
+    folder = tmp_path / "killed"
+    last = folder / "checkpoints" / "last.ckpt"
+    first = [*DEMO, f"cache.dir={cache}", f"hydra.run.dir={folder}", "trainer.max_epochs=4"]
+    generator = random.Random(0)
+    began = time.monotonic()
+    start(*first).communicate(timeout=600)
+    duration = time.monotonic() - began
+    shutil.rmtree(folder)
+    for _ in range(KILLS):
+        process = start(*([f"resume={last}"] if last.exists() else first))
+        time.sleep(generator.uniform(0.2, 1) * duration)
+        process.kill()
+        process.communicate()
+    process = start(*([f"resume={last}"] if last.exists() else first))
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    assert same(folder, whole)
