@@ -83,24 +83,26 @@ class Checkpoint:
     model: LightningModule
 
 
-def load(path: str | Path | None, compiled: bool = False) -> Checkpoint:
+def load(path: str | Path | None, compiled: bool = False, key: str = "ckpt") -> Checkpoint:
     """Read a checkpoint and build its model, in eval mode on the CPU.
 
     Args:
         path: The file.
         compiled: Whether what compiled code reads unchecked may be in it: trees, boosters, nearest
             neighbours.
+        key: What names the file, for the message.
 
     Raises:
         ValueError: It is missing, no checkpoint of this program, or names code that may not run.
     """
+    usual = "last.ckpt" if key == "resume" else "best.ckpt"
     if path is None or not (path := Path(path).expanduser()).is_file():
         raise ValueError(
-            f"ckpt={path and str(path)!r} is not a file: expected"
-            " ckpt=outputs/.../checkpoints/best.ckpt, with quotes inside quotes for a path with"
+            f"{key}={path and str(path)!r} is not a file: expected"
+            f" {key}=outputs/.../checkpoints/{usual}, with quotes inside quotes for a path with"
             " commas, brackets, = or letters outside ASCII"
         )
-    source = f"ckpt={str(path)!r}"
+    source = f"{key}={str(path)!r}"
     try:
         content = contents.read(path)
         entry, arguments = content["ser"], content["hyper_parameters"]

@@ -69,6 +69,10 @@ class EmotionClassifier(LightningModule):
         self.class_weights = None
         self.resumed = False
 
+    def on_load_checkpoint(self, checkpoint: Mapping) -> None:
+        """Know that a training goes on, not begins."""
+        self.resumed = True
+
     def on_fit_start(self) -> None:
         """Settle on the precision, and learn what the training clips tell before the first step."""
         # Not in `setup`: there the module is still on the CPU, wherever it will be trained.
@@ -77,7 +81,6 @@ class EmotionClassifier(LightningModule):
         log.info("training steps compute in %s", "bfloat16" if self.hparams.autocast else "float32")
         if self.hparams.class_weights == "balanced":
             self.class_weights = self.trainer.datamodule.balanced_weights().to(self.device)
-        self.resumed = self.trainer.ckpt_path is not None
         # A training that is resumed has it from its checkpoint.
         if hasattr(self.network, "initialize") and not self.resumed:
             self.network.initialize(lambda: self.trainer.datamodule.training_features()[0])

@@ -57,6 +57,8 @@ def fit_and_validate(cfg: DictConfig, marks: dict[str, float]) -> Fit:
     folder = Path(cfg.folder)
     config = _portable(cfg)
     begun = interrupted.find(cfg, config)
+    if begun is None:
+        interrupted.clear(folder)
     data, model = _build(cfg)
     rows = []
     if begun:
@@ -68,7 +70,7 @@ def fit_and_validate(cfg: DictConfig, marks: dict[str, float]) -> Fit:
     trainer = build_trainer(cfg, data.stamps(), recipe)
     interrupted.keep(rows, folder, trainer.loggers)
     marks["data"] = time.perf_counter()
-    best, stopped = _fit(model, data, trainer, folder / "checkpoints", cfg.objective, begun)
+    best, stopped = _fit(model, data, trainer, recipe, folder / "checkpoints", cfg.objective, begun)
     trainer = processes.alone(trainer, cfg)
     marks["fit"] = time.perf_counter()
     value = _objective(best, data, trainer, cfg.objective)
@@ -146,6 +148,7 @@ def _fit(
     model: LightningModule,
     data: EmotionDataModule,
     trainer: Trainer,
+    recipe: checkpoint.Recipe,
     folder: Path,
     objective: str,
     begun: checkpoint.Checkpoint | None,
@@ -168,11 +171,8 @@ def _fit(
                 f"trainer.max_epochs={trainer.max_epochs}, but {begun.epoch + 1} epochs are done:"
                 " expected as many or more"
             )
-        interrupted.place(begun, folder, model.hparams.optimizer)
+        interrupted.place(begun, folder, recipe.entry["config"])
         log.info("going on after epoch %d of %s", begun.epoch, begun.path)
-    else:
-        for name in ("best.ckpt", "last.ckpt"):  # of an earlier start in this folder
-            (folder / name).unlink(missing_ok=True)
     _feed(model, data, trainer)
     stopped = False
     if classical:

@@ -33,7 +33,7 @@ def find(cfg: DictConfig, recipe: Mapping) -> Checkpoint | None:
         recipe: The same as it stands in a checkpoint.
     """
     if cfg.resume is not None:
-        return checkpoint.load(cfg.resume)
+        return checkpoint.load(cfg.resume, key="resume")
     last = Path(cfg.folder) / "checkpoints" / "last.ckpt"
     within = Path(cfg.folder) != Path(HydraConfig.get().runtime.output_dir)
     if not (within or cfg.resume_sweep is not None) or not last.is_file():
@@ -73,19 +73,28 @@ def check_clips(loaded: Checkpoint, now: pd.DataFrame) -> None:
         )
 
 
-def place(loaded: Checkpoint, folder: Path, optimizer: Mapping) -> None:
+def clear(folder: Path) -> None:
+    """Remove what an earlier start has left in a run folder, before it is taken for this one's."""
+    results = ("predictions.csv", "metrics.json")
+    for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt", *results, WAITING):
+        (folder / name).unlink(missing_ok=True)
+
+
+def place(loaded: Checkpoint, folder: Path, recipe: Mapping) -> None:
     """Bring what a training goes on from into its folder: last.ckpt, best.ckpt beside it.
 
     Args:
         loaded: Where it stands.
         folder: The checkpoints of the run that goes on.
-        optimizer: As the run asks for it: its numbers win over those of the checkpoint.
+        recipe: Of that run: the numbers of its optimiser win over those of the checkpoint.
     """
     source = loaded.path.parent
-    if source.resolve() != folder.resolve() and (source / "best.ckpt").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source / "best.ckpt", folder / "best.ckpt.tmp")
-        os.replace(folder / "best.ckpt.tmp", folder / "best.ckpt")
+    if source.resolve() != folder.resolve():
+        (folder / "best.ckpt").unlink(missing_ok=True)  # of another run
+        if (source / "best.ckpt").is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / "best.ckpt", folder / "best.ckpt.tmp")
+            os.replace(folder / "best.ckpt.tmp", folder / "best.ckpt")
     content = torch.load(loaded.path, map_location="cpu", weights_only=True)
     as_it_was = loaded.path.resolve() == (folder / "last.ckpt").resolve()
     for key, state in list(content["callbacks"].items()):
@@ -98,10 +107,12 @@ def place(loaded: Checkpoint, folder: Path, optimizer: Mapping) -> None:
         elif state["dirpath"] != str(folder):
             content["callbacks"][key] = _moved(state, state["dirpath"], str(folder))
             as_it_was = False
-    before = loaded.config["model"]["optimizer"]
-    changed = {key: value for key, value in optimizer.items() if before.get(key) != value}
+    before, after = (config["model"]["optimizer"] for config in (loaded.config, recipe))
+    changed = {key: value for key, value in after.items() if before.get(key) != value}
     if changed:
         _change_optimizer(content, before, changed)
+        # Once: the file is of the new recipe from here on, if no epoch should follow.
+        content["ser"]["config"] = recipe
     if changed or not as_it_was:
         checkpoint_io.write(content, folder / "last.ckpt")
 
@@ -153,15 +164,19 @@ def finished_rows(loaded: Checkpoint, folder: Path) -> list[dict[str, str]]:
 
 def keep(rows: list[dict[str, str]], folder: Path, loggers: Iterable[Logger]) -> None:
     """Put rows of earlier epochs into the new metrics.csv."""
-    for logger in loggers:
-        if isinstance(logger, CSVLogger) and rows:
-            writer = logger.experiment
+    waiting = folder / WAITING
+    writers = [logger.experiment for logger in loggers if isinstance(logger, CSVLogger)]
+    for writer in writers:
+        if rows:
             writer.metrics_keys = sorted(rows[0])
             with Path(writer.metrics_file_path).open("w", newline="") as file:
                 table = csv.DictWriter(file, writer.metrics_keys)
                 table.writeheader()
                 table.writerows(rows)
-    (folder / WAITING).unlink(missing_ok=True)
+    if writers:
+        waiting.unlink(missing_ok=True)
+    elif waiting.exists():
+        os.replace(waiting, folder / "metrics.csv")
 
 
 def _moved(node: object, old: str, new: str) -> object:

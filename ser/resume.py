@@ -8,9 +8,12 @@ from pathlib import Path
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from ser.folds import leaves
 
 FIXED = (
     "data", "fold", "frontend", "model", "normalize", "objective", "protocol", "scheduler", "seed",
@@ -37,7 +40,7 @@ class Resume(Callback):
         try:
             take_up(config)
         except Exception as error:  # noqa: BLE001 - Hydra makes warnings of them, and goes on
-            if not isinstance(error, (ValueError, OSError, HydraException)):
+            if not isinstance(error, ValueError | OSError):
                 traceback.print_exc()
             _end(error)
 
@@ -62,7 +65,7 @@ def take_up(config: DictConfig) -> None:
     from ser import checkpoint, interrupted
     from ser.estimator import EstimatorClassifier
 
-    loaded = checkpoint.load(config.resume, compiled=True)
+    loaded = checkpoint.load(config.resume, compiled=True, key="resume")
     if isinstance(loaded.model, EstimatorClassifier):
         raise ValueError(
             f"resume={str(loaded.path)!r} holds a classical model, which is fitted once: there is"
@@ -74,9 +77,11 @@ def take_up(config: DictConfig) -> None:
             " its run was started: start a new run"
         )
     checkpoint.check_run(loaded)
-    given = [text for text in config.hydra.overrides.task if not text.startswith("resume=")]
+    given = [text for text in config.hydra.overrides.task if not _is_resume(text)]
     own = loaded.path.resolve().parent
     own_folder = own.name == "checkpoints" and not _sets_folder(config)
+    if own_folder:
+        _check_folder(loaded.path.resolve())
     with read_write(config.hydra), open_dict(config), open_dict(config.hydra):
         config.name = loaded.config["name"]  # names the folder
         folder = own.parent if own_folder else Path(config.hydra.run.dir).absolute()
@@ -86,8 +91,16 @@ def take_up(config: DictConfig) -> None:
         recipe = interrupted.moved(loaded, folder)
         # Where recordings are fetched from is no matter of the checkpoint.
         recipe["data"] |= {key: config.data.get(key) for key in ("download", "servers")}
-        removed, added = _changes(config, loaded.overrides, given)
-        _check([*removed, *added], loaded.path)
+        try:
+            removed, added = _changes(config, loaded.overrides, given)
+        except HydraException as error:
+            raise ValueError(
+                f"resume={str(loaded.path)!r} cannot go on with {' '.join(given)}"
+                f" ({str(error).partition(chr(10))[0]}): expected what fits the run that broke off"
+            ) from error
+        there = dict(leaves(recipe))
+        other = [path for path in added if path not in there or there[path] != added[path]]
+        _check([*removed, *other], loaded.path)
         _change(recipe, removed, added)
         _continue_wandb(recipe, own.parent)
         for key in [key for key in config if key != "hydra"]:
@@ -99,33 +112,58 @@ def take_up(config: DictConfig) -> None:
 
 
 def _asked(config: DictConfig) -> bool:
-    return any(text.startswith("resume=") for text in config.hydra.overrides.task)
+    return any(map(_is_resume, config.hydra.overrides.task))
+
+
+def _is_resume(override: str) -> bool:
+    return override.lstrip("+").startswith("resume=")
 
 
 def _sets_folder(config: DictConfig) -> bool:
     return any(text.startswith("hydra.run.dir=") for text in config.hydra.overrides.hydra)
 
 
+def _check_folder(path: Path) -> None:
+    """Refuse to go on in a folder where that would spoil something."""
+    last, run = path.with_name("last.ckpt"), path.parent.parent
+    if path.name != last.name and last.is_file():
+        raise ValueError(
+            f"resume={str(path)!r} would go back behind {last.name} beside it: expected that one,"
+            " or hydra.run.dir= for another folder"
+        )
+    hydra = run / ".hydra"
+    if (hydra / "config.yaml").is_file() and not (hydra / "hydra.yaml").is_file():
+        raise ValueError(
+            f"resume={str(path)!r} is part of the run in {run.parent}: start that once more with"
+            " its own overrides and hydra.run.dir=, it goes on by itself"
+        )
+
+
 def _changes(
     config: DictConfig, before: list[str], given: list[str]
 ) -> tuple[list[str], dict[str, object]]:
     """Give what overrides remove from a run that was started with others, and what they set."""
-    from ser.folds import leaves
-
     name = config.hydra.job.config_name
     old, new = (
         dict(leaves(OmegaConf.to_container(compose(name, overrides), resolve=True)))
         for overrides in (before, [*before, *given])
     )
     removed = [path for path in old if path not in new]
-    return removed, {path: new[path] for path in new if path not in old or old[path] != new[path]}
+    # What is said holds, also where it is what the config has by itself.
+    said = [override.key_or_group for override in OverridesParser.create().parse_overrides(given)]
+    said = tuple(f"{place}{key}." for key in said for place in ("", "data.", "model."))
+    return removed, {
+        path: value
+        for path, value in new.items()
+        if path not in old or old[path] != value or f"{path}.".startswith(said)
+    }
 
 
 def _check(paths: Sequence[str], source: Path) -> None:
     """Refuse changes to what a training cannot change under way."""
     for path in paths:
         free = path.startswith(FREE) and not path.endswith("optimizer._target_")
-        if path.partition(".")[0] in FIXED and not free:
+        if (path.partition(".")[0] in FIXED or path.startswith("callbacks.best")) and not free:
             raise ValueError(
                 f"resume={str(source)!r} cannot go on with another {path}: the model, its classes,"
                 " its split and what chooses the epoch stay as they began; start a new run"
@@ -136,10 +174,14 @@ def _change(recipe: dict, removed: Sequence[str], added: Mapping[str, object]) -
     """Change plain containers by paths such as `trainer.max_epochs`."""
     for path in removed:
         *parents, key = path.split(".")
-        node = recipe
+        nodes = [recipe]
         for parent in parents:
-            node = node.get(parent, {})
-        node.pop(key, None)
+            nodes.append(nodes[-1].get(parent, {}))
+        nodes[-1].pop(key, None)
+        # A node that has lost its last value is gone too.
+        for node, name in zip(reversed(nodes[:-1]), reversed(parents), strict=True):
+            if node.get(name) == {}:
+                del node[name]
     for path, value in added.items():
         *parents, key = path.split(".")
         node = recipe
@@ -152,7 +194,7 @@ def _continue_wandb(recipe: Mapping, folder: Path) -> None:
     """Log into the same run of W&B, if it was online: an offline one cannot be continued."""
     runs = sorted(folder.glob("wandb/run-*"))
     for logger in recipe["logger"].values():
-        if runs and logger["_target_"] == "ser.tracking.wandb_logger":
+        if runs and logger.get("_target_") == "ser.tracking.wandb_logger":
             logger.update({"id": runs[-1].name.rpartition("-")[2], "resume": "allow"})
 
 

@@ -59,7 +59,8 @@ def one_line_errors() -> Iterator[None]:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:  # of Ctrl-C too Lightning makes the latter
         terminated = isinstance(stop, SIGTERMException)
-        log.error(_farewell("terminated" if terminated else "interrupted", multirun))
+        words = ["terminated" if terminated else "interrupted", _way_on(stop)]
+        log.error(": ".join(filter(None, words)))
         raise SystemExit(143 if terminated else 130) from None  # as a shell counts signals
     except Exception as error:
         cause = _cause(error)
@@ -70,13 +71,15 @@ def one_line_errors() -> Iterator[None]:
             raise SystemExit(1) from None
 
 
-def _farewell(what: str, multirun: bool) -> str:
+def _way_on(stop: BaseException) -> str:
     """Say how to go on with what is not finished."""
     hydra = HydraConfig.get()
-    if multirun:
-        return f"{what}: resume_sweep={hydra.sweep.dir} runs what is missing"
+    if isinstance(stop, KeyboardInterrupt) and str(stop):
+        return str(stop)
+    if hydra.mode == RunMode.MULTIRUN:
+        return f"resume_sweep={hydra.sweep.dir} runs what is missing"
     last = Path(hydra.runtime.output_dir, "checkpoints", "last.ckpt")
-    return f"{what}: resume={last} goes on" if last.is_file() else what
+    return f"resume={last} goes on" if last.is_file() else ""
 
 
 def finished_before(folder: str) -> float | None:
@@ -141,8 +144,15 @@ class Run(AbstractContextManager):
             "overrides": _overrides(),
         }
         partial = self.folder / "status.tmp"  # never half a status, whenever it is read
-        partial.write_text(json.dumps(content, indent=2) + "\n")
-        os.replace(partial, self.folder / "status.json")
+        try:
+            partial.write_text(json.dumps(content, indent=2) + "\n")
+            os.replace(partial, self.folder / "status.json")
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise OSError(
+                f"{self.folder} cannot be written ({error.strerror}): make room, or name another"
+                " place with hydra.run.dir="
+            ) from error
 
 
 def _overrides() -> list[str]:

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -110,14 +111,14 @@ def test_the_other_commands_run(
         if module == "ser.explore":
             given.append(f"cache.dir={cache}")
         if module == "ser.data.download":  # all is there: nothing is fetched
-            given = [f"data.root={official}"]
+            given = [f"data.root={official}", "data.corpora=[ravdess]"]
         monkeypatch.setattr(sys, "argv", [module, *given])
         monkeypatch.delitem(sys.modules, module, raising=False)
         GlobalHydra.instance().clear()
-        try:
+        # The embedded corpus is not the releases: the doctor says so by its exit code.
+        ends = pytest.raises(SystemExit, match="1") if "doctor" in module else nullcontext()
+        with ends:
             runpy.run_module(module, run_name="__main__")
-        except SystemExit as end:  # the doctor's word on the embedded corpus
-            assert (module, end.code) == ("ser.data.doctor", 2)
         ran.append(module)
     assert ran == [
         *("ser.data.download", "ser.data.doctor"),

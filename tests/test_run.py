@@ -10,13 +10,19 @@ from types import SimpleNamespace
 import pytest
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ser.run import BareMessage, Run, finished_before, one_line_errors
 
 
 @pytest.fixture(autouse=True)
-def hydra(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    config = SimpleNamespace(mode=RunMode.RUN, overrides=SimpleNamespace(task=["seed=1"]))
+def hydra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
+    config = SimpleNamespace(
+        mode=RunMode.RUN,
+        overrides=SimpleNamespace(task=["seed=1"]),
+        runtime=SimpleNamespace(output_dir=str(tmp_path)),
+        sweep=SimpleNamespace(dir="outputs/sweep"),
+    )
     monkeypatch.setattr("ser.run.HydraConfig.get", lambda: config)
     return config
 
@@ -98,9 +104,23 @@ def test_a_multirun_survives_any_error_of_a_job(run, tmp_path: Path, caplog):
     assert all(record.levelno == logging.ERROR for record in caplog.records)
 
 
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
-def test_ctrl_c_is_an_interruption(run, tmp_path: Path, interruption: type[BaseException]):
-    # Lightning turns the one into the other.
-    with pytest.raises(interruption), run():
-        raise interruption
+@pytest.mark.parametrize(
+    ("stop", "code", "line"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted: resume={last} goes on"),
+        (SystemExit(1), 130, "interrupted: resume={last} goes on"),  # what Lightning makes of it
+        (KeyboardInterrupt("in epoch 0"), 130, "interrupted: in epoch 0"),
+        (SIGTERMException(), 143, "terminated: resume={last} goes on"),
+    ],
+)
+def test_a_signal_is_an_interruption(
+    run, tmp_path: Path, stop: BaseException, code: int, line: str, caplog: pytest.LogCaptureFixture
+):
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    last.parent.mkdir()
+    last.touch()
+    with pytest.raises(SystemExit) as ended, run():
+        raise stop
+    assert ended.value.code == code
+    assert caplog.messages == [line.format(last=last)]
     assert status(tmp_path) == ("interrupted", None)

@@ -4,6 +4,7 @@ Exit code 0: as released. 1: usable, with remarks. 2: not usable, or not to be e
 """
 
 import json
+import traceback
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -30,11 +31,14 @@ def main(cfg: DictConfig) -> None:
     from ser.run import Run, one_line_errors
 
     code = 2  # also where nothing could be examined: 1 would say usable
-    with suppress(SystemExit), one_line_errors(), Run(cfg.folder) as run:
-        diagnosis = diagnose(**OmegaConf.to_container(cfg.data, resolve=True))
-        write(diagnosis, run.folder)
-        show(diagnosis, run.folder)
-        code = diagnosis.exit_code
+    try:
+        with suppress(SystemExit), one_line_errors(), Run(cfg.folder) as run:
+            diagnosis = diagnose(**OmegaConf.to_container(cfg.data, resolve=True))
+            write(diagnosis, run.folder)
+            show(diagnosis, run.folder)
+            code = diagnosis.exit_code
+    except Exception:  # noqa: BLE001 - a bug: of it too Hydra would make a 1
+        traceback.print_exc()
     if code:
         raise SystemExit(code)
 

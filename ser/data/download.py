@@ -49,8 +49,7 @@ def main(cfg: DictConfig) -> None:
         try:
             _ = instantiate(cfg.data, download=True).scanned
         except KeyboardInterrupt:
-            log.error("interrupted: start again, what is here is kept")
-            raise SystemExit(130) from None
+            raise KeyboardInterrupt("start again, what is here is kept") from None
 
 
 @dataclass(frozen=True)

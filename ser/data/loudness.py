@@ -24,7 +24,7 @@ def levels(pairs: Sequence[tuple[Clip, Examination]]) -> list[dict[str, object]]
     """Give the median peak and RMS (dBFS) of each actor and channel."""
     groups = defaultdict(list)
     for clip, seen in pairs:
-        if seen.error is None and seen.peak > 0:
+        if seen.error is None and min(seen.peak, seen.rms) > 0:
             groups[clip.corpus, clip.channel, clip.actor].append((clip, seen))
     table = []
     for (corpus, channel, actor), group in sorted(groups.items()):

@@ -124,6 +124,12 @@ class Remote:
             if response.status_code != 206 or not begin.startswith(f"bytes {offset}-"):
                 offset = 0  # a server without ranges sends all of it
             length = response.headers.get("Content-Length", "")
+            if headers and not offset and not length.isdecimal():
+                # What is here is not given for an answer that may be no file at all.
+                raise ValueError(
+                    f"{file.url} does not say how much it sends ({response.status_code}), and sends"
+                    " no part: start again later, what is here is kept"
+                )
             if length.isdecimal() and offset + int(length) != file.size:
                 if response.status_code == 416 or not part.stat().st_size:
                     part.unlink()
