@@ -160,6 +160,7 @@ def test_runs_peaks_and_levels_by_hand(tmp_path: Path):
         assert (row["peak_dbfs"], row["rms_dbfs"]) == (round(20 * np.log10(peak), 2), -20)
         assert len(list(outliers(levels(pairs)))) == named
         assert not list(outliers(levels(pairs[:19])))
+    assert levels([(clip, sound(clip.path.name, peak=1e-6, rms=0.0))]) == []  # no level to speak of
 
 
 def test_zeros_are_counted_by_actor_and_those_of_no_release_are_a_remark():
