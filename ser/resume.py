@@ -65,7 +65,7 @@ def take_up(config: DictConfig) -> None:
     from ser import checkpoint, interrupted
     from ser.estimator import EstimatorClassifier
 
-    loaded = checkpoint.load(config.resume, compiled=True, key="resume")
+    loaded = checkpoint.load(config.resume, key="resume")
     if isinstance(loaded.model, EstimatorClassifier):
         raise ValueError(
             f"resume={str(loaded.path)!r} holds a classical model, which is fitted once: there is"
