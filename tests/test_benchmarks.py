@@ -23,6 +23,7 @@ def test_the_epoch_is_timed_three_ways(
     assert all(float(ratio) > 0 for _, ratio in ratios)
 
 
+@pytest.mark.slow
 def test_scan_split_and_cache_are_measured_by_size(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):

@@ -233,6 +233,7 @@ def test_without_a_logger_the_curves_so_far_stay(two: Path):
     assert (two / "metrics.csv").read_bytes() == kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("often", ["val_check_interval=0.5", "check_val_every_n_epoch=2"])
 def test_the_last_checkpoint_is_that_of_an_epochs_end(often: str, tmp_path: Path, cache: Path):
     one, other = tmp_path / "one", tmp_path / "other"

@@ -66,6 +66,7 @@ def test_what_could_not_be_measured_says_why(launch: Callable[..., Path], tmp_pa
     assert all("not measured: unknown emotion 'sat'" in row["note"] for row in rows)
 
 
+@pytest.mark.slow
 def test_a_row_holds_the_metric_that_its_source_reports(
     launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
 ):
