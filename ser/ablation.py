@@ -26,9 +26,7 @@ class Ablation(Callback):
         try:
             drops = plan(config)
         except ValueError as error:
-            # Of any other exception Hydra makes a warning, and goes on.
-            Console(stderr=True, markup=False, highlight=False).print(str(error), soft_wrap=True)
-            raise SystemExit(1) from None
+            summary.end(error)
         self.base = drops[0]
         swept = ",".join(f"[{','.join(names)}]" for names in drops)
         with open_dict(config.hydra):

@@ -1,7 +1,6 @@
 """`resume=last.ckpt`: the recipe of an interrupted run, with what is asked for besides."""
 
 import copy
-import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ser.folds import leaves
+from ser.summary import end
 
 FIXED = (
     "data", "fold", "frontend", "model", "normalize", "objective", "protocol", "scheduler", "seed",
@@ -42,12 +42,12 @@ class Resume(Callback):
         except Exception as error:  # noqa: BLE001 - Hydra makes warnings of them, and goes on
             if not isinstance(error, ValueError | OSError):
                 traceback.print_exc()
-            _end(error)
+            end(error)
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         """Refuse it for several jobs."""
         if _asked(config):
-            _end(
+            end(
                 "resume= goes on with one run: leave -m and what varies out; a sweep that broke off"
                 " goes on with resume_sweep=<its folder>"
             )
@@ -196,8 +196,3 @@ def _continue_wandb(recipe: Mapping, folder: Path) -> None:
     for logger in recipe["logger"].values():
         if runs and logger.get("_target_") == "ser.tracking.wandb_logger":
             logger.update({"id": runs[-1].name.rpartition("-")[2], "resume": "allow"})
-
-
-def _end(error: object) -> None:
-    print(error, file=sys.stderr)  # noqa: T201
-    raise SystemExit(1)  # of any other exception of a callback Hydra makes a warning

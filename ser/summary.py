@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra.experimental.callback import Callback
@@ -60,7 +61,7 @@ class Summary(Callback):
         try:
             code = resume(folder, config.hydra.overrides)
         except ValueError as error:
-            _end(error)
+            end(error)
         raise SystemExit(code)
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
@@ -68,7 +69,7 @@ class Summary(Callback):
         try:
             _check(config)
         except ValueError as error:
-            _end(error)
+            end(error)
         folder = str(config.hydra.sweep.dir).replace("'", "\\'")
         with open_dict(config.hydra):
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
@@ -100,7 +101,8 @@ def _check(config: DictConfig) -> None:
         processes.check(config, config.hydra)
 
 
-def _end(error: ValueError) -> None:
+def end(error: object) -> NoReturn:
+    """End a start from within a callback, with one line and exit code 1."""
     print(error, file=sys.stderr)  # noqa: T201
     raise SystemExit(1)  # of any other exception of a callback Hydra makes a warning
 
