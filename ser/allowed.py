@@ -1,176 +1,316 @@
-"""What may be built from a checkpoint: classes and functions by name, of sizes that fit.
+"""What a recipe may build: by slot, the exact names of classes, and arguments of their types.
 
-A checkpoint names code to build, so plain containers alone do not make a stranger's file safe:
-every `_target_` in it, at any depth, must be one of the classes and functions listed here.
+A checkpoint names code to build, so plain containers alone do not make a stranger's file safe.
+Every `_target_` in it must be in the list of its slot; arguments are scalars and flat lists of
+scalars, and another recipe stands only where the list says so. The recipe of one's own run passes
+the same check before any work: what is trained here can be loaded elsewhere.
+
+To let recipes build another class, add its name to its slot in `SLOTS`.
 """
 
-from collections.abc import Mapping
+import inspect
+import json
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib import import_module
 
-import torch
-from hydra._internal.utils import _locate  # as get_object, which logs what it does not find
-from hydra.utils import instantiate
-
-PACKAGES = ("ser.", "torch.nn.", "torch.optim.", "torchaudio.transforms.")
-"""Their classes may be built from a checkpoint."""
-
-NAMED = (
-    "ser.data.demo.build",
-    "lightgbm.LGBMClassifier",
-    "sklearn.calibration.CalibratedClassifierCV",
-    "sklearn.decomposition.PCA",
-    "sklearn.ensemble.RandomForestClassifier",
-    "sklearn.ensemble.VotingClassifier",
-    "sklearn.linear_model.LogisticRegression",
-    "sklearn.neighbors.KNeighborsClassifier",
-    "sklearn.neural_network.MLPClassifier",
-    "sklearn.pipeline.make_pipeline",
-    "sklearn.preprocessing.StandardScaler",
-    "sklearn.svm.SVC",
-    "sklearn.tree.DecisionTreeClassifier",
-    "xgboost.XGBClassifier",
-)
-"""What else may be."""
-
-RUN_PACKAGES = ("lightning.pytorch.callbacks.", "lightning.pytorch.loggers.")
-"""Their classes may be built besides by a training that is resumed."""
-
-RUN_NAMED = ("lightning.Trainer", "ser.tracking.wandb_logger")
-"""What else may be then."""
-
-NODES = 10_000
-"""Values in a recipe; lists that hold one another many times over would be more than any number."""
-
-DEPTH = 30
-
-LARGEST = {"sample_rate": 2**18}
-"""Hz."""
-
-LARGEST_OTHER = 2**14
-"""Bins, samples of a frame, units of a layer: ten times what anyone takes."""
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 
-def check_targets(
-    node: object,
-    source: str,
-    packages: tuple[str, ...] = PACKAGES,
-    named: tuple[str, ...] = NAMED,
+def _names(package: str, names: str) -> dict[str, dict[str, str]]:
+    return {f"{package}.{name}": {} for name in names.split()}
+
+
+_ESTIMATORS = {
+    "lightgbm.LGBMClassifier": {},
+    "sklearn.calibration.CalibratedClassifierCV": {"estimator": "estimator"},
+    "sklearn.decomposition.PCA": {},
+    "sklearn.ensemble.RandomForestClassifier": {},
+    "sklearn.ensemble.VotingClassifier": {"estimators": "estimator"},
+    "sklearn.linear_model.LogisticRegression": {},
+    "sklearn.neighbors.KNeighborsClassifier": {},
+    "sklearn.neural_network.MLPClassifier": {},
+    "sklearn.pipeline.make_pipeline": {"_args_": "estimator"},
+    "sklearn.preprocessing.StandardScaler": {},
+    "sklearn.svm.SVC": {},
+    "sklearn.tree.DecisionTreeClassifier": {},
+    "ser.gender.GenderSplit": {"gender": "estimator", "emotion": "estimator"},
+    "xgboost.XGBClassifier": {},
+}
+
+_SHARED = {"frontend": "frontend"}
+
+SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
+    "data": {
+        "ser.data.datamodule.EmotionDataModule": {
+            "root": "corpus", "protocol": "protocol", "window": "window", "servers": "servers",
+        },
+    },
+    "corpus": _names("ser.data.demo", "build"),
+    "protocol": _names("ser.data.protocols", "Holdout KFold NamedFolds Random")
+    | _names("ser.data.transfer", "CrossCorpus Statement"),
+    "window": _names("ser.data.window", "Window"),
+    "servers": _names("ser.data.download", "Servers"),
+    "model": {
+        "ser.classifier.EmotionClassifier": _SHARED
+        | {key: key for key in ("network", "augment", "optimizer", "scheduler")},
+        "ser.estimator.EstimatorClassifier": _SHARED | {"estimator": "estimator"},
+    },
+    "frontend": _names("ser.frontend", "Functionals LogMel MelImage MFCC MFCCChroma"),
+    "network": _names("ser.models.backbone", "Backbone")
+    | _names("ser.models.cnn", "CNN")
+    | _names("ser.models.conv1d", "Conv1D")
+    | _names("ser.models.pca_cnn", "PCACNN")
+    | _names("ser.models.recurrent", "Recurrent"),
+    "augment": _names("torch.nn", "Identity") | _names("ser.augment", "SpecAugment"),
+    "optimizer": _names(
+        "torch.optim", "ASGD Adadelta Adagrad Adam AdamW Adamax NAdam RAdam RMSprop SGD"
+    ),
+    "scheduler": _names(
+        "torch.optim.lr_scheduler",
+        "ConstantLR CosineAnnealingLR CosineAnnealingWarmRestarts ExponentialLR LinearLR"
+        " MultiStepLR PolynomialLR StepLR",
+    ),
+    "estimator": _ESTIMATORS,
+    "trainer": {"lightning.Trainer": {"plugins": "plugin"}},
+    "plugin": _names("ser.checkpoint_io", "WholeFiles"),
+    "callback": _names(
+        "lightning.pytorch.callbacks",
+        "DeviceStatsMonitor EarlyStopping LearningRateMonitor ModelCheckpoint RichProgressBar"
+        " TQDMProgressBar Timer",
+    ),
+    "logger": _names("lightning.pytorch.loggers", "CSVLogger TensorBoardLogger")
+    | _names("ser.tracking", "wandb_logger"),
+}  # fmt: skip
+"""By slot, what may be built there; by argument, the slot of the recipes that it takes."""
+
+GIVEN = {
+    "model": ("classes",),
+    "network": ("classes", "bins", "channels", "features"),
+    "optimizer": ("params",),
+    "scheduler": ("optimizer",),
+    "estimator": ("memory",),  # a folder that is written to: nobody sets it
+    "trainer": ("logger", "callbacks"),
+}
+"""Arguments that no recipe sets."""
+
+KEYWORDS = {"lightgbm.LGBMClassifier": {"verbose": (int, False)}}
+"""Arguments that a class takes without naming them: their type, and whether they must be given."""
+
+CONTROLS = {"model": {"_recursive_": False, "_convert_": "all"}, "data": {"_convert_": "all"}}
+"""Hydra's own keys, as `conf/` writes them; others change what a name builds, and when."""
+
+COMPOUND = ("folds", "merge", "start")
+"""Arguments that may be lists of lists, or mappings, of scalars."""
+
+LONGEST = 1000
+"""Values of a list."""
+
+DEEPEST = 10
+"""Levels of recipes within recipes."""
+
+_TYPES = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+
+
+def check(
+    recipe: object,
+    slot: str,
+    key: str,
+    source: str = "",
+    named: Callable[[str], str] = str,
+    depth: int = 0,
 ) -> None:
-    """Refuse plain containers that name other code, or resolve to what is not there yet.
+    """Refuse a recipe that names other code, or gives it other than plain values of its types.
+
+    Nothing of it is built or called.
 
     Args:
-        node: The containers.
-        source: Where they are from, for the message.
-        packages: Their classes may be built.
-        named: What else may be.
+        recipe: Plain containers with a `_target_`.
+        slot: What they build, a key of `SLOTS`.
+        key: Where they stand, for messages.
+        source: The file that they are from, for messages; empty for a config.
+        named: Gives the key that a user sets for one that is checked.
+        depth: Recipes around it.
 
     Raises:
-        ValueError: One of them asks for more; nothing has been run.
+        ValueError: With the key, its value and what was expected.
     """
-    waiting, count = [(node, 0)], 0
-    while waiting:
-        part, depth = waiting.pop()
-        count += 1
-        if count > NODES or depth > DEPTH:
-            raise ValueError(
-                f"{source} holds a recipe of more than {NODES} values or {DEPTH} levels: expected"
-                " one that this program has written; no code of it was run"
-            )
-        if isinstance(part, Mapping):
-            if "_target_" in part:
-                _check_target(part["_target_"], source, packages, named)
-            part = list(part.values())
-        if isinstance(part, list | tuple):
-            waiting += [(child, depth + 1) for child in part]
-        # What is written is resolved; a resolver may create a node after this look, or read a file.
-        if isinstance(part, str) and "${" in part:
-            raise ValueError(
-                f"{source} asks to resolve {part!r}: expected plain values; no code of it was run"
-            )
-
-
-def check_sizes(model: Mapping, source: str) -> None:
-    """Refuse front ends and networks that would take all memory.
-
-    Args:
-        model: Recipes of its parts, as plain containers whose targets have been checked.
-        source: Where they are from, for the message.
-
-    Raises:
-        ValueError: A number is larger than any that makes sense.
-    """
-    waiting = [("", model.get(part)) for part in ("frontend", "network", "augment")]
-    while waiting:
-        key, part = waiting.pop()
-        if isinstance(part, Mapping):
-            waiting += part.items()
-        elif isinstance(part, list | tuple):
-            waiting += [(key, child) for child in part]
-        elif isinstance(part, int) and abs(part) > (most := LARGEST.get(key, LARGEST_OTHER)):
-            raise ValueError(f"{source} asks for {key}={part}: expected at most {most}")
-
-
-def check_weights(model: Mapping, weights: Mapping, source: str) -> None:
-    """Refuse weights that are not those of the network of their recipe, before it takes memory.
-
-    Args:
-        model: What builds the model: `classes`, `frontend` and `network`, as far as it has them.
-        weights: Its state.
-        source: Where they are from, for the message.
-
-    Raises:
-        ValueError: Names or shapes differ, or values are claimed that are not in the file.
-    """
-    for name, value in weights.items():
-        check_stored(value, f"{source}: {name}")
-    if "network" not in model:
-        return
-    frontend = instantiate(model["frontend"])
-    named = ("bins", "channels") if hasattr(frontend, "bins") else ("features",)
-    shape = {key: getattr(frontend, key) for key in named}
-    with torch.device("meta"):
-        network = instantiate(model["network"], classes=len(model["classes"]), **shape)
-    expected = {f"network.{name}": value.shape for name, value in network.state_dict().items()}
-    found = {name: value.shape for name, value in weights.items() if name.startswith("network.")}
-    differing = sorted(
-        name for name in {*expected, *found} if expected.get(name) != found.get(name)
-    )
-    if differing:
-        name = differing[0]
-        expected, found = (
-            list(shapes[name]) if name in shapes else "none" for shapes in (expected, found)
-        )
+    known, place = SLOTS[slot], f"{source} asks" if source else "the config asks"
+    target = recipe.get("_target_") if isinstance(recipe, Mapping) else recipe
+    if not isinstance(recipe, Mapping) or not isinstance(target, str) or target not in known:
         raise ValueError(
-            f"{source} holds other weights than its recipe makes: {len(differing)} differ, such as"
-            f" {name}, {found} instead of {expected}"
+            f"{place} to build {_shown(target)} as {_plain(named(key))}: expected one of"
+            f" {', '.join(known)}; no code of it was run"
         )
+    if depth > DEEPEST:
+        raise ValueError(f"{place} for more than {DEEPEST} recipes within recipes at {_plain(key)}")
+    parameters, given = _parameters(target), GIVEN.get(slot, ())
+    for name, (_, needed) in parameters.items():
+        if needed and name not in recipe and name not in given:
+            raise ValueError(f"{place} for no {named(key)}.{name}, which {target} needs")
+    for name, value in recipe.items():
+        path, nested = f"{key}.{name}", known[target].get(name)
+        if name == "_target_":
+            continue
+        if nested is None and (name not in parameters or name in given):
+            if name in CONTROLS.get(slot, {}) and CONTROLS[slot][name] is value:
+                continue
+            taken = dict.fromkeys([*parameters, *known[target]])
+            raise ValueError(
+                f"{place} for {_plain(named(path))}={_shown(value)}, which {target} does not take:"
+                f" expected one of {', '.join(name for name in taken if name not in given)}; no"
+                " code of it was run"
+            )
+        if nested is None or not _holds_recipe(value):
+            kind, _ = parameters.get(name, (object, False))
+            check_value(value, kind, path, source, named, name in COMPOUND)
+        else:
+            for part, child in _recipes(value, path):
+                check(child, nested, part, source, named, depth + 1)
 
 
-def check_stored(value: torch.Tensor, source: str) -> None:
-    """Refuse a tensor that claims more values than its file has.
+def check_value(
+    value: object,
+    kind: object,
+    key: str,
+    source: str = "",
+    named: Callable[[str], str] = str,
+    compound: bool = False,
+) -> None:
+    """Refuse a value that is not of a type, or no scalar or flat list of scalars.
+
+    Args:
+        value: As YAML gives it.
+        kind: An annotation, such as `Sequence[str] | None`.
+        key: Where it stands, for messages.
+        source: The file that it is from, for messages; empty for a config.
+        named: Gives the key that a user sets for one that is checked.
+        compound: Whether it may be a list of lists, or a mapping, of scalars.
 
     Raises:
-        ValueError: It is sparse, on no device, or repeats what is stored.
+        ValueError: With the key, its value and what was expected.
     """
-    plain = isinstance(value, torch.Tensor) and value.device.type == "cpu"
-    plain = plain and value.layout == torch.strided
-    if not plain or value.nbytes > value.untyped_storage().nbytes():
-        raise ValueError(f"{source} is no tensor whose values are all in the file")
+    place = f"{source} asks for {_plain(key)}" if source else named(key)
+    scalars, resolved = True, False
+    for scalar in _scalars(value, compound):
+        scalars = scalars and scalar is not _NO_SCALAR
+        # What is written is resolved when it is built; a resolver may read a file by then.
+        resolved = resolved or (isinstance(scalar, str) and ("${" in scalar or scalar == "???"))
+    if resolved and source:
+        raise ValueError(
+            f"{source} asks to resolve {_shown(value)} at {_plain(key)}: expected plain values; no"
+            " code of it was run"
+        )
+    if not scalars:
+        raise ValueError(
+            f"{place}={_shown(value)}: expected {_described(kind)}, plain values of at most"
+            f" {LONGEST} in a list; no code of it was run"
+        )
+    try:
+        # As JSON, in which a list is what any sequence is written as.
+        _adapter(kind).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        wanted = dict.fromkeys(
+            problem["msg"].replace("Input should be ", "")
+            for problem in error.errors(include_url=False)
+            if problem["type"] != "needs_python_object"
+        )
+        expected = " or ".join(wanted) or "a recipe with a _target_"
+        raise ValueError(f"{place}={_shown(value)}: expected {expected}") from error
 
 
-def _check_target(
-    target: str, source: str, packages: tuple[str, ...], named: tuple[str, ...]
-) -> None:
-    if target in named:
-        return
-    if isinstance(target, str) and target.startswith(packages):
-        try:
-            found = _locate(target)
-        except Exception:  # noqa: BLE001 - whatever importing a planted name raises
-            found = None
-        # A path may lead through a module's own imports to any class there is.
-        if isinstance(found, type) and f"{found.__module__}.".startswith(packages):
+_NO_SCALAR = object()
+
+
+def _scalars(value: object, compound: bool) -> Iterator[object]:
+    """Yield the scalars of a value; `_NO_SCALAR` for what is nested deeper than it may be."""
+    if isinstance(value, Mapping):
+        if not compound or not all(isinstance(key, str) for key in value):
+            yield _NO_SCALAR
             return
-    raise ValueError(
-        f"{source} asks to build {target!r}: expected a class of {', '.join(packages)} or one of"
-        f" {', '.join(named)}; no code of it was run"
+        value, compound = list(value.values()), False
+    if isinstance(value, int) and abs(value) >= 2**63:  # JSON and libraries in C end there
+        yield _NO_SCALAR
+    elif value is None or isinstance(value, str | int | float):
+        yield value
+    elif isinstance(value, list | tuple) and len(value) <= LONGEST:
+        for child in value:
+            if isinstance(child, list | tuple) and not compound:
+                yield _NO_SCALAR
+            else:
+                yield from _scalars(child, False)
+    else:
+        yield _NO_SCALAR
+
+
+def _holds_recipe(value: object) -> bool:
+    return value is not None and not isinstance(value, str | int | float)
+
+
+def _recipes(value: object, key: str) -> Iterator[tuple[str, object]]:
+    """Yield the recipes of an argument: one, some, or pairs of a name and one."""
+    if isinstance(value, Mapping) or not isinstance(value, list | tuple):
+        yield key, value
+        return
+    for place, child in enumerate(value[: LONGEST + 1]):
+        pair = isinstance(child, list | tuple) and len(child) == 2 and isinstance(child[0], str)
+        yield (f"{key}.{place}.1", child[1]) if pair else (f"{key}.{place}", child)
+
+
+@cache
+def _parameters(target: str) -> dict[str, tuple[object, bool]]:
+    """Map arguments, those that are handed on included, to their type and whether they must be."""
+    module, _, name = target.rpartition(".")
+    try:
+        built = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{error}: xgboost and lightgbm come with an extra, uv run --extra boost"
+        ) from error
+    found: dict[str, tuple[object, bool]] = dict(KEYWORDS.get(target, {}))
+    for owner in inspect.getmro(built) if inspect.isclass(built) else (built,):
+        function = vars(owner).get("__init__") if inspect.isclass(owner) else owner
+        if function is None:
+            continue
+        function = inspect.unwrap(function)
+        try:
+            hints = typing.get_type_hints(function, include_extras=True)
+        except NameError:  # of a name that its module imports for type checkers alone
+            hints = {}
+        parameters = inspect.signature(function).parameters.values()
+        for each in parameters:
+            if each.name != "self" and each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY):
+                needed = each.default is each.empty
+                found.setdefault(each.name, (hints.get(each.name, object), needed))
+        if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+            break
+    return found
+
+
+@cache
+def _adapter(kind: object) -> TypeAdapter:
+    return TypeAdapter(kind, config=_TYPES)
+
+
+def _described(kind: object) -> str:
+    return getattr(kind, "__name__", str(kind).replace("typing.", ""))
+
+
+def _plain(key: str) -> str:
+    """Spell out a key that may be anything in one short line."""
+    return key if key.isprintable() and len(key) <= 200 else ascii(key)[:200]
+
+
+def _shown(value: object) -> str:
+    """Spell out a value that may be of any size, or hold itself, in one short line."""
+    if isinstance(value, Sequence | Mapping) and len(value) > 200:
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return "a number of more than 63 bits"
+    flat = not isinstance(value, list | tuple) or all(
+        isinstance(child, str | int | float) for child in value
     )
+    if isinstance(value, str | int | float | list | tuple | None) and flat:
+        return repr(value)[:300]
+    return f"a {type(value).__name__}"

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
+from ser.quantities import Amount, Natural, Part, Share
+
 
 class SpecAugment(nn.Module):
     """Changes tempo, onset and timbre of each clip, then masks stretches of time and of bins.
@@ -26,13 +28,13 @@ class SpecAugment(nn.Module):
 
     def __init__(
         self,
-        time_masks: int = 2,
-        time_width: float = 0.15,
-        bin_masks: int = 0,
-        bin_width: float = 0.1,
-        speed: float = 0.0,
-        shift: float = 0.0,
-        offset: float = 0.0,
+        time_masks: Natural = 2,
+        time_width: Share = 0.15,
+        bin_masks: Natural = 0,
+        bin_width: Share = 0.1,
+        speed: Part = 0.0,
+        shift: Share = 0.0,
+        offset: Amount = 0.0,
     ) -> None:
         super().__init__()
         self.time_masks = time_masks

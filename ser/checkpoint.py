@@ -10,13 +10,13 @@ from hydra.utils import get_object, instantiate
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
 
-from ser import allowed, contents
-
-MODELS = ("ser.classifier.EmotionClassifier", "ser.estimator.EstimatorClassifier")
-"""What a checkpoint may hold."""
+from ser import allowed, contents, outline, ownership
 
 LONGEST = 2**26
 """Samples of a window; at 48 kHz that is 23 minutes."""
+
+RECORDINGS = 64
+"""Windows of recordings that are scored at once."""
 
 FORMAT = 2
 """Raised when a checkpoint's `ser` entry changes its keys."""
@@ -42,8 +42,8 @@ class Recipe(Callback):
         stamps: Mapping[str, object],
         overrides: Sequence[str] = (),
     ) -> None:
-        allowed.check_targets([config["data"], config["model"]], "the config")
-        allowed.check_sizes(config["model"], "the config")
+        for slot in ("data", "model"):
+            allowed.check(config[slot], slot, slot)
         self.entry = {
             "format": FORMAT,
             "config": config,
@@ -106,7 +106,7 @@ def load(path: str | Path | None, compiled: bool = False, key: str = "ckpt") -> 
     try:
         content = contents.read(path)
         entry, arguments = content["ser"], content["hyper_parameters"]
-        number, writer = entry["format"], entry["versions"]["ser"]
+        number, writer = int(entry["format"]), repr(entry["versions"]["ser"])[:50]
     except Exception as error:  # a foreign file can make torch raise anything, also without words
         raise ValueError(f"{source} is no checkpoint of ser ({_reason(error)})") from error
     if number != FORMAT:
@@ -116,38 +116,37 @@ def load(path: str | Path | None, compiled: bool = False, key: str = "ckpt") -> 
         )
     try:
         config, split = entry["config"], contents.read_split(entry["split"])
-        target = config["model"]["_target_"]
-        built = [config["data"], config["model"], arguments]
+        contents.check_parts(entry["stamps"], arguments["classes"], content["epoch"])
+        target, data, state = config["model"]["_target_"], config["data"], content["state_dict"]
+        own = {key: value for key, value in arguments.items() if key != "classes"}
+        built = {"_target_": target, **own}
     except Exception as error:
         raise ValueError(f"{source} is no checkpoint of ser ({_reason(error)})") from error
-    allowed.check_targets(built, source)
+    for slot, recipe in (("data", data), ("model", config["model"]), ("model", built)):
+        allowed.check(recipe, slot, slot, source)
     try:
-        contents.check_parts(config, entry["stamps"], arguments["classes"], content["epoch"])
-    except Exception as error:
-        raise ValueError(f"{source} is no checkpoint of ser ({_reason(error)})") from error
-    if target not in MODELS:
-        raise ValueError(f"{source} holds a {target!r}: expected one of {MODELS}")
-    allowed.check_sizes(arguments, source)
-    try:
-        window, protocol = (
-            instantiate(config["data"][part], _convert_="all") for part in ("window", "protocol")
-        )
-        if not hasattr(protocol, "assign"):
-            raise TypeError("its protocol parts no clips")
+        window = instantiate(data["window"], _convert_="all")
         if not 0 < window.samples <= LONGEST or not {"ravdess", "tess", "other"} <= {*window.start}:
             raise ValueError(
                 f"{source} asks for windows of {window.samples} samples from {window.start} on"
             )
-        allowed.check_weights(arguments, content["state_dict"], source)
+        for name, value in state.items():
+            contents.check_stored(value, f"{source}: {name!r}")
+        outline.check_frames(own["frontend"], window.samples)
+        if "network" in own:
+            frontend, network = outline.build(arguments["classes"], own["frontend"], own["network"])
+            contents.check_weights(network, state, source)
+            clips = max(RECORDINGS, data.get("batch_size", 0))
+            outline.check_batch(frontend, network, window.samples, clips)
         model = get_object(target)(**arguments)
-        model.compiled = compiled
         if "estimator" in content:
-            allowed.check_stored(content["estimator"], f"{source}: estimator")
+            contents.check_stored(content["estimator"], f"{source}: estimator")
+            model.compiled = compiled or ownership.is_own(path)
         model.on_load_checkpoint(content)
-        model.load_state_dict(content["state_dict"])
-    except ValueError:
-        raise
+        model.load_state_dict(state)
     except Exception as error:  # so can what does not fit together
+        if isinstance(error, ValueError) and source in str(error):
+            raise
         raise ValueError(
             f"{source}: the model of its own recipe cannot be built or filled; it was written by"
             f" ser {writer} ({_reason(error)})"
@@ -160,18 +159,6 @@ def load(path: str | Path | None, compiled: bool = False, key: str = "ckpt") -> 
 def _reason(error: Exception) -> str:
     reason = " ".join(str(error).split())[:300] or type(error).__name__
     return f"it lacks {reason}" if isinstance(error, KeyError) else reason
-
-
-def check_run(loaded: Checkpoint) -> None:
-    """Refuse to build what trains, logs and stops a run from a checkpoint that names other code.
-
-    Raises:
-        ValueError: It names code that may not run.
-    """
-    config = {key: node for key, node in loaded.config.items() if key not in ("data", "model")}
-    source = f"resume={str(loaded.path)!r}"
-    packages = (*allowed.PACKAGES, *allowed.RUN_PACKAGES)
-    allowed.check_targets(config, source, packages, (*allowed.NAMED, *allowed.RUN_NAMED))
 
 
 def plain(config: object) -> dict:

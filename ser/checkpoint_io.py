@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
+from ser import ownership
+
 
 class WholeFiles(TorchCheckpointIO):
     """Writes under a temporary name in the same folder, and renames what is whole.
@@ -25,6 +27,8 @@ class WholeFiles(TorchCheckpointIO):
             OSError: There is no room, or no right, to write it; the file of that name is as it was.
         """
         write(checkpoint, Path(path))
+        if "estimator" in checkpoint:  # which eval.py loads unasked where it is one's own
+            ownership.remember(Path(path))
 
 
 def write(content: Mapping, path: Path) -> None:

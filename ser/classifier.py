@@ -1,18 +1,20 @@
 """The network classifier: augment -> front end -> network, trained with Lightning."""
 
-import inspect
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from lightning import LightningModule
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from ser import allowed
+from ser.frontend import build_frontend, shape_of
 from ser.metrics import metric_collection
+from ser.quantities import Seed, Share
 
 log = logging.getLogger(__name__)
 
@@ -45,19 +47,19 @@ class EmotionClassifier(LightningModule):
         optimizer: Mapping,
         scheduler: Mapping | None = None,
         augment: Mapping | None = None,
-        label_smoothing: float = 0.0,
-        class_weights: str | None = None,
-        autocast: bool | str = "auto",
-        seed: int = 0,
+        label_smoothing: Share = 0.0,
+        class_weights: Literal["balanced"] | None = None,
+        autocast: bool | Literal["auto"] = "auto",
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        if class_weights not in (None, "balanced"):
-            raise ValueError(f"model.class_weights={class_weights!r}: expected null or balanced")
         self.save_hyperparameters(logger=False)
+        recipe = {key: value for key, value in self.hparams.items() if key != "classes"}
+        allowed.check({"_target_": "ser.classifier.EmotionClassifier", **recipe}, "model", "model")
         torch.manual_seed(seed)
         self.classes = list(classes)
-        self.frontend = _build_frontend(frontend, network)
-        shape = _shape(self.frontend)
+        self.frontend = build_frontend(frontend, network)
+        shape = shape_of(self.frontend)
         self.network = instantiate(network, classes=len(classes), **shape)
         self.augment = instantiate(augment) if augment else torch.nn.Identity()
         if "features" in shape and getattr(self.augment, "planes", False):
@@ -163,35 +165,3 @@ class EmotionClassifier(LightningModule):
             return torch.cuda.is_bf16_supported(including_emulation=False)
         # AVX512_BF16 alone, without AMX, took 1.2 times as long as float32 on this network.
         return self.device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
-
-
-def _shape(frontend: torch.nn.Module) -> dict[str, int]:
-    """Give what a network must know of the features."""
-    if hasattr(frontend, "bins"):
-        return {"bins": frontend.bins, "channels": frontend.channels}
-    return {"features": frontend.features}
-
-
-def _build_frontend(frontend: Mapping, network: Mapping) -> torch.nn.Module:
-    """Build the front end, and check that its features are of the kind that the network takes."""
-    try:
-        built = instantiate(frontend)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, TypeError):
-            raise ValueError(
-                f"{error.__cause__}, set for another front end: leave frontend=... out, as"
-                f" {network['_target_']} comes with its own"
-            ) from error
-        raise
-    needed = inspect.signature(get_class(network["_target_"])).parameters
-    if not set(_shape(built)) <= set(needed):
-        kind, options = (
-            ("one vector a clip", "functionals")
-            if "features" in needed
-            else ("channels, bins and frames", "mfcc, logmel, mfcc_chroma or mel_image")
-        )
-        raise ValueError(
-            f"{frontend['_target_']} gives another kind of features, but {network['_target_']}"
-            f" takes {kind}: expected frontend={options}"
-        )
-    return built

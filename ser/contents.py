@@ -1,14 +1,20 @@
 """The content of a checkpoint file: read as plain containers, and refused where parts are amiss."""
 
+import pickletools
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 import torch
+from torch import nn
 
-DATA = ("ser.data.datamodule.EmotionDataModule", "ser.data.window.Window")
-"""What its clips and their windows are."""
+GLOBALS = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_tensor_v2"
+    r"|torch (BFloat16|Bool|Byte|Double|Float|Half|Int|Long|Short)Storage"
+)
+"""What its pickle names: `weights_only` also lets one ask for a bytearray of any size."""
 
 STAMPS = {
     "protocol": str, "protocol_version": int, "protocol_hash": str, "fold": int, "folds": int,
@@ -21,14 +27,28 @@ def read(path: Path) -> Mapping:
     """Give the content of a file.
 
     Raises:
-        ValueError: It would take more memory than disk.
+        ValueError: It would take more memory than disk, or names other than tensors.
     """
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\3\4":  # torch would read it in the format of before
+            raise ValueError("it begins as no archive")
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
-    packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
-    if packed or sum(record.file_size for record in records) > path.stat().st_size:
-        raise ValueError("its records are packed or overlap, as torch never writes them")
+        packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
+        if packed or sum(record.file_size for record in records) > path.stat().st_size:
+            raise ValueError("its records are packed or overlap, as torch never writes them")
+        for record in records:
+            if record.filename.endswith(".pkl"):
+                _check_names(archive.read(record))
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _check_names(pickled: bytes) -> None:
+    for code, name, _ in pickletools.genops(pickled):
+        if code.name == "GLOBAL" and GLOBALS.fullmatch(name):
+            continue
+        if code.name in ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"):
+            raise ValueError(f"it names {name}: expected tensors and plain containers alone")
 
 
 def read_split(columns: Mapping) -> pd.DataFrame:
@@ -45,11 +65,10 @@ def read_split(columns: Mapping) -> pd.DataFrame:
     return split.set_index("name")
 
 
-def check_parts(config: Mapping, stamps: Mapping, classes: Sequence[str], epoch: int) -> None:
+def check_parts(stamps: Mapping, classes: Sequence[str], epoch: int) -> None:
     """Refuse what a later step would stumble over.
 
     Args:
-        config: The recipe of the run.
         stamps: What it says of its split.
         classes: Their names.
         epoch: The last that was finished.
@@ -57,14 +76,52 @@ def check_parts(config: Mapping, stamps: Mapping, classes: Sequence[str], epoch:
     Raises:
         ValueError: One of them is of another kind.
     """
-    data = config["data"]
-    if (data["_target_"], data["window"]["_target_"]) != DATA:
-        raise ValueError(f"its data are not {' and '.join(DATA)}")
-    if not isinstance(data["root"], str | Mapping) or not isinstance(epoch, int):
-        raise ValueError("data.root or epoch is of another type")
+    if not isinstance(epoch, int):
+        raise ValueError("its epoch is of another type")
     wrong = [key for key, kind in STAMPS.items() if not isinstance(stamps[key], kind)]
     if wrong:
         raise ValueError(f"of its stamps, {', '.join(wrong)} are of another type")
-    named = isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes)
+    named = isinstance(classes, list | tuple) and all(
+        isinstance(name, str) and name.isprintable() for name in classes
+    )
     if not named or len(set(classes)) != len(classes) or len(classes) < 2:
         raise ValueError("its classes are not two or more different names")
+
+
+def check_weights(network: nn.Module, weights: Mapping, source: str) -> None:
+    """Refuse weights that are not those of a network, before it takes memory.
+
+    Args:
+        network: On the meta device.
+        weights: The state of the model that holds it as `network`.
+        source: Where they are from, for the message.
+
+    Raises:
+        ValueError: Names or shapes differ.
+    """
+    expected = {f"network.{name}": value.shape for name, value in network.state_dict().items()}
+    found = {name: value.shape for name, value in weights.items() if name.startswith("network.")}
+    differing = sorted(
+        name for name in {*expected, *found} if expected.get(name) != found.get(name)
+    )
+    if differing:
+        name = differing[0]
+        expected, found = (
+            list(shapes[name]) if name in shapes else "none" for shapes in (expected, found)
+        )
+        raise ValueError(
+            f"{source} holds other weights than its recipe makes: {len(differing)} differ, such as"
+            f" {name}, {found} instead of {expected}"
+        )
+
+
+def check_stored(value: torch.Tensor, source: str) -> None:
+    """Refuse a tensor that claims more values than its file has.
+
+    Raises:
+        ValueError: It is sparse, on no device, or repeats what is stored.
+    """
+    plain = isinstance(value, torch.Tensor) and value.device.type == "cpu"
+    plain = plain and value.layout == torch.strided
+    if not plain or value.nbytes > value.untyped_storage().nbytes():
+        raise ValueError(f"{source} is no tensor whose values are all in the file")

@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from lightning import LightningModule
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from torch import Tensor
 
-from ser import fitted
+from ser import allowed, fitted
 from ser.gender import GenderSplit
+from ser.quantities import Seed
 
 
 class EstimatorClassifier(LightningModule):
@@ -34,10 +34,12 @@ class EstimatorClassifier(LightningModule):
     compiled = False
 
     def __init__(
-        self, classes: Sequence[str], frontend: Mapping, estimator: Mapping, seed: int = 0
+        self, classes: Sequence[str], frontend: Mapping, estimator: Mapping, seed: Seed = 0
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
+        recipe = {key: value for key, value in self.hparams.items() if key != "classes"}
+        allowed.check({"_target_": "ser.estimator.EstimatorClassifier", **recipe}, "model", "model")
         self.classes = list(classes)
         # By the class: built, it would trip over the keys that the model set for its own.
         if hasattr(get_class(frontend["_target_"]), "channels"):
@@ -105,17 +107,7 @@ class EstimatorClassifier(LightningModule):
     def _build(self) -> BaseEstimator:
         # scikit-learn draws from numpy's global state where an estimator is given no other.
         np.random.seed(self.hparams.seed)  # noqa: NPY002
-        try:
-            return instantiate(self.hparams.estimator, _convert_="all")
-        except InstantiationException as error:
-            cause = error
-            while cause.__cause__ is not None:
-                cause = cause.__cause__
-            if isinstance(cause, ModuleNotFoundError):
-                raise ModuleNotFoundError(
-                    f"{cause}: xgboost and lightgbm come with an extra, uv run --extra boost"
-                ) from error
-            raise
+        return instantiate(self.hparams.estimator, _convert_="all")
 
     def _probabilities(self, features: Tensor) -> Tensor:
         return torch.from_numpy(self.estimator.predict_proba(features.cpu().numpy())).float()

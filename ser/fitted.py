@@ -1,6 +1,10 @@
 """A fitted estimator as bytes: those of a stranger run no code, nor lead compiled code astray."""
 
-from collections.abc import Mapping
+import io
+import json
+import math
+import zipfile
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import skops.io
@@ -32,6 +36,26 @@ COMPILED = (
 """What compiled code reads as it is, unchecked: from files of one's own alone."""
 
 
+LOADERS = (
+    "CachedNode", "DictNode", "JsonNode", "ListNode", "NdArrayNode", "ObjectNode",
+    "RandomStateNode", "TupleNode", "TypeNode",
+)  # fmt: skip
+"""What skops writes these estimators as."""
+
+COMPILED_LOADERS = ("BytearrayNode", "DefaultDictNode", "TreeNode")
+"""And those of `COMPILED`."""
+
+MATRICES = frozenset(
+    ("_best_coefs", "_dual_coef_", "_fit_X", "coef_", "coefs_", "components_", "dual_coef_", "ms",
+     "support_vectors_", "vs")
+)  # fmt: skip
+"""Attributes that hold matrices. Of all others an array of two axes, added to a vector, is one of
+the size of their product."""
+
+FEWEST_REPEATS = 2**26
+"""Bytes that may be read besides those of the file, where parts of it are named twice."""
+
+
 def dump(estimator: BaseEstimator) -> bytes:
     """Give the bytes of a fitted estimator, as skops writes them."""
     return skops.io.dumps(estimator)
@@ -52,13 +76,15 @@ def load(
     Raises:
         ValueError: It holds other types, or was altered.
     """
-    named = {_name(part) for part in _parts(recipe)}
+    named = {_name(part) for part in parts(recipe)}
     try:
+        _check_archive(content)
         types = {*skops.io.get_untrusted_types(data=content), *named.intersection(COMPILED)}
     except Exception as error:  # planted bytes can make skops raise anything
         raise ValueError(
-            f"the checkpoint's estimator is not what skops writes ({type(error).__name__}):"
-            " expected an untouched file; no code of it was run"
+            "the checkpoint's estimator is not what skops writes"
+            f" ({str(error).partition(chr(10))[0] or type(error).__name__}): expected an untouched"
+            " file; no code of it was run"
         ) from error
     trusted = {*TRUSTED, *COMPILED} if compiled else set(TRUSTED)
     unknown = sorted(types - trusted)
@@ -85,13 +111,64 @@ def load(
     return estimator
 
 
+def _check_archive(content: bytes) -> None:
+    """Refuse an archive that takes more memory than disk, or is read by other code.
+
+    Raises:
+        ValueError: Members are packed, claim more than they hold, or are named too often.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        records = archive.infolist()
+        sizes = {record.filename: record.file_size for record in records}
+        packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
+        if packed or sum(record.file_size for record in records) > len(content):
+            raise ValueError("its records are packed or overlap")
+        for name in sizes:
+            if name.endswith(".npy"):
+                with archive.open(name) as member:
+                    _check_array(member, sizes[name])
+        nodes = list(_nodes(json.loads(archive.read("schema.json"))))
+    loaders = {node["__loader__"] for node in nodes}
+    if strange := loaders.difference(LOADERS, COMPILED_LOADERS):
+        raise ValueError(f"it is read by {', '.join(sorted(map(str, strange)))}")
+    if sum(sizes[node["file"]] for node in nodes if "file" in node) > len(content) + FEWEST_REPEATS:
+        raise ValueError("its records are read too often")
+
+
+def _check_array(member: io.BufferedIOBase, size: int) -> None:
+    """Refuse an array whose header promises more than its record holds: it is allocated first."""
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0
+    if version != (1, 0):
+        read = np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(member)
+    if dtype.kind not in "biufUV" or math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"an array of {shape} is in a record of {size} bytes")
+
+
+def _nodes(schema: object) -> Iterator[Mapping]:
+    waiting = [schema]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            if "__loader__" in part:
+                yield part
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+
+
 def _check_parts(estimator: object, recipe: BaseEstimator, known: set[str]) -> None:
-    parts = _parts(estimator)
-    strange = {_name(part) for part in parts if isinstance(part, BaseEstimator)} - known
+    found = parts(estimator)
+    strange = {_name(part) for part in found if isinstance(part, BaseEstimator)} - known
     if strange or type(estimator) is not type(recipe):
         raise ValueError(f"it holds {', '.join(sorted(strange)) or _name(estimator)}")
     # A parameter that is not fitted has no arrays, and is never asked.
-    machines = (part for part in parts if isinstance(part, SVC) and hasattr(part, "_n_support"))
+    for part in found:
+        for name, value in getattr(part, "__dict__", {}).items():
+            if name not in MATRICES and any(array.ndim > 1 for array in _arrays(value)):
+                raise ValueError(f"{name} of {_name(part)} is no vector")
+    machines = (part for part in found if isinstance(part, SVC) and hasattr(part, "_n_support"))
     if not all(map(_is_whole, machines)):
         raise ValueError("the arrays of an SVC do not fit together")
 
@@ -106,7 +183,14 @@ def _name(part: object) -> str:
     return f"{type(part).__module__}.{type(part).__qualname__}"
 
 
-def _parts(whole: object) -> list[object]:
+def _arrays(value: object) -> Iterator[np.ndarray]:
+    """Yield an array, or those of a list."""
+    for each in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(each, np.ndarray):
+            yield each
+
+
+def parts(whole: object) -> list[object]:
     """List an estimator and all that it holds, at any depth."""
     found, waiting = {}, [whole]
     while waiting:

@@ -18,15 +18,11 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
 from ser import checkpoint, interrupted, processes, report, tracking
-from ser.data.audit import check_objective, check_statistics
+from ser.data.audit import check_statistics
 from ser.data.datamodule import EmotionDataModule
 from ser.estimator import EstimatorClassifier
 from ser.frontend import cache_key
 from ser.metrics import scores
-
-METRICS = ("uar", "macro_f1", "accuracy")
-OBJECTIVES = tuple(f"{place}/{metric}" for place in ("val", "cv") for metric in METRICS)
-"""On the validation clips, or for classical models cross-validated on the training actors."""
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +47,6 @@ class Fit(NamedTuple):
 
 def fit_and_validate(cfg: DictConfig, marks: dict[str, float]) -> Fit:
     """Fit a model, and score the best of its epochs by the objective."""
-    check_objective("objective", cfg.objective)
-    if cfg.objective not in OBJECTIVES:
-        raise ValueError(f"objective={cfg.objective!r}: expected one of {', '.join(OBJECTIVES)}")
     folder = Path(cfg.folder)
     config = _portable(cfg)
     begun = interrupted.find(cfg, config)
@@ -100,11 +93,9 @@ def score(
 
 
 def build_trainer(cfg: DictConfig, stamps: Mapping, *callbacks: lightning.Callback) -> Trainer:
-    """Build the trainer, its loggers and callbacks; none of these may decide by test clips."""
+    """Build the trainer, its loggers and callbacks."""
     loggers = build_loggers(cfg, stamps)
     callbacks = [*instantiate(cfg.callbacks).values(), *callbacks]
-    for callback in callbacks:
-        check_objective("monitor", getattr(callback, "monitor", None))
     return instantiate(cfg.trainer, logger=loggers, callbacks=callbacks)
 
 
@@ -190,7 +181,7 @@ def _fit(
                 f"no epoch was validated, so there is no best.ckpt (trainer.max_epochs="
                 f"{trainer.max_epochs}): expected at least one whole epoch"
             )
-    return checkpoint.load(folder / "best.ckpt", compiled=True).model, stopped
+    return checkpoint.load(folder / "best.ckpt", compiled=classical).model, stopped
 
 
 def _train(

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
-import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig
 
-from ser import checkpoint, checkpoint_io, folds
+from ser import checkpoint, checkpoint_io, contents, folds
 from ser.checkpoint import Checkpoint
 
 WAITING = "metrics.kept.csv"
@@ -92,10 +91,13 @@ def place(loaded: Checkpoint, folder: Path, recipe: Mapping) -> None:
     if source.resolve() != folder.resolve():
         (folder / "best.ckpt").unlink(missing_ok=True)  # of another run
         if (source / "best.ckpt").is_file():
+            _check_best(source / "best.ckpt", loaded)
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(source / "best.ckpt", folder / "best.ckpt.tmp")
             os.replace(folder / "best.ckpt.tmp", folder / "best.ckpt")
-    content = torch.load(loaded.path, map_location="cpu", weights_only=True)
+    elif (folder / "best.ckpt").is_file():
+        _check_best(folder / "best.ckpt", loaded)
+    content = contents.read(loaded.path)
     as_it_was = loaded.path.resolve() == (folder / "last.ckpt").resolve()
     for key, state in list(content["callbacks"].items()):
         if "best_model_path" not in state:
@@ -117,12 +119,23 @@ def place(loaded: Checkpoint, folder: Path, recipe: Mapping) -> None:
         checkpoint_io.write(content, folder / "last.ckpt")
 
 
+def _check_best(best: Path, loaded: Checkpoint) -> None:
+    """Refuse a best.ckpt that is not of the run of the last.ckpt beside it."""
+    other = checkpoint.load(best)
+    recipes = [(each.config["model"], each.model.classes) for each in (other, loaded)]
+    if recipes[0] != recipes[1]:
+        raise ValueError(
+            f"{best} holds another model than {loaded.path}: expected those of one run; remove the"
+            " former, then the best of the epochs from here on is kept"
+        )
+
+
 def _is_of(best: Path, epoch: int) -> bool:
     """Say whether the best so far is there: one of a later epoch was written just before a kill."""
     if not best.is_file():
         log.warning("%s is missing: the best of the epochs from here on is kept", best)
         return False
-    return torch.load(best, map_location="cpu", weights_only=True, mmap=True)["epoch"] <= epoch
+    return contents.read(best)["epoch"] <= epoch
 
 
 def _change_optimizer(content: Mapping, before: Mapping, changed: Mapping) -> None:

@@ -4,6 +4,7 @@ import copy
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -14,6 +15,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ser.folds import leaves
 from ser.summary import end
+
+if TYPE_CHECKING:
+    from ser.checkpoint import Checkpoint
 
 FIXED = (
     "data", "fold", "frontend", "model", "normalize", "objective", "protocol", "scheduler", "seed",
@@ -27,6 +31,10 @@ FREE = (
     "model.optimizer",
 )  # fmt: skip
 """What may change below them."""
+
+
+HERE = ("cache", "cache_max_gb", "download", "servers")
+"""Keys of data that say what is done outside the run folder: as of this start."""
 
 
 class Resume(Callback):
@@ -76,7 +84,7 @@ def take_up(config: DictConfig) -> None:
             f"resume={str(loaded.path)!r} was written by a ser without resume= and does not say how"
             " its run was started: start a new run"
         )
-    checkpoint.check_run(loaded)
+    check_recipe(loaded)
     given = [text for text in config.hydra.overrides.task if not _is_resume(text)]
     own = loaded.path.resolve().parent
     own_folder = own.name == "checkpoints" and not _sets_folder(config)
@@ -89,8 +97,12 @@ def take_up(config: DictConfig) -> None:
         config.hydra.runtime.output_dir = str(folder)
         HydraConfig.instance().set_config(copy.deepcopy(config))  # it makes read-only what it gets
         recipe = interrupted.moved(loaded, folder)
-        # Where recordings are fetched from is no matter of the checkpoint.
-        recipe["data"] |= {key: config.data.get(key) for key in ("download", "servers")}
+        # What is fetched, written and deleted outside the run folder is no matter of a checkpoint.
+        here = {key: config.data.get(key) for key in HERE}
+        recipe["data"] |= here
+        recipe["cache"] = {"dir": here["cache"], "max_gb": here["cache_max_gb"]}
+        if isinstance(recipe["data"]["root"], dict):  # the embedded corpus, built where it is asked
+            recipe["data"]["root"] |= {"directory": here["cache"]}
         try:
             removed, added = _changes(config, loaded.overrides, given)
         except HydraException as error:
@@ -109,6 +121,32 @@ def take_up(config: DictConfig) -> None:
         # The candidates have been compared: the recipe is that of the winner.
         config.update({"resume": str(loaded.path.resolve()), "select": None})
         config.hydra.overrides.task = [*loaded.overrides, *given]
+
+
+def check_recipe(loaded: "Checkpoint") -> None:
+    """Refuse to train by a recipe that names other code, or writes outside its run folder.
+
+    Raises:
+        ValueError: With what it asks for; nothing of it has been built.
+    """
+    from ser import settings
+
+    source, config = f"resume={str(loaded.path)!r}", loaded.config
+    known = {*settings.SETTINGS, *settings.RECIPES, *settings.GROUPS}
+    if strange := sorted({*map(str, config)} - known):
+        raise ValueError(f"{source} has other keys than a run: {', '.join(strange)[:200]!r}")
+    settings.check_types(config, source)
+    folder = Path(config["folder"])
+    for key in ("trainer", "callbacks", "logger"):
+        for path, value in leaves(config[key]):
+            if not isinstance(value, str):
+                continue
+            place = Path(value)
+            if ".." in place.parts or (place.is_absolute() and not place.is_relative_to(folder)):
+                raise ValueError(
+                    f"{source} asks for {key}.{path}={value!r}: expected no path outside its run"
+                    f" folder {str(folder)!r}"
+                )
 
 
 def _asked(config: DictConfig) -> bool:

@@ -3,6 +3,7 @@
 import os
 import runpy
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 REPOSITORY = Path(__file__).parents[1]
 os.environ["WANDB_SILENT"] = "true"
+# Which checkpoints are one's own is remembered there.
+os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp()
 # Tests run in a process a core: threads on top would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

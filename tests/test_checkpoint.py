@@ -33,7 +33,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "protocol": {"_target_": "ser.data.protocols.Holdout"},
         "drop": ["happy"],
     }
-    config = {"data": data, "model": {"_target_": "ser.classifier.EmotionClassifier"}}
+    recipe = {key: value for key, value in model.hparams.items() if key != "classes"}
+    target = "ser.classifier.EmotionClassifier"
+    config = {"data": data, "model": {"_target_": target, **recipe}}
     split = {"name": ["a"], "split": ["test"], "sha256": ["0"]}
     stamps = {"protocol": "holdout", "protocol_version": 1, "protocol_hash": "0", "fold": 0}
     stamps |= {"folds": 1, "leaky": False, "transductive": False}
@@ -121,7 +123,7 @@ def test_code_outside_the_list_is_refused_at_any_depth(saved: Path, tmp_path: Pa
     for place in PLACES if everywhere else PLACES[1:11:9]:
         for planted in forms if everywhere else forms[2:]:
             path = altered(saved, tmp_path, partial(put(*place), value=planted))
-            with pytest.raises(ValueError, match=r"asks to build .*no code of it was run"):
+            with pytest.raises(ValueError, match="no code of it was run"):
                 checkpoint.load(path)
     assert not mark.exists()
 
@@ -144,14 +146,14 @@ def test_only_the_two_classifiers_are_models(saved: Path, tmp_path: Path):
     def plant(content: dict) -> None:
         content["ser"]["config"]["model"]["_target_"] = "torch.nn.Linear"
 
-    with pytest.raises(ValueError, match=r"holds a 'torch\.nn\.Linear'"):
+    with pytest.raises(ValueError, match=r"asks to build 'torch\.nn\.Linear' as model"):
         checkpoint.load(altered(saved, tmp_path, plant))
 
 
 def test_a_checkpoint_without_a_part_is_one_line(saved: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="no checkpoint of ser"):
         checkpoint.load(altered(saved, tmp_path, lambda content: content["ser"].pop("config")))
-    with pytest.raises(ValueError, match="cannot be built or filled"):
+    with pytest.raises(ValueError, match=r"depth=3, which .*EmotionClassifier does not take"):
         checkpoint.load(
             altered(saved, tmp_path, lambda content: content["hyper_parameters"].update(depth=3))
         )
@@ -162,12 +164,13 @@ def test_an_estimator_that_is_no_bytes_of_one_is_one_line(
     saved: Path, tmp_path: Path, planted: object
 ):
     def plant(content: dict) -> None:
-        content["ser"]["config"]["model"]["_target_"] = "ser.estimator.EstimatorClassifier"
-        content["hyper_parameters"] = {
-            "classes": ["calm", "sad"],
+        recipe = {
             "frontend": {"_target_": "ser.frontend.Functionals"},
             "estimator": {"_target_": "sklearn.svm.SVC"},
         }
+        target = {"_target_": "ser.estimator.EstimatorClassifier"}
+        content["ser"]["config"]["model"] = target | recipe
+        content["hyper_parameters"] = {"classes": ["calm", "sad"], **recipe}
         content["estimator"] = planted
 
     with pytest.raises(
@@ -236,22 +239,26 @@ MISFITS = {
     "one class": ((*ARGUMENTS, "classes"), ["calm"], "not two or more"),
     "a class twice": ((*ARGUMENTS, "classes"), ["calm", "calm"], "not two or more"),
     "more classes": ((*ARGUMENTS, "classes"), ["calm", "sad", "happy"], "other weights"),
-    "wide": ((*ARGUMENTS, "network", "widths"), [10**8], "widths=100000000: expected at most"),
-    "rather wide": ((*ARGUMENTS, "network", "widths"), [16384] * 8, "other weights"),
-    "bins": ((*ARGUMENTS, "frontend", "bins"), 10**8, "bins=100000000: expected at most"),
-    "frames": ((*ARGUMENTS, "frontend", "n_fft"), 2**40, "n_fft=.*expected at most"),
-    "no widths": ((*ARGUMENTS, "network", "widths"), None, "cannot be built"),
-    "another network": ((*ARGUMENTS, "network", "_target_"), "torch.nn.Linear", "cannot be built"),
-    "partial": ((*ARGUMENTS, "network", "_partial_"), True, "cannot be built"),
-    "arguments": ((*ARGUMENTS, "network", "_args_"), [1, 2, 3], "cannot be built"),
+    "wide": ((*ARGUMENTS, "network", "widths"), [10**8], "widths=.100000000.: expected less"),
+    "rather wide": ((*ARGUMENTS, "network", "widths"), [16384] * 8, "weights: expected at most"),
+    "bins": ((*ARGUMENTS, "frontend", "bins"), 10**8, "bins=100000000: expected less"),
+    "frames": ((*ARGUMENTS, "frontend", "n_fft"), 2**40, "n_fft=.*expected less"),
+    "no widths": ((*ARGUMENTS, "network", "widths"), None, "widths=None: expected a valid array"),
+    "another network": ((*ARGUMENTS, "network", "_target_"), "torch.nn.Linear", "asks to build"),
+    "partial": ((*ARGUMENTS, "network", "_partial_"), True, "does not take"),
+    "arguments": ((*ARGUMENTS, "network", "_args_"), [1, 2, 3], "does not take"),
     "no arguments": (ARGUMENTS, [], "no checkpoint"),
-    "missing": ((*ARGUMENTS, "frontend", "bins"), "???", "cannot be built"),
-    "laughs": ((*DATA, "drop"), nested(25), "more than 10000 values"),
-    "endless": ((*DATA, "drop"), endless(), "values or 30 levels"),
+    "missing": ((*ARGUMENTS, "frontend", "bins"), "???", "asks to resolve"),
+    "laughs": ((*DATA, "drop"), nested(25), "plain values"),
+    "endless": ((*DATA, "drop"), endless(), "plain values"),
     "no state": (("state_dict",), [], "cannot be built"),
     "no tensor": (("state_dict", "network.head.1.bias"), 3, "no tensor"),
     "claimed": (("state_dict", "network.head.1.bias"), torch.zeros(1).expand(2**40), "no tensor"),
-    "meta": (("state_dict", "network.head.1.bias"), torch.zeros(2**40, device="meta"), "no tensor"),
+    "meta": (
+        ("state_dict", "network.head.1.bias"),
+        torch.zeros(2**40, device="meta"),
+        "expected tensors",
+    ),
     "sparse": (
         ("state_dict", "network.head.1.bias"),
         torch.eye(2).to_sparse(),
@@ -265,14 +272,14 @@ MISFITS = {
     "a stamp": (("ser", "stamps", "leaky"), "no", "leaky are of another type"),
     "epoch": (("epoch",), "last", "epoch is of another type"),
     "versions": (("ser", "versions"), None, "no checkpoint"),
-    "root": ((*DATA, "root"), 3, "another type"),
-    "data": ((*DATA, "_target_"), "ser.data.window.Window", "its data are not"),
-    "window": ((*DATA, "window", "_target_"), "torch.nn.Linear", "its data are not"),
-    "long": ((*DATA, "window", "seconds"), 1e9, "asks for windows of"),
-    "protocol": ((*DATA, "protocol", "_target_"), "ser.data.window.Window", "cannot be built"),
-    "no protocol": ((*DATA, "protocol"), {"name": "holdout"}, "cannot be built"),
-    "no window": ((*DATA, "window", "seconds"), -1, "more than 0"),
-    "a letter": ((*DATA, "window", "seconds"), "a", "cannot be built"),
+    "root": ((*DATA, "root"), 3, "root=3: expected a valid string"),
+    "data": ((*DATA, "_target_"), "ser.data.window.Window", "asks to build"),
+    "window": ((*DATA, "window", "_target_"), "torch.nn.Linear", "asks to build"),
+    "long": ((*DATA, "window", "seconds"), 1e9, "expected less"),
+    "protocol": ((*DATA, "protocol", "_target_"), "ser.data.window.Window", "asks to build"),
+    "no protocol": ((*DATA, "protocol"), {"name": "holdout"}, "asks to build None"),
+    "no window": ((*DATA, "window", "seconds"), -1, "greater than 0"),
+    "a letter": ((*DATA, "window", "seconds"), "a", "a valid number"),
 }
 
 
@@ -284,7 +291,7 @@ def test_what_does_not_fit_is_one_line(
     path = altered(saved, tmp_path, lambda content: put(*place)(content, value))
     with pytest.raises(ValueError, match=words) as caught:
         checkpoint.load(path)
-    assert str(path) in str(caught.value) or "window.seconds" in str(caught.value)
+    assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -341,14 +348,13 @@ def test_a_file_that_grows_when_it_is_read_is_refused(saved: Path, tmp_path: Pat
     ("change", "words"),
     [
         ({}, r"tells \['calm', 'sad'\] apart, but its data have the classes \['neutral', 'calm'"),
-        ({"colour": 3}, "the data of its own recipe cannot be built"),
-        ({"drop": 3}, "is no list"),
-        ({"cache_max_gb": -1, "drop": ["grief"]}, "grief"),  # it may not say what is deleted
+        ({"colour": 3}, r"colour=3, which .*EmotionDataModule does not take"),
+        ({"drop": 3}, "drop=3: expected a valid array"),
+        ({"cache_max_gb": -1}, "cache_max_gb=-1: expected greater than 0"),
+        ({"cache_max_gb": 1e-9, "drop": ["grief"]}, "grief"),  # it may not say what is deleted
     ],
 )
 def test_data_that_do_not_fit_are_one_line(saved: Path, tmp_path: Path, change: dict, words: str):
-    loaded = checkpoint.load(
-        altered(saved, tmp_path, lambda content: content["ser"]["config"]["data"].update(change))
-    )
+    path = altered(saved, tmp_path, lambda content: content["ser"]["config"]["data"].update(change))
     with pytest.raises((ValueError, InstantiationException), match=words):
-        recorded.data(loaded, str(tmp_path), str(tmp_path), "test")
+        recorded.data(checkpoint.load(path), str(tmp_path), str(tmp_path), "test")

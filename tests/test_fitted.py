@@ -130,7 +130,10 @@ def test_an_altered_array_is_refused(altered):
         for name in whole.namelist():
             content = whole.read(name)
             planted.writestr(name, altered(content) if name == last else content)
-    with pytest.raises(ValueError, match=r"not as its recipe makes it .*untouched file; no code"):
+    with pytest.raises(
+        ValueError,
+        match=r"estimator is not .*untouched file; no code of it was run",
+    ):
         loaded(buffer.getvalue())
 
 
@@ -141,7 +144,6 @@ def test_an_altered_array_is_refused(altered):
         ("_n_support", lambda old: np.array([-(10**8), 10**8, old.sum()], np.int32)),
         ("_n_support", lambda old: np.append(old, np.zeros(10**4, np.int32))),
         ("_n_support", lambda old: old + 1),
-        ("_n_support", lambda old: np.ma.array(old * 10**6, mask=[True] * 3)),
         ("support_", lambda old: np.arange(10**6, dtype=np.int32)),
         ("support_vectors_", lambda old: old[:1]),
         ("_dual_coef_", lambda old: old[:, :1].copy()),

@@ -8,6 +8,7 @@ import scipy.signal
 import soundfile
 import torch
 
+from ser import allowed
 from ser.frontend import MFCC, Chroma, Functionals, LogMel, MelImage, MFCCChroma
 
 SAMPLES = 144000
@@ -88,12 +89,11 @@ def test_functionals_are_means_and_deviations():
 
 
 def test_what_functionals_do_not_know_is_one_line():
-    with pytest.raises(
-        ValueError, match=r"frontend.parts=\['mfc'\]: expected a list of some of mfcc,"
-    ):
-        Functionals(["mfc"])
-    with pytest.raises(ValueError, match=r"frontend.statistics='mean': expected a list of"):
-        Functionals(statistics="mean")
+    recipe = {"_target_": "ser.frontend.Functionals"}
+    with pytest.raises(ValueError, match=r"frontend.parts=\['mfc'\]: expected 'mfcc', 'delta',"):
+        allowed.check(recipe | {"parts": ["mfc"]}, "frontend", "frontend")
+    with pytest.raises(ValueError, match=r"frontend.statistics='mean': expected a valid array"):
+        allowed.check(recipe | {"statistics": "mean"}, "frontend", "frontend")
 
 
 def test_a_tone_is_one_semitone():

@@ -114,5 +114,3 @@ def test_what_cannot_be_built_is_refused():
         PCACNN(8, 40)
     with pytest.raises(ValueError, match=r"components=16: expected at most 15, .* training clips"):
         fitted(PCACNN, clips(15))
-    with pytest.raises(ValueError, match=r"cell='elman': expected lstm or gru"):
-        Recurrent(8, 40, "elman")

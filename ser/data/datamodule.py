@@ -4,28 +4,34 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import torch
+from annotated_types import MinLen
 from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
 from ser.data.audit import audit
 from ser.data.cache import cache_directory, digest
-from ser.data.classes import label_clips, label_emotions
+from ser.data.classes import TARGETS, label_clips, label_emotions
 from ser.data.corpora import CHANNELS, CORPORA, MODALITIES, Scan, scan
 from ser.data.dataset import Batch, ClipDataset, Reader
 from ser.data.download import Servers
 from ser.data.eviction import trim
 from ser.data.library import ON_ERROR, Library, open_library
 from ser.data.partition import Partition
-from ser.data.placement import effective
+from ser.data.placement import PLACEMENTS, effective
 from ser.data.protocols import VERSION, SplitProtocol
 from ser.data.reader import ClipReader
 from ser.data.window import Window
+from ser.quantities import Count, Fold, Hertz, Positive, Seed
 
 log = logging.getLogger(__name__)
+
+_Name = TypeVar("_Name")
+Some = Annotated[Sequence[_Name], MinLen(1)]
 
 
 class EmotionDataModule(LightningDataModule):
@@ -68,43 +74,26 @@ class EmotionDataModule(LightningDataModule):
         root: str,
         protocol: SplitProtocol,
         window: Window,
-        fold: int = 0,
-        corpora: Sequence[str] = CORPORA,
-        channels: Sequence[str] = CHANNELS,
-        modality: Sequence[str] = ("audio",),
-        tess: str = "train",
-        drop: Sequence[str] = (),
+        fold: Fold = 0,
+        corpora: Some[Literal[CORPORA]] = CORPORA,
+        channels: Some[Literal[CHANNELS]] = CHANNELS,
+        modality: Some[Literal[MODALITIES]] = ("audio",),
+        tess: Literal[PLACEMENTS] = "train",
+        drop: Sequence[str] | None = (),
         keep: Sequence[str] | None = None,
         merge: Mapping[str, str] | None = None,
-        target: str = "emotion",
-        normalize: str | None = None,
-        on_error: str = "raise",
-        batch_size: int = 32,
-        sample_rate: int = 48000,
-        seed: int = 0,
+        target: Literal[TARGETS] = "emotion",
+        normalize: Literal["speaker"] | None = None,
+        on_error: Literal[ON_ERROR] = "raise",
+        batch_size: Count = 32,
+        sample_rate: Hertz = 48000,
+        seed: Seed = 0,
         cache: str | None = None,
-        cache_max_gb: float | None = None,
+        cache_max_gb: Positive | None = None,
         download: bool = False,
         servers: Servers | None = None,
     ) -> None:
         super().__init__()
-        _check_known("data.corpora", corpora, CORPORA)
-        _check_known("data.channels", channels, CHANNELS)
-        _check_known("data.modality", modality, MODALITIES)
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"data.batch_size={batch_size!r}: expected a number from 1 on")
-        if normalize not in (None, "speaker"):
-            raise ValueError(f"normalize={normalize!r}: expected null or speaker")
-        if cache_max_gb is not None and not (
-            isinstance(cache_max_gb, int | float) and cache_max_gb > 0
-        ):
-            raise ValueError(
-                f"cache.max_gb={cache_max_gb!r}: expected null or a number of GB above 0"
-            )
-        if on_error not in ON_ERROR:
-            raise ValueError(f"data.on_error={on_error!r}: expected {' or '.join(ON_ERROR)}")
-        if not isinstance(download, bool):
-            raise ValueError(f"data.download={download!r}: expected true or false")
         if download and servers is None:
             raise ValueError(
                 "data.download=true: expected data=ravdess_tess; these data are made here, there is"
@@ -271,11 +260,3 @@ class EmotionDataModule(LightningDataModule):
 
 def _already_a_batch(batch: Batch) -> Batch:
     return batch
-
-
-def _check_known(key: str, values: Sequence[str], known: Sequence[str]) -> None:
-    if isinstance(values, str):
-        raise ValueError(f"{key}={values!r} is no list: expected {key}='[{values}]'")
-    unknown = [value for value in values if value not in known]
-    if unknown or not values:
-        raise ValueError(f"{key}={list(values)}: expected one or more of {list(known)}")

@@ -26,6 +26,7 @@ from ser.data.published import PublishedFile
 from ser.data.records import ravdess_files, tess_files
 from ser.data.releases import official
 from ser.data.remote import Remote
+from ser.quantities import Amount, Natural, Positive
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +67,9 @@ class Servers:
 
     zenodo: str
     dataverse: str
-    retries: int = 5
-    backoff: float = 1.0
-    timeout: float = 30.0
+    retries: Natural = 5
+    backoff: Amount = 1.0
+    timeout: Positive = 30.0
 
     def __post_init__(self) -> None:
         for key in ("zenodo", "dataverse"):
@@ -76,12 +77,6 @@ class Servers:
                 raise ValueError(
                     f"data.servers.{key}={address!r}: expected an address such as https://zenodo.org"
                 )
-        if not isinstance(self.retries, int) or self.retries < 0:
-            raise ValueError(f"data.servers.retries={self.retries!r}: expected a number from 0 on")
-        for key, least in (("backoff", 0), ("timeout", 0.001)):
-            value = getattr(self, key)
-            if not isinstance(value, int | float) or not least <= value < float("inf"):
-                raise ValueError(f"data.servers.{key}={value!r}: expected seconds")
 
     def fetch(
         self, root: str, corpora: Sequence[str], channels: Sequence[str], modality: Sequence[str]

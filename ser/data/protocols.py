@@ -6,13 +6,19 @@ moves no actor. No fold's test actors are drawn, or move, by what is validated.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Annotated, ClassVar, Protocol
 
 import numpy as np
+from annotated_types import Interval
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, train_test_split
 
 from ser.data.actors import draw_validators, genders_of, missing, part_by_actor, spread
 from ser.data.corpora import Clip
+from ser.quantities import Seed
+
+Folds = Annotated[int, Interval(ge=2, le=1000)]
+Speakers = Annotated[int, Interval(ge=1, le=1000)]
+OpenShare = Annotated[float, Interval(gt=0, lt=1)]
 
 VERSION = 1
 """Raised when a protocol with the same settings parts the same clips otherwise."""
@@ -45,7 +51,7 @@ class Holdout:
     """
 
     name: str = "holdout"
-    seed: int = 0
+    seed: Seed = 0
     leaky: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -86,9 +92,9 @@ class KFold:
     """
 
     name: str = "kfold"
-    folds: int = 6
-    val_actors: int = 4
-    seed: int = 0
+    folds: Folds = 6
+    val_actors: Speakers = 4
+    seed: Seed = 0
     leaky: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -130,8 +136,8 @@ class NamedFolds:
 
     name: str
     folds: Sequence[Sequence[int]] | None = None
-    val_actors: int = 4
-    seed: int = 0
+    val_actors: Speakers = 4
+    seed: Seed = 0
     leaky: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -181,10 +187,10 @@ class Random:
     """
 
     name: str = "random"
-    folds: int = 5
-    val_size: float = 0.2
-    test_size: float | None = None
-    seed: int = 0
+    folds: Folds = 5
+    val_size: OpenShare = 0.2
+    test_size: OpenShare | None = None
+    seed: Seed = 0
     leaky: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from ser.data.actors import draw_validators, genders_of, part_by_actor
 from ser.data.corpora import RAVDESS_STATEMENTS, Clip
-from ser.data.protocols import KFold, check_number
+from ser.data.protocols import Folds, KFold, Speakers, check_number
+from ser.quantities import Seed
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,10 @@ class Statement:
     """
 
     name: str = "statement"
-    tested: str = "dogs"
-    folds: int = 6
-    val_actors: int = 4
-    seed: int = 0
+    tested: Literal[RAVDESS_STATEMENTS] = "dogs"
+    folds: Folds = 6
+    val_actors: Speakers = 4
+    seed: Seed = 0
     leaky: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -60,8 +61,8 @@ class CrossCorpus:
     """
 
     name: str = "cross_corpus"
-    val_actors: int = 4
-    seed: int = 0
+    val_actors: Speakers = 4
+    seed: Seed = 0
     leaky: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -3,8 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Interval
+
+from ser.quantities import Amount, Hertz, Seconds
 
 VERSION = 1
 """Part of the key of cached features: raise it when `Window` cuts other samples than before."""
@@ -24,12 +28,12 @@ class Window:
         sample_rate: Hz.
     """
 
-    seconds: float
-    start: Mapping[str, float | str]
-    hop_seconds: float = 1.5
-    threshold_db: float = -40.0
+    seconds: Seconds
+    start: Mapping[Literal["ravdess", "tess", "other"], Amount | Literal["onset"]]
+    hop_seconds: Seconds = 1.5
+    threshold_db: Annotated[float, Interval(ge=-200, le=0)] = -40.0
     trim_end: bool = False
-    sample_rate: int = 48000
+    sample_rate: Hertz = 48000
 
     def __post_init__(self) -> None:
         if self.seconds <= 0 or self.hop_seconds <= 0:

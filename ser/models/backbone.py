@@ -1,7 +1,7 @@
 """Networks made for photos, from torchvision, under a head of this project's own."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ser.models.dense_head import DenseHead
+from ser.quantities import Share, Widths
 
 TOPS = ("fc", "classifier")
 """What torchvision calls the dense layers at the end of a network."""
@@ -50,8 +51,8 @@ class Backbone(nn.Module):
         name: str,
         pretrained: bool = False,
         frozen: bool = False,
-        dense: Sequence[int] = (256, 128),
-        dropout: float = 0.3,
+        dense: Widths = (256, 128),
+        dropout: Share = 0.3,
     ) -> None:
         super().__init__()
         self.name = name

@@ -1,9 +1,9 @@
 """A small convolutional network for emotion recognition."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
+
+from ser.quantities import Share, Widths
 
 
 class CNN(nn.Module):
@@ -22,8 +22,8 @@ class CNN(nn.Module):
         classes: int,
         bins: int,
         channels: int = 1,
-        widths: Sequence[int] = (16, 32, 64, 128),
-        dropout: float = 0.3,
+        widths: Widths = (16, 32, 64, 128),
+        dropout: Share = 0.3,
     ) -> None:
         super().__init__()
         # Running statistics come from training clips only, and travel in the checkpoint.

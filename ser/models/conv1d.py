@@ -1,11 +1,12 @@
 """Convolutions along a vector of features, as if it were a sequence."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from torch import Tensor, nn
 
 from ser.models.standardizer import Standardizer
+from ser.quantities import Count, Share, Widths
 
 
 class Conv1D(nn.Module):
@@ -26,10 +27,10 @@ class Conv1D(nn.Module):
         self,
         classes: int,
         features: int,
-        widths: Sequence[int] = (64,),
-        kernel: int = 5,
-        dropout: float = 0.2,
-        pool: int = 4,
+        widths: Widths = (64,),
+        kernel: Count = 5,
+        dropout: Share = 0.2,
+        pool: Count = 4,
     ) -> None:
         super().__init__()
         length = features // pool ** (len(widths) - 1)

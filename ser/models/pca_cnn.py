@@ -1,6 +1,6 @@
 """Principal components of a feature vector, and convolutions along them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ser.models.dense_head import DenseHead
 from ser.models.standardizer import Standardizer
+from ser.quantities import Count, Share, Widths
 
 
 class PCACNN(nn.Module):
@@ -31,11 +32,11 @@ class PCACNN(nn.Module):
         self,
         classes: int,
         features: int,
-        components: int = 66,
-        widths: Sequence[int] = (32, 32, 64, 64, 128, 128, 256, 256),
-        dense: Sequence[int] = (256, 128),
-        dropout: float = 0.1,
-        dense_dropout: float = 0.3,
+        components: Count = 66,
+        widths: Widths = (32, 32, 64, 64, 128, 128, 256, 256),
+        dense: Widths = (256, 128),
+        dropout: Share = 0.1,
+        dense_dropout: Share = 0.3,
     ) -> None:
         super().__init__()
         shortest = 2 ** (len(widths) // 2)

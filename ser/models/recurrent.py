@@ -1,11 +1,13 @@
 """A recurrent network over a vector of features, as if it were a sequence."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from torch import Tensor, nn
 
 from ser.models.standardizer import Standardizer
+from ser.quantities import Count, Share
 
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -28,14 +30,12 @@ class Recurrent(nn.Module):
         self,
         classes: int,
         features: int,
-        cell: str = "lstm",
-        width: int = 128,
-        layers: int = 1,
-        dropout: float = 0.2,
+        cell: Literal["lstm", "gru"] = "lstm",
+        width: Count = 128,
+        layers: Count = 1,
+        dropout: Share = 0.2,
     ) -> None:
         super().__init__()
-        if cell not in CELLS:
-            raise ValueError(f"model.network.cell={cell!r}: expected {' or '.join(CELLS)}")
         self.standardize = Standardizer(features)
         self.recurrence = CELLS[cell](1, width, layers, batch_first=True)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, classes))
