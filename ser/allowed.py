@@ -154,7 +154,8 @@ def check(
         if name == "_target_":
             continue
         if nested is None and (name not in parameters or name in given):
-            if name in CONTROLS.get(slot, {}) and CONTROLS[slot][name] is value:
+            written = CONTROLS.get(slot, {}).get(name)
+            if written is not None and type(value) is type(written) and value == written:
                 continue
             taken = dict.fromkeys([*parameters, *known[target]])
             raise ValueError(

@@ -105,9 +105,27 @@ def load(path: str | Path | None, compiled: bool = False, key: str = "ckpt") -> 
     source = f"{key}={str(path)!r}"
     try:
         content = contents.read(path)
+    except Exception as error:  # a foreign file can make torch raise anything, also without words
+        raise ValueError(f"{source} is no checkpoint of ser ({_reason(error)})") from error
+    return build(content, path, source, compiled)
+
+
+def build(content: Mapping, path: Path, source: str, compiled: bool = False) -> Checkpoint:
+    """Check the content of a checkpoint and build its model, in eval mode on the CPU.
+
+    Args:
+        content: As `contents.read` gives it.
+        path: The file that it is from.
+        source: How messages name the file.
+        compiled: As of `load`.
+
+    Raises:
+        ValueError: It is no checkpoint of this program, or names code that may not run.
+    """
+    try:
         entry, arguments = content["ser"], content["hyper_parameters"]
         number, writer = int(entry["format"]), repr(entry["versions"]["ser"])[:50]
-    except Exception as error:  # a foreign file can make torch raise anything, also without words
+    except Exception as error:
         raise ValueError(f"{source} is no checkpoint of ser ({_reason(error)})") from error
     if number != FORMAT:
         raise ValueError(
