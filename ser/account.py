@@ -111,9 +111,9 @@ def _sentence(account: Mapping) -> str:
 
 
 def written(difference: Mapping) -> str:
-    """Write the interval of a difference; nothing where there is none."""
+    """Write the interval of a difference, or why there is none."""
     interval = difference["interval"]
-    return f"{interval[0]:+.3f} to {interval[1]:+.3f}" if interval else ""
+    return f"{interval[0]:+.3f} to {interval[1]:+.3f}" if interval else difference["unknown"]
 
 
 def compare(full: pd.DataFrame, retrained: pd.DataFrame, dropped: str) -> dict[str, object]:

@@ -207,7 +207,7 @@ def _table(pair: Mapping, several: bool) -> Table:
             f"{values['a']:.3f}",
             f"{values['b']:.3f}",
             f"{values['difference']:+.3f}",
-            f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "fewer than 3 actors",
+            f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else values["unknown"],
             f"{values['p']:.4f}",
             *([f"{values['p_holm']:.4f}"] if several else []),
             f"{smallest:.3f}" if smallest is not None else "",
