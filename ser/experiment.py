@@ -164,6 +164,14 @@ def _score_recordings(
     found = recordings.Recordings(recordings.find(path), window)
     trainer.progress_bar_callback.disable()  # it cannot know how many windows there are
     outputs = trainer.predict(loaded.model, DataLoader(found, batch_size=None))
+    trained = set(loaded.split.sha256[loaded.split.split != "test"])
+    if heard := [row for row, digest in sorted(found.digests.items()) if digest in trained]:
+        log.warning(
+            "%d of %d recordings are training or validation clips of the checkpoint, such as %s",
+            len(heard),
+            len(found.paths),
+            found.paths[heard[0]],
+        )
     table = found.average(outputs, loaded.model.classes)
     table.to_csv(folder / "predictions.csv", index=False)
     report.show_recordings(folder, table)

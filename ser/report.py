@@ -166,12 +166,14 @@ def _html(folder: Path, predictions: pd.DataFrame, metrics: Mapping) -> str:
 
 
 def remarks(metrics: Mapping) -> list[str]:
-    """Say what is not known of the scores: a line each for intervals and unread recordings."""
+    """Say what is not known of the scores: a line each for intervals, unread clips, the audit."""
     lines = []
     if unknown := [name for name, interval in metrics["ci"].items() if interval is None]:
         lines.append(f"No 95 % interval of {', '.join(unknown)}: {metrics['ci_unknown']}.")
     if count := len(metrics["audit"].get("unreadable", ())):
         lines.append(f"{count} recordings cannot be read and were left out.")
+    if reason := metrics["audit"].get("unknown"):
+        lines.append(f"Whether the leak audit passes is unknown: {reason}.")
     return lines
 
 

@@ -142,7 +142,13 @@ ALLOWED = {
     "ser.pool": {"ser.folds", "ser.metrics", "ser.report"},
     "ser.premium": {"ser.compare", "ser.plots", "ser.summary"},
     "ser.processes": set(),
-    "ser.recorded": {"ser.checkpoint", "ser.data.datamodule", "ser.frontend"},
+    "ser.recorded": {
+        "ser.checkpoint",
+        "ser.data.audit",
+        "ser.data.corpora",
+        "ser.data.datamodule",
+        "ser.frontend",
+    },
     "ser.report": {"ser.metrics", "ser.page", "ser.plots", "ser.statistics"},
     "ser.resume": {
         "ser.checkpoint",

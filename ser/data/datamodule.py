@@ -175,9 +175,10 @@ class EmotionDataModule(LightningDataModule):
         }
 
     def setup(self, stage: str) -> None:
-        """Part, decode and audit, once for all stages.
+        """Part and decode, once for all stages.
 
-        Training needs every class in every split; scoring a checkpoint does with what is there.
+        Training needs every class in every split, and is audited; scoring a checkpoint does with
+        what is there.
         """
         if hasattr(self, "table"):
             return
@@ -193,9 +194,10 @@ class EmotionDataModule(LightningDataModule):
         if stage == "fit":
             self.reader.withhold(self.table.index[self.table.split == "test"])
         self.table["sha256"] = [waveforms.notes[row] for row in self.table.index]
-        chosen = [clips[row] for row in self.table.index]
-        self.audit = audit(chosen, self.table.split, self.table.sha256, self.protocol.leaky)
-        self.audit["unreadable"] = dict(self.library.unreadable)
+        if stage == "fit":
+            chosen = [clips[row] for row in self.table.index]
+            self.audit = audit(chosen, self.table.split, self.table.sha256, self.protocol.leaky)
+            self.audit["unreadable"] = dict(self.library.unreadable)
         if self.protocol.leaky:
             self.table["leaky"] = True
 
