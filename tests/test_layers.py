@@ -138,7 +138,7 @@ ALLOWED = {
     "ser.models.standardizer": set(),
     "ser.page": set(),
     "ser.plots": set(),
-    "ser.plugins": {"ser.data.cache"},
+    "ser.plugins": {"ser.data.cache", "ser.summary"},
     "ser.pool": {"ser.folds", "ser.metrics", "ser.report"},
     "ser.premium": {"ser.compare", "ser.plots", "ser.summary"},
     "ser.processes": set(),
