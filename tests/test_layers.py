@@ -26,7 +26,7 @@ ALLOWED = {
     "ser.compare": {"ser.run", "ser.statistics"},
     "ser.data.actors": {"ser.data.corpora"},
     "ser.data.archive": set(),
-    "ser.data.audio": {"ser.data.cache", "ser.data.container"},
+    "ser.data.audio": {"ser.data.cache", "ser.data.container", "ser.data.fingerprints"},
     "ser.data.audit": {"ser.data.corpora", "ser.data.protocols"},
     "ser.data.cache": {"ser.data.eviction", "ser.data.writing"},
     "ser.data.classes": {"ser.data.corpora"},
@@ -72,6 +72,7 @@ ALLOWED = {
     },
     "ser.data.eviction": set(),
     "ser.data.examination": {"ser.data.audio"},
+    "ser.data.fingerprints": {"ser.data.cache"},
     "ser.data.findings": {"ser.data.corpora", "ser.data.examination", "ser.data.releases"},
     "ser.data.library": {
         "ser.data.audio",
