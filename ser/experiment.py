@@ -15,7 +15,7 @@ from lightning import Trainer
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
-from ser import checkpoint, folds, processes, recorded, report, selection, tracking
+from ser import checkpoint, folds, kept, processes, recorded, report, selection, tracking
 from ser.data import recordings
 from ser.data.datamodule import EmotionDataModule
 from ser.data.library import ON_ERROR
@@ -71,7 +71,7 @@ def evaluate(cfg: DictConfig) -> None:
 
 def _cross_validate(cfg: DictConfig) -> float:
     """Run every fold in a folder of its own, then pool them; finished folds are kept."""
-    folds.check_settings(cfg)  # before anything is written over what an earlier start has left
+    kept.check_folds(cfg)  # before anything is written over what an earlier start has left
     with Run(cfg.folder) as run:
         processes.check(cfg, HydraConfig.get())
         # Of a copy: it resolves what the folds' configs are recorded and compared with.
@@ -80,7 +80,7 @@ def _cross_validate(cfg: DictConfig) -> float:
         objectives = []
         for number in range(partition.count()):
             fold = folds.of(cfg, number)
-            value = folds.objective(fold)
+            value = kept.objective(fold)
             state = "trains" if value is None else "is there already"
             log.info("fold %d (of %d) %s", number, partition.count(), state)
             if value is None:

@@ -86,6 +86,14 @@ def test_neither_order_nor_path_nor_container_tells_clips_apart(run):
     assert all(values["difference"] == 0 for values in found["scores"].values())
 
 
+def test_clips_that_sound_different_are_told(run, caplog):
+    a, b = clips().assign(sha256="0"), clips().assign(sha256="0")
+    b.loc[2, "sha256"] = "1"
+    compare(run("a", a), run("b", b))
+    (line,) = caplog.messages
+    assert line.startswith("1 clips sound different in the runs")
+
+
 def test_only_shared_clips_count_and_the_rest_is_told(run, caplog):
     a, b = clips(5, wrong=1), clips(6).iloc[3:]
     found = compare(run("a", a), run("b", b))

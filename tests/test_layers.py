@@ -118,6 +118,7 @@ ALLOWED = {
         "ser.estimator",
         "ser.frontend",
         "ser.interrupted",
+        "ser.kept",
         "ser.metrics",
         "ser.processes",
         "ser.report",
@@ -127,6 +128,7 @@ ALLOWED = {
     "ser.frontend": set(),
     "ser.interrupted": {"ser.checkpoint", "ser.checkpoint_io", "ser.folds"},
     "ser.inventory": {"ser.data.datamodule", "ser.page", "ser.plots", "ser.spectra"},
+    "ser.kept": {"ser.folds", "ser.members"},
     "ser.members": {"ser.data.corpora", "ser.report"},
     "ser.gender": set(),
     "ser.metrics": set(),
@@ -160,7 +162,7 @@ ALLOWED = {
     },
     "ser.run": set(),
     "ser.seeds": {"ser.statistics"},
-    "ser.selection": {"ser.folds"},
+    "ser.selection": {"ser.folds", "ser.kept"},
     "ser.spectra": {
         "ser.data.audio",
         "ser.data.corpora",
@@ -181,7 +183,7 @@ ALLOWED = {
         "ser.seeds",
         "ser.sweep",
     },
-    "ser.sweep": set(),
+    "ser.sweep": {"ser.kept"},
     "ser.tracking": {"ser.report"},
 }
 

@@ -232,12 +232,18 @@ class EmotionDataModule(LightningDataModule):
         dataset = self.dataset("train", self.reader.read_fastest)
         return dataset.read(dataset.rows)["features"].numpy(), dataset.labels
 
-    def record(self) -> dict[str, list[str]]:
-        """List name, split and sha256 of the clips, for another run to score the same ones."""
+    def record(self, fold: int | None = None) -> dict[str, list[str]]:
+        """List name, split and sha256 of the clips, for another run to score the same ones.
+
+        Args:
+            fold: Of the protocol; None is what was set up.
+        """
+        table = self.table if fold is None else self.partition.table(fold)
+        notes = self.library.waveforms.notes
         return {
-            "name": [self.found.clips[row].name for row in self.table.index],
-            "split": self.table.split.to_list(),
-            "sha256": self.table.sha256.to_list(),
+            "name": [self.found.clips[row].name for row in table.index],
+            "split": table.split.to_list(),
+            "sha256": [notes[row] for row in table.index],
         }
 
     def balanced_weights(self) -> Tensor:
