@@ -47,12 +47,13 @@ def resume(folder: str, given: DictConfig) -> int:
         )
     from ser import kept  # with torch and pandas, which no start should wait for
 
+    own = record.parent.resolve()
     # Where it was started: its overrides may name paths relative to that.
     with chdir(started.runtime.cwd):
-        kept.check_sweep(record.parent.resolve())
+        kept.check_sweep(own)
     hydra = [text for text in (*overrides.hydra, *given.hydra) if not text.startswith(OWN)]
-    quoted = "'" + str(record.parent.resolve()).replace("'", "\\'") + "'"
-    own = [f"hydra.sweep.dir={quoted}", f"resume_sweep={quoted}"]
+    quoted = "'" + str(own).replace("'", "\\'") + "'"
+    folders = [f"hydra.sweep.dir={quoted}", f"resume_sweep={quoted}"]
     script = str(Path(sys.argv[0]).resolve())
-    command = [sys.executable, script, "-m", *overrides.task, *hydra, *own]
+    command = [sys.executable, script, "-m", *overrides.task, *hydra, *folders]
     return subprocess.run(command, cwd=started.runtime.cwd, check=False).returncode
