@@ -111,9 +111,9 @@ def _sentence(account: Mapping) -> str:
 
 
 def written(difference: Mapping) -> str:
-    """Write the interval of a difference; nothing where there is none."""
+    """Write the interval of a difference, or why there is none."""
     interval = difference["interval"]
-    return f"{interval[0]:+.3f} to {interval[1]:+.3f}" if interval else ""
+    return f"{interval[0]:+.3f} to {interval[1]:+.3f}" if interval else difference["unknown"]
 
 
 def compare(full: pd.DataFrame, retrained: pd.DataFrame, dropped: str) -> dict[str, object]:
@@ -142,6 +142,8 @@ def compare(full: pd.DataFrame, retrained: pd.DataFrame, dropped: str) -> dict[s
     clips, others = full[~own], retrained.set_index("path")
     if len(kept) == len(classes) or not clips.path.isin(others.index).all():
         raise ValueError("the full model has other classes, or scored other clips")
+    if (clips.sha256.to_numpy() != others.sha256[clips.path].to_numpy()).any():
+        raise ValueError("the clips of the full model sound different")
     masked = np.array(kept)[full[[f"p_{name}" for name in kept]].to_numpy().argmax(axis=1)]
     truth, actors = clips.label.to_numpy(str), clips.actor.to_numpy(str)
     predictions = {

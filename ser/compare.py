@@ -97,6 +97,12 @@ def compare(a: Path, b: Path) -> dict:
             f"{' '.join(shared[first])} is {truth[first]} in {a} and {label[first]} in {b}:"
             " expected one label a clip; compare runs of the same classes"
         )
+    heard = [(clips_a[clip].get("sha256"), clips_b[clip].get("sha256")) for clip in shared]
+    if altered := sum(one != other for one, other in heard):
+        log.warning(
+            "%d clips sound different in the runs: what differs may be the data, not the model",
+            altered,
+        )
     actors = column(clips_a, "actor")
     names = np.unique(actors).tolist()
     return {
@@ -207,7 +213,7 @@ def _table(pair: Mapping, several: bool) -> Table:
             f"{values['a']:.3f}",
             f"{values['b']:.3f}",
             f"{values['difference']:+.3f}",
-            f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "fewer than 3 actors",
+            f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else values["unknown"],
             f"{values['p']:.4f}",
             *([f"{values['p_holm']:.4f}"] if several else []),
             f"{smallest:.3f}" if smallest is not None else "",

@@ -16,7 +16,7 @@ from lightning import Trainer
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
-from ser import checkpoint, folds, processes, recorded, report, selection, settings, tracking
+from ser import checkpoint, folds, kept, processes, recorded, report, selection, settings, tracking
 from ser.data import recordings
 from ser.data.datamodule import EmotionDataModule
 from ser.fitting import build_loggers, build_trainer, fit_and_validate, help_to_fit, score
@@ -71,7 +71,7 @@ def evaluate(cfg: DictConfig) -> None:
 
 def _cross_validate(cfg: DictConfig) -> float:
     """Run every fold in a folder of its own, then pool them; finished folds are kept."""
-    folds.check_settings(cfg)  # before anything is written over what an earlier start has left
+    kept.check_folds(cfg)  # before anything is written over what an earlier start has left
     with Run(cfg.folder) as run:
         processes.check(cfg, HydraConfig.get())
         # Of a copy: it resolves what the folds' configs are recorded and compared with.
@@ -80,7 +80,7 @@ def _cross_validate(cfg: DictConfig) -> float:
         objectives = []
         for number in range(partition.count()):
             fold = folds.of(cfg, number)
-            value = folds.objective(fold)
+            value = kept.objective(fold)
             state = "trains" if value is None else "is there already"
             log.info("fold %d (of %d) %s", number, partition.count(), state)
             if value is None:
@@ -162,6 +162,14 @@ def _score_recordings(
     found = recordings.Recordings(recordings.find(path), window)
     trainer.progress_bar_callback.disable()  # it cannot know how many windows there are
     outputs = trainer.predict(loaded.model, DataLoader(found, batch_size=None))
+    trained = set(loaded.split.sha256[loaded.split.split != "test"])
+    if heard := [row for row, digest in sorted(found.digests.items()) if digest in trained]:
+        log.warning(
+            "%d of %d recordings are training or validation clips of the checkpoint, such as %s",
+            len(heard),
+            len(found.paths),
+            found.paths[heard[0]],
+        )
     table = found.average(outputs, loaded.model.classes)
     table.to_csv(folder / "predictions.csv", index=False)
     report.show_recordings(folder, table)

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
-from ser import checkpoint, interrupted, processes, report, tracking
+from ser import checkpoint, interrupted, kept, processes, report, tracking
 from ser.data.audit import check_statistics
 from ser.data.datamodule import EmotionDataModule
 from ser.estimator import EstimatorClassifier
@@ -55,7 +55,8 @@ def fit_and_validate(cfg: DictConfig, marks: dict[str, float]) -> Fit:
     data, model = _build(cfg)
     rows = []
     if begun:
-        interrupted.check_clips(begun, pd.DataFrame(data.record()).set_index("name"))
+        now = pd.DataFrame(data.record()).set_index("name")
+        kept.check_clips(f"resume={str(begun.path)!r}", begun.split, now)
         rows = interrupted.finished_rows(begun, folder)
     data.table.to_csv(folder / "split.csv", index=False)
     started = HydraConfig.get().overrides.task

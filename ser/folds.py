@@ -1,7 +1,6 @@
-"""The folds of a cross-validation, a run each: their configs, and which are done already."""
+"""The folds of a cross-validation, a run each: their configs, and what those differ in."""
 
 import copy
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -22,29 +21,6 @@ def of(cfg: DictConfig, number: int) -> DictConfig:
     fold.fold = number
     fold.folder = str(folder / f"fold_{number}")
     return fold
-
-
-def check_settings(cfg: DictConfig) -> None:
-    """Refuse to go on with folds that were finished under other settings than these."""
-    for number, status in enumerate(sorted(Path(cfg.folder).glob("fold_*/status.json"))):
-        if json.loads(status.read_text())["status"] != "finished":
-            continue
-        if differing := differences(status.parent, OmegaConf.to_container(of(cfg, number))):
-            raise ValueError(
-                f"{status.parent} was run with {differing[0]}: expected the settings it began with;"
-                " take another hydra.run.dir"
-            )
-
-
-def objective(cfg: DictConfig) -> float | None:
-    """Give the objective of a run that an earlier start has finished so; None where it must run."""
-    folder = Path(cfg.folder)
-    if not (folder / "status.json").exists():
-        return None
-    status = json.loads((folder / "status.json").read_text())
-    if status["status"] != "finished" or differences(folder, OmegaConf.to_container(cfg)):
-        return None
-    return status["objective"]
 
 
 def record(cfg: DictConfig, *overrides: str) -> None:

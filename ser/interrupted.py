@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig
@@ -48,28 +47,6 @@ def find(cfg: DictConfig, recipe: Mapping) -> Checkpoint | None:
 def moved(loaded: Checkpoint, folder: Path) -> dict:
     """Give the recipe of a checkpoint with its run folder replaced by another."""
     return _moved(loaded.config, loaded.config["folder"], str(folder))
-
-
-def check_clips(loaded: Checkpoint, now: pd.DataFrame) -> None:
-    """Refuse to go on with other clips than those that the training began with.
-
-    Args:
-        loaded: Where it stands.
-        now: The clips' `split` and `sha256` by name.
-
-    Raises:
-        ValueError: Clips are missing, new, in another split or sound different.
-    """
-    began = loaded.split[["split", "sha256"]]
-    both = began.index.intersection(now.index)
-    changed = both[(began.loc[both] != now.loc[both]).any(axis=1)]
-    other = [*began.index.symmetric_difference(now.index), *changed]
-    if other:
-        raise ValueError(
-            f"resume={str(loaded.path)!r} was trained on other clips: {len(other)} are missing,"
-            f" new, in another split or sound different, such as {other[0]}; expected the data"
-            " that it began with, or start a new run"
-        )
 
 
 def clear(folder: Path) -> None:

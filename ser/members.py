@@ -59,7 +59,9 @@ def read(folder: Path) -> Member:
     try:
         metrics = json.loads((folder / "metrics.json").read_text())
         _ = [metrics[key] for key in (*STAMPS, "classes", "uar", "audit", "seconds")]
-        predictions, splits = (_table(folder / f"{name}.csv") for name in ("predictions", "split"))
+        predictions, splits = (
+            read_rows(folder / f"{name}.csv") for name in ("predictions", "split")
+        )
         predictions = predictions.astype(dict.fromkeys(_columns(metrics["classes"]), float))
     except (ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"the files of {folder} are damaged ({error}): run it again") from error
@@ -70,7 +72,7 @@ def _columns(classes: Sequence[str]) -> list[str]:
     return [f"p_{name}" for name in classes]
 
 
-def _table(path: Path) -> pd.DataFrame:
+def read_rows(path: Path) -> pd.DataFrame:
     """Read rows as text, indexed by the clip's name, which no move or container changes."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     clips = {file: parse(Path(file)) for file in table["path"]}

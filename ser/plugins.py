@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -10,10 +11,19 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from ser.summary import end
+
 log = logging.getLogger(__name__)
 
 FREE = ("hydra", "name", "folder", "group", "logger", "cache")
 """Root keys in which the starts of one study may differ."""
+
+
+TESTED = ("fold", "protocol", "data", "objective", "normalize")
+"""Root keys that decide who tests and what is scored, but for `OPEN`."""
+
+OPEN = ("data.window", "data.batch_size")
+"""What may be searched below them."""
 
 
 class Study(Callback):
@@ -24,6 +34,12 @@ class Study(Callback):
         sweeper = config.hydra.sweeper
         if "optuna" not in sweeper._target_:
             return
+        given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        swept = [one for one in given if one.is_sweep_override()]
+        try:
+            _check_blind(config, [*(one.key_or_group for one in swept), *(sweeper.params or {})])
+        except ValueError as error:
+            end(error)
         sweeper.direction = "maximize"  # every objective is a score, and Optuna minimises
         self._end_without_a_best()
         if sweeper.storage is None:
@@ -39,8 +55,7 @@ class Study(Callback):
         # Under other settings scores are not comparable: they get a study of their own.
         settings = OmegaConf.to_container(config)
         settings = {key: value for key, value in settings.items() if key not in FREE}
-        given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-        searched = sorted(one.input_line for one in given if one.is_sweep_override())
+        searched = sorted(one.input_line for one in swept)
         searched.append(OmegaConf.to_container(sweeper.params or OmegaConf.create()))
         sweeper.study_name = f"{sweeper.study_name or config.name}-{digest(settings, searched)}"
         Path(make_url(sweeper.storage).database).parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +93,30 @@ class Study(Callback):
                 log.error("no trial has finished: there is no best one")
 
         OptunaSweeperImpl.sweep = sweep_to_the_end
+
+
+def _check_blind(config: DictConfig, searched: Sequence[str]) -> None:
+    """Refuse a search whose best is chosen by speakers who test.
+
+    Args:
+        config: Of the multirun.
+        searched: The keys that its sweeper draws.
+    """
+    if config.fold == "all":
+        raise ValueError(
+            "fold=all under hydra/sweeper=optuna chooses by validation actors whom other folds"
+            " test: expected one fold, or without the sweeper select=<a file of conf/sweep>, which"
+            " chooses inside each fold"
+        )
+    for key in searched:
+        if key.partition(".")[0] in TESTED and not f"{key}.".startswith(
+            tuple(f"{free}." for free in OPEN)
+        ):
+            raise ValueError(
+                f"{key} is searched by hydra/sweeper=optuna, but decides who tests or what is"
+                " scored, which must not be chosen by a score: expected it fixed, or a sweep"
+                " without hydra/sweeper"
+            )
 
 
 class KilledJobs(Callback):

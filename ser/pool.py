@@ -25,12 +25,12 @@ def pool(folder: Path) -> dict:
 
     Raises:
         ValueError: A fold is missing or not finished, is there twice, or differs in more than
-            its number.
+            its number, such as in its clips.
     """
     runs = _find(folder)
     results = [json.loads((run / "metrics.json").read_text()) for run in runs]
     predictions = _join(runs, results)
-    splits = _join_splits(runs, results)
+    splits = _join_splits(runs, results, predictions)
     metrics = report.measure(predictions, results[0]["classes"], _facts(results))
     metrics["over_folds"] = over_folds(predictions)
     selections = [run / "selection.json" for run in runs if (run / "selection.json").exists()]
@@ -94,7 +94,9 @@ def _join(runs: Sequence[Path], results: Sequence[Mapping]) -> pd.DataFrame:
     return predictions
 
 
-def _join_splits(runs: Sequence[Path], results: Sequence[Mapping]) -> pd.DataFrame:
+def _join_splits(
+    runs: Sequence[Path], results: Sequence[Mapping], predictions: pd.DataFrame
+) -> pd.DataFrame:
     """Give a row a clip, with the fold that tests it; clips that only train have none."""
     tables = [pd.read_csv(run / "split.csv", dtype={"actor": str}) for run in runs]
     for run, table in zip(runs, tables, strict=True):
@@ -103,6 +105,19 @@ def _join_splits(runs: Sequence[Path], results: Sequence[Mapping]) -> pd.DataFra
             raise ValueError(
                 f"{run.name} and {runs[0].name} know different actors ({', '.join(strangers)}):"
                 " expected the same recordings under every fold"
+            )
+    config = OmegaConf.load(runs[0] / ".hydra" / "config.yaml")
+    known = pd.concat(tables, ignore_index=True).drop_duplicates("path")
+    for run, table in zip(runs, tables, strict=True):
+        lacking = known[~known.path.isin(table.path)]
+        if "tested" in config.protocol:  # it leaves out one whole sentence of each RAVDESS actor
+            spoken = known.actor + known.statement
+            left_out = (known.corpus == "ravdess") & ~spoken.isin(table.actor + table.statement)
+            lacking = lacking[~left_out[lacking.index]]
+        if len(lacking):
+            raise ValueError(
+                f"{run.name} lacks {len(lacking)} clips of the other folds, such as"
+                f" {lacking.path.iloc[0]}: expected the same recordings under every fold"
             )
     splits = pd.concat(
         table.assign(fold=result["fold"]) for table, result in zip(tables, results, strict=True)
@@ -114,6 +129,11 @@ def _join_splits(runs: Sequence[Path], results: Sequence[Mapping]) -> pd.DataFra
             " expected the same recordings under every fold"
         )
     tested = splits[splits.split == "test"]
+    if other := sorted(set(tested.path) ^ set(predictions.path)):
+        raise ValueError(
+            f"{len(other)} clips are scored but not tested, or tested but not scored, such as"
+            f" {other[0]}: expected each fold to score the clips that it tests; run it again"
+        )
     others = splits[~splits.path.isin(tested.path)].drop_duplicates("path")
     others = others.assign(fold=None, split="train")
     return pd.concat([tested, others]).astype({"fold": "Int64"}).sort_values("path")

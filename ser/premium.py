@@ -87,7 +87,10 @@ def _comparable(folder: Path, leaky: Mapping, honest: Mapping) -> bool:
     runs = [folder / str(job["job"]) for job in (leaky, honest)]
     of_leaky, of_honest = (pd.read_csv(run / "predictions.csv", dtype=str) for run in runs)
     same = set(of_honest.filter(like="p_")) == set(of_leaky.filter(like="p_"))
-    if same and set(of_honest.path) <= set(of_leaky.path):
+    honest_clips, leaky_clips = (
+        set(zip(table.path, table.sha256, strict=True)) for table in (of_honest, of_leaky)
+    )
+    if same and honest_clips <= leaky_clips:
         return True
     log.warning("job %s has other clips or classes than the leaky job: no premium", honest["job"])
     return False

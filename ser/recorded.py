@@ -9,6 +9,8 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from ser.checkpoint import Checkpoint
+from ser.data.audit import audit
+from ser.data.corpora import from_name
 from ser.data.datamodule import EmotionDataModule
 from ser.frontend import cache_key
 
@@ -25,7 +27,9 @@ def data(
 ) -> EmotionDataModule:
     """Build the data of a checkpoint, wherever it lies now, with the split it was trained on.
 
-    Clips that are missing or sound different now are told in the log.
+    Clips that are missing or sound different now are told in the log. The audit is of the clips to
+    score as they are now, and of all others as the checkpoint recorded them: these need not be
+    there.
 
     Args:
         loaded: The checkpoint.
@@ -62,15 +66,40 @@ def data(
         )
     found.recorded = loaded.split["split"].to_dict()
     found.setup("test")
-    _compare(loaded.split, found, split)
+    changed = _compare(loaded.split, found, split)
+    found.audit = _audit(loaded, found, split) | {"unreadable": dict(found.library.unreadable)}
+    if changed and found.audit["passed"]:
+        found.audit["passed"] = None
+        found.audit["unknown"] = (
+            f"{changed} {split} clips sound different from those that the checkpoint recorded, so"
+            " copies of its training clips may be among them"
+        )
     if found.normalize:
         key = cache_key(loaded.model.hparams.frontend)
         found.cache_features(loaded.model.frontend, key)
     return found
 
 
-def _compare(trained: pd.DataFrame, data: EmotionDataModule, split: str) -> None:
-    """Warn where the data are not those of the checkpoint; without any to score, stop."""
+def _audit(loaded: Checkpoint, data: EmotionDataModule, split: str) -> dict[str, object]:
+    """Audit the clips to score now against the others as they were in training."""
+    there = {clip.name: clip for clip in data.found.clips}
+    now = pd.DataFrame(data.record()).set_index("name")
+    rows = pd.concat([now[now.split == split], loaded.split[loaded.split.split != split]])
+    clips = [there.get(name) or from_name(name) for name in rows.index]
+    if None in clips:
+        raise ValueError(
+            f"ckpt={str(loaded.path)!r} names the clip {rows.index[clips.index(None)]!r}, which is"
+            " of neither corpus: expected an untouched file"
+        )
+    return audit(clips, rows.split, rows.sha256, loaded.stamps["leaky"])
+
+
+def _compare(trained: pd.DataFrame, data: EmotionDataModule, split: str) -> int:
+    """Warn where the data are not those of the checkpoint; without any to score, stop.
+
+    Returns:
+        How many clips to score sound different now.
+    """
     found = pd.DataFrame(data.record()).set_index("name")
     expected = trained[trained["split"] == split]
     there = expected.index.intersection(found.index)
@@ -85,3 +114,4 @@ def _compare(trained: pd.DataFrame, data: EmotionDataModule, split: str) -> None
     changed = there[expected.loc[there, "sha256"] != found.loc[there, "sha256"]]
     if len(changed):
         log.warning("%d %s clips sound different now, such as %s", len(changed), split, changed[0])
+    return len(changed)

@@ -12,7 +12,7 @@ from sklearn.metrics import classification_report
 
 from ser import page, plots
 from ser.metrics import calibration_error, per_class, scores
-from ser.statistics import METHOD, actor_interval
+from ser.statistics import METHOD, actor_interval, why_unknown
 
 SLICES = ("gender", "channel", "intensity", "statement", "corpus", "actor")
 STAMPS = (
@@ -87,13 +87,15 @@ def _scores(predictions: pd.DataFrame, classes: Sequence[str]) -> dict:
 
     whole = scores(truth, predicted)
     actors = predictions.actor.to_numpy(str)
+    intervals = {metric: actor_interval(of(metric), actors) for metric in whole}
     return {
         "classes": list(classes),
         "n": len(predictions),
         **whole,
         "ece": calibration_error(confidence, truth == predicted),
         "per_class": per_class(truth, predicted, classes),
-        "ci": {metric: actor_interval(of(metric), actors) for metric in whole},
+        "ci": intervals,
+        "ci_unknown": None if all(intervals.values()) else why_unknown(actors),
     }
 
 
@@ -123,9 +125,10 @@ def write(
     if (folded := fold_genders(predictions, classes)) is not None:
         text += f"\nby emotion alone\n\n{_text(*folded)}"
     stamp = _stamp(metrics)
-    if unreadable := metrics["audit"].get("unreadable"):
-        listed = "".join(f"{path}: {reason}\n" for path, reason in unreadable.items())
-        text += f"\n{left_out(metrics)}\n{listed}"
+    unreadable = metrics["audit"].get("unreadable", {})
+    listed = [f"{path}: {reason}" for path, reason in unreadable.items()]
+    if lines := remarks(metrics) + listed:
+        text += "\n" + "".join(f"{line}\n" for line in lines)
     (folder / "report.txt").write_text(f"{stamp}\n\n{text}" if stamp else text)
     plots.confusion_matrix(predictions, classes, folder / "confusion_matrix.png", stamp)
     plots.per_class_f1(metrics, folder / "per_class_f1.png", stamp)
@@ -156,16 +159,22 @@ def _html(folder: Path, predictions: pd.DataFrame, metrics: Mapping) -> str:
         rows=_rows(metrics),
         title=_headline(metrics),
         stamp=_stamp(metrics),
-        left_out=left_out(metrics),
+        remarks=remarks(metrics),
         pictures=pictures,
         wrong=wrong(predictions, metrics["classes"]).head(50).to_dict("records"),
     )
 
 
-def left_out(metrics: Mapping) -> str:
-    """Say how many recordings the scores know nothing of; empty when all could be read."""
-    count = len(metrics["audit"].get("unreadable", ()))
-    return f"{count} recordings cannot be read and were left out." if count else ""
+def remarks(metrics: Mapping) -> list[str]:
+    """Say what is not known of the scores: a line each for intervals, unread clips, the audit."""
+    lines = []
+    if unknown := [name for name, interval in metrics["ci"].items() if interval is None]:
+        lines.append(f"No 95 % interval of {', '.join(unknown)}: {metrics['ci_unknown']}.")
+    if count := len(metrics["audit"].get("unreadable", ())):
+        lines.append(f"{count} recordings cannot be read and were left out.")
+    if reason := metrics["audit"].get("unknown"):
+        lines.append(f"Whether the leak audit passes is unknown: {reason}.")
+    return lines
 
 
 def wrong(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -197,7 +206,7 @@ def show(folder: Path) -> None:
     for name, values in metrics["per_class"].items():
         table.add_row(f"F1 {name}", f"{values['f1']:.3f}", f"{values['support']} clips")
     console.print(table)
-    if line := left_out(metrics):
+    for line in remarks(metrics):
         console.print(line)
     for fold, overrides in enumerate(metrics.get("selected", [])):
         console.print(f"fold {fold} selected {' '.join(overrides)}")
@@ -212,7 +221,7 @@ def _rows(metrics: Mapping) -> list[tuple[str, str, str]]:
     rows = []
     for label, key, of in scored:
         interval = of["ci"][key]
-        bounds = f"{interval[0]:.3f} - {interval[1]:.3f}" if interval else "fewer than 3 actors"
+        bounds = f"{interval[0]:.3f} - {interval[1]:.3f}" if interval else of["ci_unknown"]
         rows.append((label, f"{of[key]:.3f}", bounds))
     return rows
 

@@ -39,7 +39,8 @@ def collect(
         tables = [pd.read_csv(path, dtype=str) for path in paths]
         if len(tables) < 2:
             continue
-        if any(not table.path.equals(tables[0].path) for table in tables):
+        clips = tables[0][["path", "sha256"]]
+        if any(not table[["path", "sha256"]].equals(clips) for table in tables):
             numbers = [job["job"] for job in of_setting]
             log.warning("jobs %s scored different clips: no spread over their seeds", numbers)
             continue

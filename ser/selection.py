@@ -16,7 +16,7 @@ from hydra.errors import HydraException, MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ser import folds
+from ser import folds, kept
 
 log = logging.getLogger(__name__)
 
@@ -33,18 +33,21 @@ def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> DictConf
             sees a test clip.
 
     Raises:
-        ValueError: The preset is unknown, changes what the score is of, or none can be trained.
+        ValueError: The preset is unknown, changes what the score is of, none can be trained, or one
+            was finished on other clips.
     """
     folder = Path(cfg.folder)
     grid = candidates(cfg.select)
     configs = [_candidate(cfg, overrides) for overrides in grid]
-    scores = []
-    for number, (config, overrides) in enumerate(zip(configs, grid, strict=True)):
-        candidate = copy.deepcopy(config)
+    runs = copy.deepcopy(configs)
+    for number, candidate in enumerate(runs):
         candidate.folder = str(folder / f"candidate_{number}")
         candidate.logger = {}  # its score is in selection.json
+    kept.check(runs)
+    scores = []
+    for candidate, overrides in zip(runs, grid, strict=True):
         try:
-            score = folds.objective(candidate)
+            score = kept.objective(candidate)
             if score is None:
                 folds.record(candidate, *overrides)
                 score = validate(candidate)

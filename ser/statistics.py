@@ -10,6 +10,8 @@ METHOD = (
     " actors, (sum n)^2 / sum n^2 over their clips n, less one"
 )
 FEWEST_ACTORS = 3
+ROUNDING = 1e-12
+"""A standard error up to this is zero: the score is the same whichever actor is left out."""
 SCORES = ("accuracy", "uar", "macro_f1")
 
 
@@ -29,7 +31,7 @@ def actor_interval(
         level: Coverage aimed at.
 
     Returns:
-        [low, high], or None below three effective actors.
+        [low, high], or None where nothing is known of the spread, see `why_unknown`.
     """
     names, clips = np.unique(actors, return_counts=True)
     effective = _effective(clips)
@@ -37,8 +39,17 @@ def actor_interval(
         return None
     whole = score(np.ones(len(actors), bool))
     error = _jackknife_error(np.array([score(actors != name) for name in names]))
+    if error <= ROUNDING:
+        return None
     reach = stats.t.ppf((1 + level) / 2, effective - 1) * error
     return [max(0.0, float(whole - reach)), min(1.0, float(whole + reach))]
+
+
+def why_unknown(actors: np.ndarray) -> str:
+    """Say why a score of the clips of these actors (clips,) has no interval."""
+    if _effective(np.unique(actors, return_counts=True)[1]) < FEWEST_ACTORS:
+        return f"fewer than {FEWEST_ACTORS} actors"
+    return "no spread over actors"
 
 
 def paired_difference(
@@ -66,8 +77,8 @@ def paired_difference(
     Returns:
         For accuracy, uar and macro_f1 (over the classes in `truth`): `a`, `b`, `difference` a - b,
         its 95 % `interval`, two-sided `p`, and `smallest`, the difference that as many actors would
-        show in 80 % of repetitions at the 5 % level. The interval is None below three effective
-        actors; smallest is None where no p reaches 5 % (see `lowest_p`), or nothing differs.
+        show in 80 % of repetitions at the 5 % level. The interval is None where nothing is known of
+        the spread: `unknown` says why. So is smallest, and where no p reaches 5 % (see `lowest_p`).
 
     Raises:
         ValueError: The arrays are empty or differ in length.
@@ -86,15 +97,18 @@ def paired_difference(
     if effective >= FEWEST_ACTORS:
         error = _jackknife_error(np.subtract(*_scores(total[:, None] - counts)))
         reach = stats.t.ppf(0.975, effective - 1) * error
-        interval = np.clip([difference - reach, difference + reach], -1, 1).T.tolist()
+        known = error > ROUNDING
+        bounds = np.clip([difference - reach, difference + reach], -1, 1).T.tolist()
+        interval = [pair if there else None for pair, there in zip(bounds, known, strict=True)]
         if lowest_p(count) <= 0.05:
-            found = reach + stats.t.ppf(0.8, effective - 1) * error
-            smallest = [float(value) if value > 0 else None for value in found]
+            found = (reach + stats.t.ppf(0.8, effective - 1) * error).tolist()
+            smallest = [value if there else None for value, there in zip(found, known, strict=True)]
     columns = {
         "a": of_a.tolist(),
         "b": of_b.tolist(),
         "difference": difference.tolist(),
         "interval": interval,
+        "unknown": [None if pair else why_unknown(actors) for pair in interval],
         "p": p.tolist(),
         "smallest": smallest,
     }
@@ -137,7 +151,8 @@ def seed_spread(
 
     Returns:
         `mean` over seeds, standard deviation over seeds `seed_sd` (None for one seed), and the
-        jackknife's standard error of the mean over actors `actor_se` (None below three actors).
+        jackknife's standard error of the mean over actors `actor_se` (None below three actors, and
+        where they show no spread).
 
     Raises:
         ValueError: The score is unknown, there is no seed, or arrays are empty or differ in length.
@@ -153,7 +168,8 @@ def seed_spread(
     error = None
     if counts.shape[1] >= FEWEST_ACTORS:
         without = _scores(total[:, None] - counts)[..., column]  # (seeds, actors)
-        error = float(_jackknife_error(without.mean(axis=0)))
+        found = float(_jackknife_error(without.mean(axis=0)))
+        error = found if found > ROUNDING else None
     return {
         "mean": float(values.mean()),
         "seed_sd": float(values.std(ddof=1)) if len(values) > 1 else None,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import hydra
+from hydra.errors import InstantiationException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich import box
@@ -60,7 +61,9 @@ class Summary(Callback):
 
         try:
             code = resume(folder, config.hydra.overrides)
-        except ValueError as error:
+        except InstantiationException as error:
+            end(error.__cause__ or error)
+        except (ValueError, OSError) as error:
             end(error)
         raise SystemExit(code)
 
@@ -114,6 +117,11 @@ def tabulate(folder: Path) -> list[dict[str, object]]:
         return rows
     write(folder, rows)
     show(folder, rows)
+    if altered := _altered(folder, rows):
+        print(  # noqa: T201
+            f"{len(altered)} clips sound different in the jobs, such as {altered[0]}: their scores"
+            " are not of the same data"
+        )
     keys = varied(rows)
     if "seed" in keys:
         from ser import seeds  # with pandas, which no start should wait for
@@ -122,6 +130,17 @@ def tabulate(folder: Path) -> list[dict[str, object]]:
             seeds.write(folder, spreads)
             seeds.show(spreads, keys)
     return rows
+
+
+def _altered(folder: Path, rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """List the clips whose samples differ between finished jobs: the data changed under way."""
+    heard = {}
+    for row in rows:
+        if row["status"] == "finished":
+            with (folder / str(row["job"]) / "split.csv").open(newline="") as file:
+                for clip in csv.DictReader(file):
+                    heard.setdefault(clip["path"], set()).add(clip["sha256"])
+    return [path for path, digests in heard.items() if len(digests) > 1]
 
 
 def collect(folder: Path) -> list[dict[str, object]]:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -22,7 +23,8 @@ def resume(folder: str, given: DictConfig) -> int:
         The exit code.
 
     Raises:
-        ValueError: The folder is of no multirun, or other overrides are given.
+        ValueError: The folder is of no multirun, other overrides are given, or finished jobs know
+            other clips than there are now.
     """
     record = Path(folder).expanduser() / "multirun.yaml"
     if not record.is_file():
@@ -43,10 +45,15 @@ def resume(folder: str, given: DictConfig) -> int:
             f"resume_sweep={folder!r} was started in {started.runtime.cwd}, which is not there:"
             " expected that folder, as its overrides may name paths relative to it"
         )
-    hydra = [text for text in (*overrides.hydra, *given.hydra) if not text.startswith(OWN)]
-    quoted = "'" + str(record.parent.resolve()).replace("'", "\\'") + "'"
-    own = [f"hydra.sweep.dir={quoted}", f"resume_sweep={quoted}"]
-    script = str(Path(sys.argv[0]).resolve())
-    command = [sys.executable, script, "-m", *overrides.task, *hydra, *own]
+    from ser import kept  # with torch and pandas, which no start should wait for
+
+    own = record.parent.resolve()
     # Where it was started: its overrides may name paths relative to that.
+    with chdir(started.runtime.cwd):
+        kept.check_sweep(own)
+    hydra = [text for text in (*overrides.hydra, *given.hydra) if not text.startswith(OWN)]
+    quoted = "'" + str(own).replace("'", "\\'") + "'"
+    folders = [f"hydra.sweep.dir={quoted}", f"resume_sweep={quoted}"]
+    script = str(Path(sys.argv[0]).resolve())
+    command = [sys.executable, script, "-m", *overrides.task, *hydra, *folders]
     return subprocess.run(command, cwd=started.runtime.cwd, check=False).returncode

@@ -113,7 +113,7 @@ def test_what_cannot_be_dropped_is_one_line_and_no_job(
 def clips(classes: list[str], predictions: dict[str, str]) -> pd.DataFrame:
     """Six actors, a clip of each class and actor; by class, what is predicted."""
     return pd.DataFrame(
-        {"path": f"{actor}/{label}", "actor": actor, "label": label}
+        {"path": f"{actor}/{label}", "actor": actor, "label": label, "sha256": "0"}
         | {"prediction": predictions.get(label, label)}
         | {f"p_{name}": 0.6 * (name == predictions.get(label, label)) + 0.1 for name in classes}
         for actor in ["01", "02", "03", "04", "05", "06"]
@@ -133,6 +133,8 @@ def test_a_full_model_that_answers_the_dropped_class_gains_from_the_mask_alone()
     assert account["flow"] == {"calm": 0, "happy": 6}
     with pytest.raises(ValueError, match="scored other clips"):
         compare(full, retrained.iloc[1:], "sad")
+    with pytest.raises(ValueError, match="sound different"):
+        compare(full, retrained.assign(sha256="1"), "sad")
     with pytest.raises(ValueError, match="other classes"):
         compare(full, retrained, "angry")
 

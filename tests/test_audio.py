@@ -1,8 +1,10 @@
+import hashlib
 import io
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import soundfile
 import soxr
 
-from ser.data.audio import SMALL, _state, decode, open_waveforms
+from ser.data.audio import SMALL, decode, decode_and_peak, open_waveforms
 
 RATE = 48000
 
@@ -195,6 +197,47 @@ def test_recordings_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
             open_waveforms(paths, tmp_path, RATE, tmp_path / "cache")
 
 
+def test_only_touched_files_are_read_again_and_only_new_content_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    root.mkdir()
+    paths = [root / f"{name}.wav" for name in "abc"]
+    for index, path in enumerate(paths):
+        soundfile.write(path, tone(hertz=300 + 100 * index), RATE)
+        os.utime(path, (1, 1))
+    first = open_waveforms(paths, root, RATE, cache)
+    hashed = []
+
+    def count(file: io.BufferedReader, name: str, of: Callable = hashlib.file_digest):
+        hashed.append(Path(file.name).name)
+        return of(file, name)
+
+    monkeypatch.setattr("ser.data.fingerprints.hashlib.file_digest", count)
+    with monkeypatch.context() as patch:
+        patch.setattr("ser.data.audio.decode_and_peak", lambda *_: pytest.fail("decoded again"))
+        open_waveforms(paths, root, RATE, cache)
+        assert hashed == []
+        shutil.copy2(paths[1], root / "copy")
+        (root / "copy").replace(paths[1])  # the same content in another file
+        open_waveforms(paths, root, RATE, cache)
+        assert hashed == ["b.wav"]
+        moved = root.rename(tmp_path / "moved")
+        store = open_waveforms([moved / path.name for path in paths], moved, RATE, cache)
+        assert store.notes == first.notes
+        moved.rename(root)
+        for memory in cache.glob("files-*.json"):
+            memory.write_text('{"a.wav": 3, "b.wav": []')
+        open_waveforms(paths, root, RATE, cache)
+        assert len(hashed) == 1 + 3 + 3
+    paths[0].rename(root / "third")  # two files of one size and time are swapped
+    paths[1].rename(paths[0])
+    (root / "third").rename(paths[1])
+    swapped = open_waveforms(paths, root, RATE, cache)
+    assert [swapped.notes[row] for row in (1, 0, 2)] == list(first.notes)
+    assert np.array_equal(swapped[0], first[1])
+
+
 def test_a_pool_of_processes_yields_what_one_does(demo: Path, tmp_path: Path):
     paths = sorted(demo.rglob("*.wav"))[: SMALL + 8]
     many = open_waveforms(paths, demo, RATE, tmp_path)
@@ -216,20 +259,15 @@ def test_an_unreadable_file_is_an_empty_row_that_is_tried_again(
     assert first.notes[1] == "error: is no regular file"
     assert open_waveforms(paths, tmp_path, RATE, tmp_path / "cache").key == first.key
 
-    state = paths[0].stat()  # as a network that was down: the file is what it was
-    content = io.BytesIO()
-    soundfile.write(content, tone(), RATE, format="FLAC")
-    paths[0].write_bytes(content.getvalue())
-    first_size = len("no audio")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:  # as a decoder that was not installed
         patch.setattr(
-            "ser.data.audio._state",
-            lambda path: (first_size, state.st_mtime_ns) if path == paths[0] else _state(path),
+            "ser.data.audio.decode_and_peak",
+            lambda path, rate: decode_and_peak(paths[2] if path == paths[0] else path, rate),
         )
         mended = open_waveforms(paths, tmp_path, RATE, tmp_path / "cache")
         again = open_waveforms(paths, tmp_path, RATE, tmp_path / "cache")
     assert mended.key == again.key != first.key
-    assert np.array_equal(mended[0], decode(paths[0], RATE))
+    assert np.array_equal(mended[0], decode(paths[2], RATE))
     assert mended.notes[1:] == first.notes[1:]
     assert np.array_equal(mended[2], first[2])
 
@@ -239,7 +277,8 @@ def test_when_nothing_can_be_read_nothing_is_left(tmp_path: Path):
     paths[0].write_text("no audio")
     with pytest.raises(ValueError, match=r"none of 2 .*bad\.wav: not .*worse\.wav: is no regular"):
         open_waveforms(paths, tmp_path, RATE, tmp_path / "cache")
-    assert not [p for p in (tmp_path / "cache").iterdir() if p.suffix != ".lock"]
+    left = [path.name for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"]
+    assert [name.partition("-")[0] for name in left] == ["files"]
 
 
 @pytest.mark.data

@@ -74,7 +74,7 @@ def test_two_runs_by_hand(run):
     uar = found["scores"]["uar"]
     assert (uar["a"], uar["b"]) == pytest.approx((1, 2 / 3))
     assert uar["difference"] == pytest.approx(1 / 3)
-    assert uar["interval"] == pytest.approx([1 / 3, 1 / 3])  # all actors alike
+    assert (uar["interval"], uar["unknown"]) == (None, "no spread over actors")  # all alike
     assert uar["p"] == found["lowest_p"] == 0.125
     assert uar["smallest"] is None  # as no p of four actors reaches 5 %
 
@@ -84,6 +84,14 @@ def test_neither_order_nor_path_nor_container_tells_clips_apart(run):
     found = compare(run("a", clips(wrong=2)), run("b", b))
     assert found["a"]["left_out"] == found["b"]["left_out"] == 0
     assert all(values["difference"] == 0 for values in found["scores"].values())
+
+
+def test_clips_that_sound_different_are_told(run, caplog):
+    a, b = clips().assign(sha256="0"), clips().assign(sha256="0")
+    b.loc[2, "sha256"] = "1"
+    compare(run("a", a), run("b", b))
+    (line,) = caplog.messages
+    assert line.startswith("1 clips sound different in the runs")
 
 
 def test_only_shared_clips_count_and_the_rest_is_told(run, caplog):
@@ -148,7 +156,9 @@ def test_several_runs_are_adjusted_within_a_score(run):
 def test_the_command_writes_a_row_for_each_run_and_score(run, launch_compare, capsys):
     run("a", clips())
     run("b", clips(wrong=1), leaky=True, protocol="random")
-    run("c", clips(wrong=2), transductive=True)
+    c = clips(wrong=2)
+    c.loc[0, "prediction"] = c.label[0]  # one actor unlike the others
+    run("c", c, transductive=True)
     folder = launch_compare("a=a", "b=[b,c]")
     with (folder / "comparison.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -160,6 +170,7 @@ def test_the_command_writes_a_row_for_each_run_and_score(run, launch_compare, ca
     assert pairs[1]["a"]["folder"] == "a"
     assert float(rows[4]["p_holm"]) == pairs[1]["scores"]["uar"]["p_holm"] == 0.25
     assert float(rows[4]["low"]) == pairs[1]["scores"]["uar"]["interval"][0]
+    assert (rows[1]["low"], pairs[0]["scores"]["uar"]["interval"]) == ("", None)
     assert [rows[0][key] for key in ("leaky_a", "leaky_b")] == ["False", "True"]
     assert rows[4]["n"] == "24"
     assert rows[4]["actors"] == "4"

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ser.data.corpora import EMOTIONS, parse, scan
+from ser.data.corpora import EMOTIONS, from_name, parse, scan
 
 
 def test_official_names_give_the_official_counts(official: Path):
@@ -21,6 +21,13 @@ def test_official_names_give_the_official_counts(official: Path):
     assert Counter(c.emotion for c in found.clips if c.corpus == "tess")["surprised"] == 400
     assert not found.foreign
     assert not found.copies
+
+
+def test_a_clip_is_found_by_its_name(official: Path):
+    for clip in scan(official).clips:
+        assert vars(from_name(clip.name)) | {"path": clip.path} == vars(clip)
+    for name in ("", "a", "OAF_back_fear", "../03-01-01-01-01-01-01", "03-01-09-01-01-01-12"):
+        assert from_name(name) is None
 
 
 def test_a_ravdess_name():

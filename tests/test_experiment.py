@@ -259,7 +259,7 @@ def test_a_checkpoint_scores_what_is_left_and_says_what_is_not(
     run = launch("train", "data=demo", "model=svm")
     ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
     first, *others = read(run)["actors"]
-    few = tmp_path / "few"
+    few = tmp_path / "data"
     for actor in others:
         shutil.copytree(demo / f"Actor_{actor}", few / f"Actor_{actor}")
     altered = next(few.rglob("*.wav"))
@@ -271,6 +271,14 @@ def test_a_checkpoint_scores_what_is_left_and_says_what_is_not(
     shown = capfd.readouterr().err
     assert "42 test clips are missing" in shown
     assert f"1 test clips sound different now, such as {altered.stem}" in shown
+    assert partial["audit"]["passed"] is None
+    unknown = "Whether the leak audit passes is unknown: 1 test clips sound different from those"
+    assert unknown in (tmp_path / "few" / "report.txt").read_text()
+    altered.unlink()
+    partial = read(launch("eval", ckpt, f"data.root={few}", folder="fewer", logger="none"))
+    # The training clips are not there: the checkpoint says who and what they were.
+    whole = read(run)["audit"]
+    assert partial["audit"] == whole | {"actors": whole["actors"] | {"test": others}}
     strangers = pd.read_csv(run / "split.csv", dtype=str).query("split == 'train'").path
     for override, line in (
         (f"data.root={(demo / strangers.iloc[0]).parent}", "holds none of the 168 clips"),
@@ -280,6 +288,23 @@ def test_a_checkpoint_scores_what_is_left_and_says_what_is_not(
         with pytest.raises(SystemExit):
             launch("eval", ckpt, override, folder="none", logger="none")
         assert line in capfd.readouterr().err
+
+
+def test_training_clips_under_the_names_of_test_clips_are_not_scored(
+    launch: Callable[..., Path], tmp_path: Path, demo: Path, capfd: pytest.CaptureFixture
+):
+    run = launch("train", "data=demo", "model=svm")
+    ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
+    rows = pd.read_csv(run / "split.csv", dtype=str)
+    trained, tested = (rows[rows.split == name].path for name in ("train", "test"))
+    (tmp_path / "data").mkdir()
+    shutil.copy(demo / trained.iloc[0], tmp_path / "data" / Path(tested.iloc[0]).name)
+    with pytest.raises(SystemExit):
+        launch("eval", ckpt, f"data.root={tmp_path / 'data'}", folder="copies", logger="none")
+    assert "hold the same samples" in capfd.readouterr().err
+    launch("eval", ckpt, f"input={tmp_path / 'data'}", folder="input", logger="none")
+    line = "1 of 1 recordings are training or validation clips of the checkpoint"
+    assert line in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,12 @@ def test_jobs_of_a_sweep_over_folds_pool_to_the_same(
     digest = pd.read_csv(sweep / "1" / "split.csv").sha256[0]
     altered("split.csv", digest, "0" * 64, "1 clips changed between the folds")
     altered("split.csv", ",05,", ",13,", "1 and 0 know different actors")
+    lines = {
+        name: (sweep / "1" / name).read_text().splitlines(True)
+        for name in ("split.csv", "predictions.csv")
+    }
+    altered("split.csv", lines["split.csv"][1], "", "1 lacks 1 clips of the other folds, such as")
+    altered("predictions.csv", lines["predictions.csv"][1], "", "1 clips are scored but not test")
     altered("status.json", "finished", "failed", "1 is failed: expected finished folds")
     status = sweep / "1" / "status.json"
     status.unlink()

@@ -71,7 +71,8 @@ def test_the_contract_of_metrics_json(predictions: pd.DataFrame):
     assert list(metrics) == [
         "protocol", "protocol_version", "protocol_hash", "fold", "folds", "split", "leaky",
         "transductive", "classes", "n", "accuracy", "uar", "macro_f1", "weighted_f1", "ece",
-        "per_class", "ci", "ci_method", "actors", "worst_actor", "slices", "audit", "seconds",
+        "per_class", "ci", "ci_unknown", "ci_method", "actors", "worst_actor", "slices", "audit",
+        "seconds",
     ]  # fmt: skip
     by_actor = metrics["slices"]["actor"]
     assert by_actor[metrics["worst_actor"]]["uar"] == min(row["uar"] for row in by_actor.values())
@@ -112,6 +113,28 @@ def test_learning_curves_are_drawn_from_metrics_csv(predictions: pd.DataFrame, t
     history[["epoch", "val/uar"]].to_csv(tmp_path / "metrics.csv", index=False)  # no training
     report.write(tmp_path, predictions, metrics, [tmp_path / "metrics.csv"])
     assert not (tmp_path / "learning_curves.png").exists()
+
+
+@pytest.mark.parametrize("answer", ["truth", "calm"])
+def test_what_all_actors_score_alike_has_no_interval_and_the_report_says_why(
+    predictions: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture, answer: str
+):
+    clips = predictions.loc[:71, :"split"]  # as many of each class of each actor
+    named = clips.label if answer == "truth" else pd.Series(answer, clips.index)
+    table = report.tabulate(
+        clips, CLASSES, pd.get_dummies(named).reindex(columns=CLASSES).fillna(0).to_numpy(float)
+    )
+    metrics = report.measure(table, CLASSES, FACTS)
+    assert set(metrics["ci"].values()) == {None}
+    assert metrics["ci_unknown"] == "no spread over actors"
+    report.write(tmp_path, table, metrics, [])
+    report.show(tmp_path)
+    line = "No 95 % interval of accuracy, uar, macro_f1, weighted_f1: no spread over actors."
+    assert line in (tmp_path / "report.txt").read_text()
+    assert f"<p>{line}</p>" in (tmp_path / "report.html").read_text()
+    shown = capsys.readouterr().out
+    assert " ".join(line.split()) in " ".join(shown.split())
+    assert "│ no spread over actors" in shown
 
 
 def test_wrong_clips_come_most_confident_first(predictions: pd.DataFrame):

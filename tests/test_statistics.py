@@ -14,6 +14,7 @@ from ser.statistics import (
     lowest_p,
     paired_difference,
     seed_spread,
+    why_unknown,
 )
 
 CLIPS = np.array([4, 8, 8, 8, 8, 8, 8, 8])
@@ -67,9 +68,17 @@ def test_for_a_mean_over_actors_it_is_the_ordinary_t_interval():
     assert (low, high) == pytest.approx(expected)
 
 
-def test_actors_who_agree_leave_no_doubt():
-    actors = np.repeat(list("abc"), 2)
-    assert actor_interval(lambda chosen: 0.7, actors) == pytest.approx([0.7, 0.7])
+def test_without_spread_over_actors_an_interval_is_unknown():
+    actors, truth = np.repeat(list("abc"), 2), np.array(list("xyxyxy"))
+    for score in (0.7, 1.0, 1 / 3):
+        assert actor_interval(lambda chosen, score=score: score, actors) is None
+    assert why_unknown(actors) == "no spread over actors"
+    assert why_unknown(actors[:4]) == "fewer than 3 actors"
+    constant = np.full(6, "x")
+    found = paired_difference(truth, truth, constant, actors)["uar"]  # the same for all three
+    assert (found["difference"], found["interval"]) == (0.5, None)
+    assert found["unknown"] == "no spread over actors"
+    assert seed_spread(truth, [constant, constant], actors, "uar")["actor_se"] is None
 
 
 def test_bounds_stay_within_a_score():
@@ -209,7 +218,7 @@ def test_the_other_way_round_it_is_the_negative(pair, swaps: int):
 def test_what_is_the_same_does_not_differ(pair):
     truth, a, _, actors = pair
     for values in paired_difference(truth, a, a, actors).values():
-        assert (values["difference"], values["interval"], values["p"]) == (0, [0, 0], 1)
+        assert (values["difference"], values["interval"], values["p"]) == (0, None, 1)
         assert values["smallest"] is None
 
 

@@ -35,6 +35,12 @@ def test_a_multirun_goes_on_after_a_failed_job_and_ends_with_a_table(
     shown = capfd.readouterr().out
     assert "95 % of UAR" in shown
     assert "[sad]" in shown
+    assert "sound different" not in shown
+    clips = pd.read_csv(sweep / "2" / "split.csv", dtype=str)
+    clips.assign(sha256="0" * 64).to_csv(sweep / "2" / "split.csv", index=False)
+    summary.tabulate(sweep)
+    shared = len(pd.read_csv(sweep / "1" / "split.csv"))
+    assert f"{shared} clips sound different in the jobs, such as" in capfd.readouterr().out
 
 
 def test_a_poisoned_job_is_a_row_without_scores_and_its_folder_is_no_other_sweeps(

@@ -13,6 +13,7 @@ from rich.progress import track
 
 from ser.data.cache import Store, digest, load_or_build
 from ser.data.container import MP4_SUFFIXES, blocks, import_av
+from ser.data.fingerprints import fingerprints
 
 VERSION = 2
 """Part of the cache's key: raise it when `decode` yields or refuses other than before."""
@@ -98,7 +99,7 @@ def _quantise(mono: np.ndarray) -> bytes:
 
 
 def open_waveforms(paths: Sequence[Path], root: Path, sample_rate: int, directory: Path) -> Store:
-    """Open the decoded recordings, decoding them first where they or the files are new.
+    """Open the decoded recordings, decoding them first where their content is new.
 
     The notes of the store are sha256 digests of the decoded samples. A file that cannot be read is
     an empty row whose note is `error: ` and the reason. It is tried again each time, as a file may
@@ -106,7 +107,7 @@ def open_waveforms(paths: Sequence[Path], root: Path, sample_rate: int, director
 
     Args:
         paths: Recordings below `root`, in the order of the store's rows.
-        root: Folder that the paths are keyed by.
+        root: The folder.
         sample_rate: Hz.
         directory: The cache folder.
 
@@ -117,8 +118,8 @@ def open_waveforms(paths: Sequence[Path], root: Path, sample_rate: int, director
         VERSION,
         soxr.__version__,
         sample_rate,
-        str(root.resolve()),
-        [(path.relative_to(root).as_posix(), *_state(path)) for path in paths],
+        [path.suffix.lower() for path in paths],
+        fingerprints(paths, root, directory),
     )
     produce = partial(_decode_all, paths, sample_rate)
     store = load_or_build(directory, "audio", digest(*facts), produce)
@@ -134,14 +135,6 @@ def open_waveforms(paths: Sequence[Path], root: Path, sample_rate: int, director
 
     mended = [again[row][1] for row in failed]
     return load_or_build(directory, "audio", digest(*facts, mended), mend)
-
-
-def _state(path: Path) -> tuple[int | None, int | None]:
-    try:
-        stat = path.stat()
-    except OSError:  # gone, or a broken link: for the decoder to say
-        return None, None
-    return stat.st_size, stat.st_mtime_ns
 
 
 def _decode_all(paths: Sequence[Path], sample_rate: int) -> Iterator[tuple[np.ndarray, str]]:

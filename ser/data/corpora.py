@@ -120,6 +120,14 @@ def parse(path: Path) -> Clip | None:
     return None
 
 
+def from_name(name: str) -> Clip | None:
+    """Give the clip of a `Clip.name`, with a path of no file; None where there is no such name."""
+    words = name.split("_")
+    codes = {emotion: code for code, emotion in TESS_EMOTIONS.items()}
+    clip = parse(Path("_".join([*words[:-1], codes.get(words[-1], words[-1])])))
+    return clip if clip and clip.name == name else None
+
+
 def _parse_ravdess(
     path: Path,
     modality: int,

@@ -164,9 +164,10 @@ class EmotionDataModule(LightningDataModule):
         }
 
     def setup(self, stage: str) -> None:
-        """Part, decode and audit, once for all stages.
+        """Part and decode, once for all stages.
 
-        Training needs every class in every split; scoring a checkpoint does with what is there.
+        Training needs every class in every split, and is audited; scoring a checkpoint does with
+        what is there.
         """
         if hasattr(self, "table"):
             return
@@ -182,9 +183,10 @@ class EmotionDataModule(LightningDataModule):
         if stage == "fit":
             self.reader.withhold(self.table.index[self.table.split == "test"])
         self.table["sha256"] = [waveforms.notes[row] for row in self.table.index]
-        chosen = [clips[row] for row in self.table.index]
-        self.audit = audit(chosen, self.table.split, self.table.sha256, self.protocol.leaky)
-        self.audit["unreadable"] = dict(self.library.unreadable)
+        if stage == "fit":
+            chosen = [clips[row] for row in self.table.index]
+            self.audit = audit(chosen, self.table.split, self.table.sha256, self.protocol.leaky)
+            self.audit["unreadable"] = dict(self.library.unreadable)
         if self.protocol.leaky:
             self.table["leaky"] = True
 
@@ -219,12 +221,18 @@ class EmotionDataModule(LightningDataModule):
         dataset = self.dataset("train", self.reader.read_fastest)
         return dataset.read(dataset.rows)["features"].numpy(), dataset.labels
 
-    def record(self) -> dict[str, list[str]]:
-        """List name, split and sha256 of the clips, for another run to score the same ones."""
+    def record(self, fold: int | None = None) -> dict[str, list[str]]:
+        """List name, split and sha256 of the clips, for another run to score the same ones.
+
+        Args:
+            fold: Of the protocol; None is what was set up.
+        """
+        table = self.table if fold is None else self.partition.table(fold)
+        notes = self.library.waveforms.notes
         return {
-            "name": [self.found.clips[row].name for row in self.table.index],
-            "split": self.table.split.to_list(),
-            "sha256": self.table.sha256.to_list(),
+            "name": [self.found.clips[row].name for row in table.index],
+            "split": table.split.to_list(),
+            "sha256": [notes[row] for row in table.index],
         }
 
     def balanced_weights(self) -> Tensor:

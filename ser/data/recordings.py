@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ class Recordings(IterableDataset):
         spans: By row, the first and last second that windows cover.
         errors: By row, why the file could not be read.
         loud: Files with peaks above full scale.
+        digests: By row, sha256 of the decoded samples.
     """
 
     paths: list[Path]
@@ -42,6 +44,7 @@ class Recordings(IterableDataset):
     spans: dict[int, tuple[float, float]] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     loud: list[Path] = field(default_factory=list)
+    digests: dict[int, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         windows, rows, self.loud = [], [], []
@@ -64,6 +67,7 @@ class Recordings(IterableDataset):
             return
         if peak > 1:
             self.loud.append(path)
+        self.digests[row] = sha256(recording.tobytes()).hexdigest()
         clip = parse(path)
         spans = self.window.spans(recording, clip.corpus if clip else "other")
         self.spans[row] = tuple(
