@@ -1,15 +1,17 @@
 """The folds of a cross-validation, a run each: their configs, and which are done already."""
 
 import copy
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from ser.status import held_run, read_status
+
 FREE = (
-    "fold", "folder", "group", "logger", "cache", "name", "resume", "resume_sweep",
+    "fold", "folder", "group", "logger", "cache", "name", "overwrite", "resume",
+    "resume_sweep",
     "data.cache", "data.cache_max_gb", "data.download", "data.servers",
 )  # fmt: skip
 """Keys in which the folds of one cross-validation may differ."""
@@ -25,26 +27,29 @@ def of(cfg: DictConfig, number: int) -> DictConfig:
 
 
 def check_settings(cfg: DictConfig) -> None:
-    """Refuse to go on with folds that were finished under other settings than these."""
+    """Refuse to go on with folds that were trained under other settings than these."""
     for number, status in enumerate(sorted(Path(cfg.folder).glob("fold_*/status.json"))):
-        if json.loads(status.read_text())["status"] != "finished":
+        if held_run(status.parent) is None:
             continue
         if differing := differences(status.parent, OmegaConf.to_container(of(cfg, number))):
             raise ValueError(
                 f"{status.parent} was run with {differing[0]}: expected the settings it began with;"
-                " take another hydra.run.dir"
+                " take another hydra.run.dir, or overwrite=true to replace it"
             )
 
 
 def objective(cfg: DictConfig) -> float | None:
     """Give the objective of a run that an earlier start has finished so; None where it must run."""
-    folder = Path(cfg.folder)
-    if not (folder / "status.json").exists():
+    status = read_status(folder := Path(cfg.folder))
+    if status is None or status["status"] != "finished":
         return None
-    status = json.loads((folder / "status.json").read_text())
-    if status["status"] != "finished" or differences(folder, OmegaConf.to_container(cfg)):
-        return None
-    return status["objective"]
+    return None if differences(folder, OmegaConf.to_container(cfg)) else status["objective"]
+
+
+def is_cross_validation(run: Path) -> bool:
+    """Say whether a run is all folds of a cross-validation."""
+    recorded = run / ".hydra" / "config.yaml"
+    return recorded.is_file() and OmegaConf.load(recorded).get("fold") == "all"
 
 
 def record(cfg: DictConfig, *overrides: str) -> None:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 log = logging.getLogger(__name__)
 
-FREE = ("hydra", "name", "folder", "group", "logger", "cache")
+FREE = ("hydra", "name", "folder", "group", "logger", "cache", "overwrite")
 """Root keys in which the starts of one study may differ."""
 
 

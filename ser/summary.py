@@ -2,10 +2,8 @@
 
 import csv
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import hydra
 from hydra.experimental.callback import Callback
@@ -13,6 +11,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
+
+from ser.run_folder import end
+from ser.status import held_run, read_status
 
 SCORES = ("accuracy", "uar", "macro_f1")
 STAMPS = ("leaky", "transductive")
@@ -95,16 +96,12 @@ def _check(config: DictConfig) -> None:
             f"hydra.sweep.dir={folder} holds a sweep already: expected another folder, or"
             f" resume_sweep={folder} alone to complete it"
         )
+    if resumed is None and (held := held_run(folder)) is not None:
+        raise ValueError(f"hydra.sweep.dir={folder} holds {held}: expected another folder")
     if "trainer" in config and config.trainer.get("devices", 1) != 1:
         from ser import processes
 
         processes.check(config, config.hydra)
-
-
-def end(error: object) -> NoReturn:
-    """End a start from within a callback, with one line and exit code 1."""
-    print(error, file=sys.stderr)  # noqa: T201
-    raise SystemExit(1)  # of any other exception of a callback Hydra makes a warning
 
 
 def tabulate(folder: Path) -> list[dict[str, object]]:
@@ -159,12 +156,11 @@ def _number(path: Path) -> int:
 
 def _outcome(job: Path) -> dict[str, object]:
     outcome = dict.fromkeys(OUTCOME) | {"status": "missing"}
-    if (job / "status.json").exists():
-        status = json.loads((job / "status.json").read_text())
+    if status := read_status(job):
         outcome |= {key: status[key] for key in ("status", "error")}
         outcome["validation"] = status["objective"]
     # Of a job that did not finish, metrics.json would be an earlier start's.
-    if outcome["status"] == "finished":
+    if outcome["status"] == "finished" and (job / "metrics.json").is_file():
         metrics = json.loads((job / "metrics.json").read_text())
         outcome |= {key: metrics[key] for key in STAMPS}
         for score in SCORES:

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -122,7 +123,7 @@ def test_jobs_of_a_sweep_over_folds_pool_to_the_same(
     digest = pd.read_csv(sweep / "1" / "split.csv").sha256[0]
     altered("split.csv", digest, "0" * 64, "1 clips changed between the folds")
     altered("split.csv", ",05,", ",13,", "1 and 0 know different actors")
-    altered("status.json", "finished", "failed", "1 is failed: expected finished folds")
+    altered("status.json", "finished", "failed", "1 is failed: expected finished runs")
     status = sweep / "1" / "status.json"
     status.unlink()
     with pytest.raises(ValueError, match=r"folds \[1\] of protocol kfold are missing"):
@@ -135,6 +136,9 @@ def test_a_pool_takes_one_setting(launch: Callable[..., Path], tmp_path: Path):
     with pytest.raises(ValueError, match="fold 0 is there twice, in 0 and 1"):
         pool(sweep)
     with pytest.raises(ValueError, match="holds no runs"):
+        pool(sweep / "0")
+    shutil.copytree(sweep / "0", sweep / "0" / "1")
+    with pytest.raises(ValueError, match=r"holds a run of its own \(fold 0\)"):
         pool(sweep / "0")
 
 
