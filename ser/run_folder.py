@@ -1,5 +1,6 @@
 """The run folder: one start at a time writes to it, and none removes a run without being asked."""
 
+import copy
 import os
 import socket
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -39,6 +41,8 @@ class RunFolder(Callback):
                     config.hydra.output_subdir = None  # the record is the first's
                 return
         try:
+            # Hydra does so only later, and the folder may be named by ${hydra:...}.
+            HydraConfig.instance().set_config(copy.deepcopy(config))
             folder = Path(config.hydra.run.dir).absolute()
             if (folder / LOCK).exists():  # who writes there says more than what is there
                 self.lock = _lock(folder)
@@ -114,6 +118,8 @@ def check(config: DictConfig, folder: Path) -> None:
         config: Of the start, with Hydra's own part.
         folder: Where it would write.
     """
+    if not isinstance(config.overwrite, bool):
+        raise ValueError(f"overwrite={config.overwrite!r}: expected true or false")
     held = held_run(folder)
     if held is None or config.overwrite:
         return

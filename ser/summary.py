@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -85,7 +86,13 @@ class Summary(Callback):
 
 def _check(config: DictConfig) -> None:
     """Refuse a multirun that would end in another's folder, or start itself in each process."""
-    folder = Path(config.hydra.sweep.dir)
+    folder = Path(config.hydra.sweep.dir).absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise ValueError(
+            f"hydra.sweep.dir={folder} cannot be written, as {there} is read-only or a file:"
+            " expected another folder"
+        )
     resumed = config.get("resume_sweep")
     if resumed is not None and Path(resumed).expanduser().resolve() != folder.resolve():
         raise ValueError(

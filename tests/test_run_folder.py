@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ser.run_folder import RunFolder, check, hold, release
 from ser.status import KEPT, check_finished, held_run, read_status
+from ser.summary import Summary
 
 REPOSITORY = Path(__file__).parents[1]
 HOLD = """
@@ -103,6 +104,8 @@ def test_every_command_that_writes_a_run_folder_keeps_the_run_there(
         f" folder{way}, or overwrite=true to replace it"
     )
     assert content(folder) == before
+    with pytest.raises(ValueError, match="overwrite='yes': expected true or false"):
+        check(config(name, "overwrite='yes'"), folder)
     RunFolder().on_run_start(config(name, f"hydra.run.dir={folder}", "overwrite=true"))
 
 
@@ -155,6 +158,15 @@ def test_a_folder_that_cannot_be_made_is_one_line(
         RunFolder().on_run_start(config(name, f"hydra.run.dir={tmp_path}/file/run"))
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"{tmp_path}/file/run cannot be written (Not a directory)")
+
+
+def test_a_sweep_that_cannot_be_written_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture):
+    (tmp_path / "file").touch()
+    for folder in ("file/sweep", "file"):
+        with pytest.raises(SystemExit):
+            Summary().on_multirun_start(config("train", f"hydra.sweep.dir={tmp_path}/{folder}"))
+        (line,) = capfd.readouterr().err.splitlines()
+        assert f"{tmp_path}/{folder} cannot be written, as {tmp_path}/file is" in line
 
 
 def test_a_typo_costs_nothing(
