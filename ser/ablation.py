@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from ser import page, plots, summary, tracking
 from ser.account import DIFFERENCES, SCORES, collect, tabulate, written
 from ser.data.classes import label_emotions
+from ser.run_folder import end
 from ser.statistics import METHOD
 
 
@@ -26,7 +27,7 @@ class Ablation(Callback):
         try:
             drops = plan(config)
         except ValueError as error:
-            summary.end(error)
+            end(error)
         self.base = drops[0]
         swept = ",".join(f"[{','.join(names)}]" for names in drops)
         with open_dict(config.hydra):

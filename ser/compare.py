@@ -13,6 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ser.status import check_finished
+
 log = logging.getLogger(__name__)
 
 CLIP = ("corpus", "actor", "channel", "emotion", "intensity", "statement", "repetition")
@@ -120,6 +122,7 @@ def compare(a: Path, b: Path) -> dict:
 
 def _read(folder: Path) -> tuple[dict[tuple[str, ...], dict[str, str]], dict]:
     """Read the rows of predictions.csv by clip, all of them text, and metrics.json."""
+    check_finished(folder)
     for name in ("predictions.csv", "metrics.json"):
         if not (folder / name).is_file():
             raise ValueError(

@@ -1,7 +1,7 @@
 """Runs that vote: `python -m ser.ensemble 'runs=[<run>,<run>]' 'weights=[3,2]'`."""
 
 import logging
-import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def _weights(given: object, count: int) -> list[float]:
     if given is None:
         return [1] * count
     fine = isinstance(given, list) and all(
-        type(weight) in (int, float) and math.isfinite(weight) and weight >= 0 for weight in given
+        type(weight) in (int, float) and 0 <= weight <= sys.float_info.max for weight in given
     )
     if not fine or len(given) != count or not any(given):
         raise ValueError(
@@ -66,10 +66,12 @@ def ensemble(runs: Sequence[Path], weights: Sequence[float], folder: Path) -> di
     for other in others:
         members.check_same(first, other)
     classes = first.metrics["classes"]
+    # Halved until the largest is below 1, which is exact: the sum of large ones would be infinite.
+    scaled = np.ldexp(weights, -np.frexp(max(weights))[1])
     probabilities = np.average(
         [member.probabilities(first.predictions.index, classes) for member in found],
         axis=0,
-        weights=weights,
+        weights=scaled,
     )
     clips = first.predictions.loc[:, :"prediction"].iloc[:, :-1]
     predictions = report.tabulate(clips, classes, probabilities)

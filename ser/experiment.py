@@ -22,6 +22,7 @@ from ser.data.datamodule import EmotionDataModule
 from ser.fitting import build_loggers, build_trainer, fit_and_validate, help_to_fit, score
 from ser.pool import pool
 from ser.run import Run, finished_before, one_line_errors
+from ser.status import RESULTS
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +54,15 @@ def evaluate(cfg: DictConfig) -> None:
         marks = {"start": time.perf_counter()}
         processes.check(cfg, HydraConfig.get())
         loaded = checkpoint.load(cfg.ckpt, cfg.compiled)
-        trainer = build_trainer(cfg, loaded.stamps)
+        trainer = build_trainer(cfg)
         if cfg.input is not None:
-            _score_recordings(loaded, trainer, cfg.input, run.folder, cfg.data.on_error)
+            _score_recordings(loaded, trainer, cfg, run)
             return
         data = recorded.data(
             loaded, cfg.data.root, cfg.cache.dir, cfg.split, cfg.data.on_error, cfg.cache.max_gb
         )
+        run.begin(*RESULTS)
+        trainer.loggers = build_loggers(cfg, loaded.stamps)
         data.table.to_csv(run.folder / "split.csv", index=False)
         marks["data"] = time.perf_counter()
         predictions = score(loaded.model, data, trainer, cfg.split)
@@ -71,12 +74,14 @@ def evaluate(cfg: DictConfig) -> None:
 
 def _cross_validate(cfg: DictConfig) -> float:
     """Run every fold in a folder of its own, then pool them; finished folds are kept."""
-    kept.check_folds(cfg)  # before anything is written over what an earlier start has left
+    if not cfg.overwrite:
+        kept.check_folds(cfg)  # before anything is written over what an earlier start has left
     with Run(cfg.folder) as run:
         processes.check(cfg, HydraConfig.get())
         # Of a copy: it resolves what the folds' configs are recorded and compared with.
         partition = instantiate(copy.deepcopy(cfg).data).partition
         partition.check()
+        run.begin()
         objectives = []
         for number in range(partition.count()):
             fold = folds.of(cfg, number)
@@ -103,7 +108,7 @@ def _train_fold(cfg: DictConfig) -> float:
         if cfg.select is not None:
             cfg = selection.choose(cfg, _validate)
             marks["select"] = time.perf_counter()
-        fit = fit_and_validate(cfg, marks)
+        fit = fit_and_validate(cfg, run, marks)
         run.objective = fit.objective
         fit.data.release_test()
         predictions = score(fit.model, fit.data, fit.trainer, "test")
@@ -119,7 +124,7 @@ def _train_fold(cfg: DictConfig) -> float:
 def _validate(cfg: DictConfig) -> float:
     """Train a candidate and give its objective; the test clips stay withheld."""
     with Run(cfg.folder) as run:
-        fit = fit_and_validate(cfg, {})
+        fit = fit_and_validate(cfg, run, {})
         if fit.interrupted:
             raise KeyboardInterrupt
         run.objective = fit.objective
@@ -148,18 +153,20 @@ def _durations(marks: Mapping[str, float]) -> dict[str, float]:
 def _score_recordings(
     loaded: checkpoint.Checkpoint,
     trainer: Trainer,
-    path: str,
-    folder: Path,
-    on_error: str | None,
+    cfg: DictConfig,
+    run: Run,
 ) -> None:
     """Write predictions.csv for recordings of any kind; unread ones are an error unless skipped."""
+    on_error, folder = cfg.data.on_error, run.folder
     if loaded.stamps["transductive"]:
         raise ValueError(
             f"ckpt={str(loaded.path)!r} was trained with normalize=speaker, but input= does not"
             " say who speaks: expected a checkpoint trained without"
         )
     window = instantiate(loaded.config["data"]["window"], _convert_="all")
-    found = recordings.Recordings(recordings.find(path), window)
+    found = recordings.Recordings(recordings.find(cfg.input), window)
+    run.begin(*RESULTS)
+    trainer.loggers = build_loggers(cfg, loaded.stamps)
     trainer.progress_bar_callback.disable()  # it cannot know how many windows there are
     outputs = trainer.predict(loaded.model, DataLoader(found, batch_size=None))
     trained = set(loaded.split.sha256[loaded.split.split != "test"])

@@ -23,6 +23,8 @@ from ser.data.datamodule import EmotionDataModule
 from ser.estimator import EstimatorClassifier
 from ser.frontend import cache_key
 from ser.metrics import scores
+from ser.run import Run
+from ser.status import KEPT
 
 log = logging.getLogger(__name__)
 
@@ -45,26 +47,32 @@ class Fit(NamedTuple):
     interrupted: bool
 
 
-def fit_and_validate(cfg: DictConfig, marks: dict[str, float]) -> Fit:
-    """Fit a model, and score the best of its epochs by the objective."""
-    folder = Path(cfg.folder)
+def fit_and_validate(cfg: DictConfig, run: Run, marks: dict[str, float]) -> Fit:
+    """Fit a model, and score the best of its epochs by the objective.
+
+    Args:
+        cfg: Of the run.
+        run: Which begins once data, model and trainer stand.
+        marks: Where the times at which its steps end are noted.
+    """
+    folder = run.folder
     config = _portable(cfg)
     begun = interrupted.find(cfg, config)
-    if begun is None:
-        interrupted.clear(folder)
     data, model = _build(cfg)
-    rows = []
     if begun:
         now = pd.DataFrame(data.record()).set_index("name")
         kept.check_clips(f"resume={str(begun.path)!r}", begun.split, now)
-        rows = interrupted.finished_rows(begun, folder)
-    data.table.to_csv(folder / "split.csv", index=False)
     started = HydraConfig.get().overrides.task
     recipe = checkpoint.Recipe(config, data.record(), data.stamps(), started)
-    trainer = build_trainer(cfg, data.stamps(), recipe)
+    trainer = build_trainer(cfg, recipe)
+    _check(model, trainer, cfg.objective, begun)
+    run.begin(*(() if begun else (*KEPT, interrupted.WAITING)))
+    rows = interrupted.finished_rows(begun, folder) if begun else []
+    data.table.to_csv(folder / "split.csv", index=False)
+    trainer.loggers = build_loggers(cfg, data.stamps())
     interrupted.keep(rows, folder, trainer.loggers)
     marks["data"] = time.perf_counter()
-    best, stopped = _fit(model, data, trainer, recipe, folder / "checkpoints", cfg.objective, begun)
+    best, stopped = _fit(model, data, trainer, recipe, folder / "checkpoints", begun)
     trainer = processes.alone(trainer, cfg)
     marks["fit"] = time.perf_counter()
     value = _objective(best, data, trainer, cfg.objective)
@@ -77,7 +85,8 @@ def help_to_fit(cfg: DictConfig) -> None:
     logging.disable(logging.WARNING)  # the first says it
     begun = interrupted.find(cfg, _portable(cfg))
     data, model = _build(cfg)
-    trainer = build_trainer(cfg, data.stamps())
+    trainer = build_trainer(cfg)
+    trainer.loggers = build_loggers(cfg, data.stamps())
     _feed(model, data, trainer)
     last = Path(cfg.folder) / "checkpoints" / "last.ckpt"
     trainer.fit(model, data, ckpt_path=last if begun else None, weights_only=True)
@@ -93,15 +102,14 @@ def score(
     return report.tabulate(clips, data.classes, probabilities)
 
 
-def build_trainer(cfg: DictConfig, stamps: Mapping, *callbacks: lightning.Callback) -> Trainer:
-    """Build the trainer, its loggers and callbacks."""
-    loggers = build_loggers(cfg, stamps)
+def build_trainer(cfg: DictConfig, *callbacks: lightning.Callback) -> Trainer:
+    """Build the trainer, still without loggers, and its callbacks."""
     callbacks = [*instantiate(cfg.callbacks).values(), *callbacks]
-    return instantiate(cfg.trainer, logger=loggers, callbacks=callbacks)
+    return instantiate(cfg.trainer, logger=False, callbacks=callbacks)
 
 
 def build_loggers(cfg: DictConfig, stamps: Mapping) -> list[Logger]:
-    """Build the loggers, and tell them the config."""
+    """Build the loggers, which write over what an earlier start has logged; log the config."""
     # Whatever a leaky run logs says so by its name.
     options = {"prefix": tracking.LEAKY} if stamps["leaky"] else {}
     loggers = [instantiate(logger, **options) for logger in cfg.logger.values()]
@@ -142,32 +150,15 @@ def _fit(
     trainer: Trainer,
     recipe: checkpoint.Recipe,
     folder: Path,
-    objective: str,
     begun: checkpoint.Checkpoint | None,
 ) -> tuple[LightningModule, bool]:
     """Train the model, from where it stands; gives it as best.ckpt holds it, and if Ctrl-C came."""
-    classical = isinstance(model, EstimatorClassifier)
-    if classical and trainer.max_epochs is not None:
-        raise ValueError(
-            f"trainer.max_epochs={trainer.max_epochs}: a classical model is fitted once and has no"
-            " epochs; leave trainer=one_pass as the model sets it"
-        )
-    if objective.startswith("cv/") and not classical:
-        raise ValueError(
-            f"objective={objective} is for classical models, which are fitted once: expected one of"
-            " val/, which chooses the epoch"
-        )
     if begun:
-        if -1 < (trainer.max_epochs or -1) <= begun.epoch:
-            raise ValueError(
-                f"trainer.max_epochs={trainer.max_epochs}, but {begun.epoch + 1} epochs are done:"
-                " expected as many or more"
-            )
         interrupted.place(begun, folder, recipe.entry["config"])
         log.info("going on after epoch %d of %s", begun.epoch, begun.path)
     _feed(model, data, trainer)
     stopped = False
-    if classical:
+    if isinstance(model, EstimatorClassifier):
         features, labels = data.training_features()
         model.fit_estimator(features, labels)
         check_statistics(model.estimator, features, labels)
@@ -182,7 +173,31 @@ def _fit(
                 f"no epoch was validated, so there is no best.ckpt (trainer.max_epochs="
                 f"{trainer.max_epochs}): expected at least one whole epoch"
             )
-    return checkpoint.load(folder / "best.ckpt", compiled=classical).model, stopped
+    return checkpoint.load(
+        folder / "best.ckpt", compiled=isinstance(model, EstimatorClassifier)
+    ).model, stopped
+
+
+def _check(
+    model: LightningModule, trainer: Trainer, objective: str, begun: checkpoint.Checkpoint | None
+) -> None:
+    """Refuse a trainer or an objective that does not fit the model, or epochs that are done."""
+    classical = isinstance(model, EstimatorClassifier)
+    if classical and trainer.max_epochs is not None:
+        raise ValueError(
+            f"trainer.max_epochs={trainer.max_epochs}: a classical model is fitted once and has no"
+            " epochs; leave trainer=one_pass as the model sets it"
+        )
+    if objective.startswith("cv/") and not classical:
+        raise ValueError(
+            f"objective={objective} is for classical models, which are fitted once: expected one of"
+            " val/, which chooses the epoch"
+        )
+    if begun and -1 < (trainer.max_epochs or -1) <= begun.epoch:
+        raise ValueError(
+            f"trainer.max_epochs={trainer.max_epochs}, but {begun.epoch + 1} epochs are done:"
+            " expected as many or more"
+        )
 
 
 def _train(

@@ -7,8 +7,11 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from ser.status import held_run
+
 FREE = (
-    "fold", "folder", "group", "logger", "cache", "name", "resume", "resume_sweep",
+    "fold", "folder", "group", "logger", "cache", "name", "overwrite", "resume",
+    "resume_sweep",
     "data.cache", "data.cache_max_gb", "data.download", "data.servers",
 )  # fmt: skip
 """Keys in which the folds of one cross-validation may differ."""
@@ -21,6 +24,30 @@ def of(cfg: DictConfig, number: int) -> DictConfig:
     fold.fold = number
     fold.folder = str(folder / f"fold_{number}")
     return fold
+
+
+def check_settings(cfg: DictConfig) -> None:
+    """Refuse to go on with folds that were trained under other settings than these."""
+    for number, folder in trained(cfg):
+        if held_run(folder) is None:
+            continue
+        if differing := differences(folder, OmegaConf.to_container(of(cfg, number))):
+            raise ValueError(
+                f"{folder} was run with {differing[0]}: expected the settings it began with;"
+                " take another hydra.run.dir, or overwrite=true to replace it"
+            )
+
+
+def trained(cfg: DictConfig) -> list[tuple[int, Path]]:
+    """List number and folder of the folds that an earlier start has begun."""
+    found = [path.parent for path in Path(cfg.folder).glob("fold_*/status.json")]
+    return sorted((int(folder.name.removeprefix("fold_")), folder) for folder in found)
+
+
+def is_cross_validation(run: Path) -> bool:
+    """Say whether a run is all folds of a cross-validation."""
+    recorded = run / ".hydra" / "config.yaml"
+    return recorded.is_file() and OmegaConf.load(recorded).get("fold") == "all"
 
 
 def record(cfg: DictConfig, *overrides: str) -> None:

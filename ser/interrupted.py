@@ -16,6 +16,8 @@ from ser.checkpoint import Checkpoint
 
 WAITING = "metrics.kept.csv"
 """Rows of finished epochs, until they are in the metrics.csv of the run that goes on."""
+DAMAGED = "metrics.damaged.csv"
+"""What could not be read of an earlier start's metrics.csv."""
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +49,6 @@ def find(cfg: DictConfig, recipe: Mapping) -> Checkpoint | None:
 def moved(loaded: Checkpoint, folder: Path) -> dict:
     """Give the recipe of a checkpoint with its run folder replaced by another."""
     return _moved(loaded.config, loaded.config["folder"], str(folder))
-
-
-def clear(folder: Path) -> None:
-    """Remove what an earlier start has left in a run folder, before it is taken for this one's."""
-    results = ("predictions.csv", "metrics.json")
-    for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt", *results, WAITING):
-        (folder / name).unlink(missing_ok=True)
 
 
 def place(loaded: Checkpoint, folder: Path, recipe: Mapping) -> None:
@@ -147,9 +142,25 @@ def finished_rows(loaded: Checkpoint, folder: Path) -> list[dict[str, str]]:
         path = waiting
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if row.get("epoch") and int(row["epoch"]) <= loaded.epoch]
+    try:
+        return [row for row in _rows(path) if row["epoch"] and int(row["epoch"]) <= loaded.epoch]
+    except (ValueError, KeyError, csv.Error) as error:
+        aside = ""
+        if path == waiting:
+            os.replace(path, folder / DAMAGED)
+            aside = f", set aside as {folder / DAMAGED}"
+        log.warning("%s is damaged (%s)%s: the curves begin anew", path, error, aside)
+        return []
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Read the rows of metrics.csv, without one that a kill has cut short."""
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    if any(None in row for row in rows):
+        raise ValueError(f"a row has more than {len(reader.fieldnames)} values")
+    return [row for row in rows if None not in row.values()]
 
 
 def keep(rows: list[dict[str, str]], folder: Path, loggers: Iterable[Logger]) -> None:

@@ -1,7 +1,6 @@
 """What an earlier start has finished: kept under the settings, and on the clips, of now."""
 
 import copy
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,32 +9,22 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ser import folds, members
+from ser.status import read_status
 
 
 def objective(cfg: DictConfig) -> float | None:
     """Give the objective of a run that an earlier start has finished so; None where it must run."""
-    status = Path(cfg.folder) / "status.json"
-    content = json.loads(status.read_text()) if status.exists() else {"status": "missing"}
-    if content["status"] != "finished":
+    status = read_status(folder := Path(cfg.folder))
+    if cfg.overwrite or status is None or status["status"] != "finished":
         return None
-    differing = folds.differences(status.parent, OmegaConf.to_container(cfg))
-    return None if differing else content["objective"]
+    differing = folds.differences(folder, OmegaConf.to_container(cfg))
+    return None if differing else status["objective"]
 
 
 def check_folds(cfg: DictConfig) -> None:
     """Refuse to go on with folds that were finished under other settings, or on other clips."""
-    finished = []
-    for path in sorted(Path(cfg.folder).glob("fold_*/status.json")):
-        if json.loads(path.read_text())["status"] != "finished":
-            continue
-        fold = folds.of(cfg, int(path.parent.name.removeprefix("fold_")))
-        if differing := folds.differences(path.parent, OmegaConf.to_container(fold)):
-            raise ValueError(
-                f"{path.parent} was run with {differing[0]}: expected the settings it began with;"
-                " take another hydra.run.dir"
-            )
-        finished.append(fold)
-    check(finished)
+    folds.check_settings(cfg)
+    check([folds.of(cfg, number) for number, _ in folds.trained(cfg)])
 
 
 def check_sweep(folder: Path) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ser.data.corpora import parse
 from ser.report import STAMPS
+from ser.status import check_finished
 
 SPLIT = ("protocol", "protocol_version", "protocol_hash", "folds", "fold", "split")
 """Keys of metrics.json in which members agree."""
@@ -45,11 +46,7 @@ def read(folder: Path) -> Member:
     Raises:
         ValueError: It is not finished, lacks a file, or one is damaged.
     """
-    # The folder of a multirun whose folds were pooled has no status of its own.
-    if (folder / "status.json").exists():
-        status = json.loads((folder / "status.json").read_text())["status"]
-        if status != "finished":
-            raise ValueError(f"{folder} is {status}: expected finished runs; run it again first")
+    check_finished(folder)
     for name in ("metrics.json", "predictions.csv", "split.csv"):
         if not (folder / name).is_file():
             raise ValueError(

@@ -11,11 +11,11 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from ser.summary import end
+from ser.run_folder import end
 
 log = logging.getLogger(__name__)
 
-FREE = ("hydra", "name", "folder", "group", "logger", "cache")
+FREE = ("hydra", "name", "folder", "group", "logger", "cache", "overwrite")
 """Root keys in which the starts of one study may differ."""
 
 

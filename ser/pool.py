@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from ser import folds, report
 from ser.metrics import scores
+from ser.status import check_finished
 
 SHARED = (
     "protocol", "protocol_version", "protocol_hash", "folds", "split", "leaky", "transductive",
@@ -28,6 +29,13 @@ def pool(folder: Path) -> dict:
             its number, such as in its clips.
     """
     runs = _find(folder)
+    if (folder / "metrics.json").is_file():
+        of = json.loads((folder / "metrics.json").read_text()).get("fold")
+        if of != "all":
+            raise ValueError(
+                f"pool={str(folder)!r} holds a run of its own (fold {of}), which the pooled files"
+                " would replace: expected the folder of a multirun"
+            )
     results = [json.loads((run / "metrics.json").read_text()) for run in runs]
     predictions = _join(runs, results)
     splits = _join_splits(runs, results, predictions)
@@ -45,9 +53,9 @@ def _find(folder: Path) -> list[Path]:
     """List the run folders below, by fold."""
     found = {}
     for run in sorted(path.parent for path in folder.glob("*/status.json")):
-        status = json.loads((run / "status.json").read_text())["status"]
-        if status != "finished" or not (run / "metrics.json").exists():
-            raise ValueError(f"{run} is {status}: expected finished folds; run it again first")
+        check_finished(run)
+        if not (run / "metrics.json").exists():
+            raise ValueError(f"{run} has no metrics.json: expected finished folds")
         fold = json.loads((run / "metrics.json").read_text())["fold"]
         if fold in found:
             raise ValueError(

@@ -14,7 +14,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ser.folds import leaves
-from ser.summary import end
+from ser.run_folder import end
 
 if TYPE_CHECKING:
     from ser.checkpoint import Checkpoint
@@ -85,9 +85,11 @@ def take_up(config: DictConfig) -> None:
             " its run was started: start a new run"
         )
     check_recipe(loaded)
+    overwrite = config.overwrite
     given = [text for text in config.hydra.overrides.task if not _is_resume(text)]
     own = loaded.path.resolve().parent
-    own_folder = own.name == "checkpoints" and not _sets_folder(config)
+    here = not _sets_folder(config) or Path(config.hydra.run.dir).resolve() == own.parent
+    own_folder = own.name == "checkpoints" and here
     if own_folder:
         _check_folder(loaded.path.resolve())
     with read_write(config.hydra), open_dict(config), open_dict(config.hydra):
@@ -118,8 +120,10 @@ def take_up(config: DictConfig) -> None:
         for key in [key for key in config if key != "hydra"]:
             del config[key]
         config.update(recipe)
-        # The candidates have been compared: the recipe is that of the winner.
-        config.update({"resume": str(loaded.path.resolve()), "select": None})
+        # The candidates have been compared: the recipe is that of the winner. What this start may
+        # overwrite is no matter of the checkpoint.
+        own_keys = {"resume": str(loaded.path.resolve()), "select": None, "overwrite": overwrite}
+        config.update(own_keys)
         config.hydra.overrides.task = [*loaded.overrides, *given]
 
 

@@ -15,6 +15,9 @@ from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from ser import run_folder
+from ser.status import held_run, read_status
+
 log = logging.getLogger(__name__)
 
 USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, MisconfigurationException)
@@ -84,16 +87,17 @@ def _way_on(stop: BaseException) -> str:
 
 def finished_before(folder: str) -> float | None:
     """Give the objective of the job that an earlier start of the sweep has finished here."""
-    path = Path(folder) / "status.json"
-    if not path.exists():
+    content = read_status(Path(folder))
+    if content is None or content["status"] != "finished" or content["overrides"] != _overrides():
         return None
-    content = json.loads(path.read_text())
-    same = content["status"] == "finished" and content["overrides"] == _overrides()
-    return content["objective"] if same else None
+    return content["objective"]
 
 
 class Run(AbstractContextManager):
-    """A folder that knows how its run ended (status.json) and has its log.
+    """A folder that knows how its run ended (status.json), has its log, and is locked.
+
+    The status of a run that the folder holds already stays until `begin`: a start that fails
+    before has changed nothing of that run.
 
     Args:
         folder: Where the run writes.
@@ -106,10 +110,12 @@ class Run(AbstractContextManager):
         self.folder = Path(folder)
         self.objective: float | None = None
         self.log: logging.FileHandler | None = None
+        self.begun = False
 
     def __enter__(self) -> "Run":
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._write("running")
+        self.lock = run_folder.hold(self.folder)
+        if held_run(self.folder) is None or not (self.folder / "status.json").exists():
+            self.begin()
         # Hydra opened the log of its own folder; a fold below it gets another.
         opened = [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
         names = [Path(handler.baseFilename) for handler in opened]
@@ -118,6 +124,13 @@ class Run(AbstractContextManager):
             self.log.setFormatter(opened[0].formatter)
             logging.getLogger().addHandler(self.log)
         return self
+
+    def begin(self, *replaced: str) -> None:
+        """Take the folder over from an earlier start, and remove files that it has left."""
+        self._write("running")
+        self.begun = True
+        for name in replaced:
+            (self.folder / name).unlink(missing_ok=True)
 
     def __exit__(
         self,
@@ -128,13 +141,18 @@ class Run(AbstractContextManager):
         if self.log is not None:
             logging.getLogger().removeHandler(self.log)
             self.log.close()
-        if error is None:
-            self._write("finished")
-        # Lightning turns Ctrl-C into SystemExit.
-        elif isinstance(error, KeyboardInterrupt | SystemExit):
-            self._write("interrupted")
-        else:
-            self._write("failed", _line(_cause(error)))
+        try:
+            if error is None:
+                self._write("finished")
+            elif not self.begun:
+                pass
+            # Lightning turns Ctrl-C into SystemExit.
+            elif isinstance(error, KeyboardInterrupt | SystemExit):
+                self._write("interrupted")
+            else:
+                self._write("failed", _line(_cause(error)))
+        finally:
+            run_folder.release(self.folder, self.lock)
 
     def _write(self, status: str, error: str | None = None) -> None:
         content = {
@@ -149,10 +167,7 @@ class Run(AbstractContextManager):
             os.replace(partial, self.folder / "status.json")
         except OSError as error:
             partial.unlink(missing_ok=True)
-            raise OSError(
-                f"{self.folder} cannot be written ({error.strerror}): make room, or name another"
-                " place with hydra.run.dir="
-            ) from error
+            raise run_folder.unwritable(self.folder, error) from error
 
 
 def _overrides() -> list[str]:

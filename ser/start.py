@@ -16,8 +16,8 @@ class Check(Callback):
     def on_run_start(self, config: DictConfig, **_: object) -> None:
         """Check the config as `ser.settings.check` does."""
         from ser.run import USER_ERRORS, quiet_lightning
+        from ser.run_folder import end
         from ser.settings import check
-        from ser.summary import end
 
         quiet_lightning()
         config = copy.deepcopy(config)

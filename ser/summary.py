@@ -2,10 +2,9 @@
 
 import csv
 import json
-import sys
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import hydra
 from hydra.errors import InstantiationException
@@ -14,6 +13,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
+
+from ser.run_folder import end
+from ser.status import held_run, read_status
 
 SCORES = ("accuracy", "uar", "macro_f1")
 STAMPS = ("leaky", "transductive")
@@ -87,7 +89,13 @@ class Summary(Callback):
 
 def _check(config: DictConfig) -> None:
     """Refuse a multirun that would end in another's folder, or start itself in each process."""
-    folder = Path(config.hydra.sweep.dir)
+    folder = Path(config.hydra.sweep.dir).absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise ValueError(
+            f"hydra.sweep.dir={folder} cannot be written, as {there} is read-only or a file:"
+            " expected another folder"
+        )
     resumed = config.get("resume_sweep")
     if resumed is not None and Path(resumed).expanduser().resolve() != folder.resolve():
         raise ValueError(
@@ -98,16 +106,12 @@ def _check(config: DictConfig) -> None:
             f"hydra.sweep.dir={folder} holds a sweep already: expected another folder, or"
             f" resume_sweep={folder} alone to complete it"
         )
+    if resumed is None and (held := held_run(folder)) is not None:
+        raise ValueError(f"hydra.sweep.dir={folder} holds {held}: expected another folder")
     if "trainer" in config and config.trainer.get("devices", 1) != 1:
         from ser import processes
 
         processes.check(config, config.hydra)
-
-
-def end(error: object) -> NoReturn:
-    """End a start from within a callback, with one line and exit code 1."""
-    print(error, file=sys.stderr)  # noqa: T201
-    raise SystemExit(1)  # of any other exception of a callback Hydra makes a warning
 
 
 def tabulate(folder: Path) -> list[dict[str, object]]:
@@ -178,12 +182,11 @@ def _number(path: Path) -> int:
 
 def _outcome(job: Path) -> dict[str, object]:
     outcome = dict.fromkeys(OUTCOME) | {"status": "missing"}
-    if (job / "status.json").exists():
-        status = json.loads((job / "status.json").read_text())
+    if status := read_status(job):
         outcome |= {key: status[key] for key in ("status", "error")}
         outcome["validation"] = status["objective"]
     # Of a job that did not finish, metrics.json would be an earlier start's.
-    if outcome["status"] == "finished":
+    if outcome["status"] == "finished" and (job / "metrics.json").is_file():
         metrics = json.loads((job / "metrics.json").read_text())
         outcome |= {key: metrics[key] for key in STAMPS}
         for score in SCORES:

@@ -146,6 +146,13 @@ def test_a_damaged_run_is_one_line(run):
             compare(fine, damaged)
 
 
+def test_a_run_that_failed_is_not_compared(run):
+    a, b = run("a", clips()), run("b", clips())
+    (b / "status.json").write_text('{"status": "failed", "error": "no such class"}')
+    with pytest.raises(ValueError, match=r"b is failed \(no such class\): expected finished runs"):
+        compare(a, b)
+
+
 def test_several_runs_are_adjusted_within_a_score(run):
     a = run("a", clips(6))
     pairs = compare_several(a, [run("b", clips(6, wrong=1)), run("c", clips(6))])

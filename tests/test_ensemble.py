@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -266,6 +267,7 @@ RUNS, WEIGHTS = "expected two run folders or more", "expected 2 numbers from 0 o
         (("runs=[a,a]", "weights=[2,-1]"), f"weights=[2, -1]: {WEIGHTS}"),
         (("runs=[a,a]", "weights=[0,0.0]"), f"weights=[0, 0.0]: {WEIGHTS}"),
         (("runs=[a,a]", "weights=[nan,1]"), f"weights=[nan, 1]: {WEIGHTS}"),
+        (("runs=[a,a]", f"weights=[1{'0' * 400},1]"), f"weights=[1{'0' * 400}, 1]: {WEIGHTS}"),
         (("runs=[a,a]", "weights=[more,1]"), f"weights=['more', 1]: {WEIGHTS}"),
     ],
 )
@@ -277,6 +279,17 @@ def test_a_mistake_is_one_line_and_exit_code_1(run, launch_ensemble, tmp_path, o
     status = json.loads((tmp_path / "voted" / "status.json").read_text())
     assert status["status"] == "failed"
     assert status["error"].startswith(line)
+
+
+def test_the_scale_of_the_weights_is_free(run, tmp_path: Path):
+    runs = [run("a", seed=1), run("b", seed=2)]
+    tables = []
+    for weights in ([3, 2], [1.5e308, 1e308], [3 * 2**-1074, 2**-1073]):
+        ensemble(runs, weights, tmp_path)
+        tables.append((tmp_path / "predictions.csv").read_bytes())
+    assert tables[0] == tables[2]
+    assert b"nan" not in tables[1]
+    pd.testing.assert_frame_equal(*(pd.read_csv(BytesIO(table)) for table in tables[:2]))
 
 
 def test_cross_validations_and_evaluations_vote(launch, launch_ensemble):
@@ -292,7 +305,7 @@ def test_cross_validations_and_evaluations_vote(launch, launch_ensemble):
     fold = run / "fold_0"
     checkpoint = f"ckpt={fold / 'checkpoints' / 'best.ckpt'}"
     scored = launch("eval", checkpoint, folder="eval", logger="none")
-    folder = launch_ensemble(f"runs=[{scored},{fold}]", "weights=[3,2]")
+    folder = launch_ensemble(f"runs=[{scored},{fold}]", "weights=[3,2]", "overwrite=true")
     pd.testing.assert_frame_equal(voted(folder), voted(fold))
 
 

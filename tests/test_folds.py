@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -128,7 +129,7 @@ def test_jobs_of_a_sweep_over_folds_pool_to_the_same(
     }
     altered("split.csv", lines["split.csv"][1], "", "1 lacks 1 clips of the other folds, such as")
     altered("predictions.csv", lines["predictions.csv"][1], "", "1 clips are scored but not test")
-    altered("status.json", "finished", "failed", "1 is failed: expected finished folds")
+    altered("status.json", "finished", "failed", "1 is failed: expected finished runs")
     status = sweep / "1" / "status.json"
     status.unlink()
     with pytest.raises(ValueError, match=r"folds \[1\] of protocol kfold are missing"):
@@ -141,6 +142,9 @@ def test_a_pool_takes_one_setting(launch: Callable[..., Path], tmp_path: Path):
     with pytest.raises(ValueError, match="fold 0 is there twice, in 0 and 1"):
         pool(sweep)
     with pytest.raises(ValueError, match="holds no runs"):
+        pool(sweep / "0")
+    shutil.copytree(sweep / "0", sweep / "0" / "1")
+    with pytest.raises(ValueError, match=r"holds a run of its own \(fold 0\)"):
         pool(sweep / "0")
 
 

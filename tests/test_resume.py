@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -20,6 +21,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from ser.checkpoint_io import write
+from ser.interrupted import finished_rows
 
 REPOSITORY = Path(__file__).parents[1]
 DEMO = ("data=demo", "logger=csv")
@@ -201,9 +203,11 @@ def test_what_is_said_holds_also_where_it_is_the_default(
 
 def test_a_new_start_leaves_nothing_of_an_earlier_one(two: Path, capfd: pytest.CaptureFixture):
     with pytest.raises(SystemExit):
-        run("data.root=/nowhere", f"hydra.run.dir={two}", "logger=csv")
-    assert not list((two / "checkpoints").iterdir())
-    assert not (two / "predictions.csv").exists()
+        run(*DEMO, f"hydra.run.dir={two}", "overwrite=true", "trainer.max_epochs=0")
+    assert "no epoch was validated" in capfd.readouterr().err
+    assert status(two) == "failed"
+    for name in ("checkpoints/best.ckpt", "predictions.csv", "metrics.json"):
+        assert not (two / name).exists()
 
 
 def test_the_best_of_another_run_is_not_taken(two: Path, whole: Path, tmp_path: Path):
@@ -211,7 +215,10 @@ def test_the_best_of_another_run_is_not_taken(two: Path, whole: Path, tmp_path: 
     shutil.copy(two / "checkpoints" / "last.ckpt", alone)
     shutil.copytree(whole, folder)
     (folder / "checkpoints" / "best.ckpt").write_bytes(b"of another run")
-    run(f"resume={alone}", f"hydra.run.dir={folder}", "trainer.max_epochs=3")
+    given = (f"resume={alone}", f"hydra.run.dir={folder}", "trainer.max_epochs=3")
+    with pytest.raises(SystemExit):  # it is not that run which goes on
+        run(*given)
+    run(*given, "overwrite=true")
     assert torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 2
 
 
@@ -219,7 +226,7 @@ def test_a_checkpoint_behind_the_last_or_of_a_fold_is_refused(
     two: Path, capfd: pytest.CaptureFixture
 ):
     with pytest.raises(SystemExit):
-        run(f"resume={two}/checkpoints/best.ckpt")
+        run(f"resume={two}/checkpoints/best.ckpt", f"hydra.run.dir={two}")
     assert "would go back behind last.ckpt" in capfd.readouterr().err
     (two / ".hydra" / "hydra.yaml").unlink()  # as in a fold
     with pytest.raises(SystemExit):
@@ -231,6 +238,38 @@ def test_without_a_logger_the_curves_so_far_stay(two: Path):
     kept = (two / "metrics.csv").read_bytes()
     run(f"resume={two}/checkpoints/last.ckpt", "trainer.max_epochs=3", "logger=none")
     assert (two / "metrics.csv").read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("damaged", "reason"),
+    [
+        (b"epoch,val/uar\n0,0.5\nx,0.6\n", "invalid literal for int"),
+        (b"epoch,val/uar\n0,0.5,1,0.6\n", "a row has more than 2 values"),
+        (b"epoch,val/uar\n0,\xff\n", "can't decode byte 0xff"),
+        (b"step,val/uar\n0,0.5\n", "'epoch'"),
+    ],
+)
+@pytest.mark.parametrize("name", ["metrics.csv", "metrics.kept.csv"])
+def test_damaged_curves_are_set_aside(
+    name: str, damaged: bytes, reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    stands = SimpleNamespace(path=tmp_path / "checkpoints" / "last.ckpt", epoch=1)
+    (tmp_path / name).write_bytes(damaged)
+    assert finished_rows(stands, tmp_path) == []
+    assert reason in caplog.text
+    assert "set aside as" in caplog.text
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "metrics.damaged.csv": damaged
+    }
+    # Those of another folder stay as they are.
+    (tmp_path / "metrics.csv").write_bytes(damaged)
+    assert finished_rows(stands, tmp_path / "other") == []
+    assert (tmp_path / "metrics.csv").read_bytes() == damaged
+    # A row that a kill has cut short is no row.
+    (tmp_path / "metrics.csv").write_text("epoch,val/uar\n0,0.5\n1,0.6\n1")
+    assert finished_rows(stands, tmp_path) == [
+        {"epoch": "0", "val/uar": "0.5"}, {"epoch": "1", "val/uar": "0.6"},
+    ]  # fmt: skip
 
 
 @pytest.mark.slow

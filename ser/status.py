@@ -1,0 +1,61 @@
+"""What a run folder says of its run: how it ended (status.json), and what there is to lose."""
+
+import json
+import re
+from contextlib import suppress
+from pathlib import Path
+
+RESULTS = ("predictions.csv", "metrics.json")
+KEPT = ("checkpoints/last.ckpt", "checkpoints/best.ckpt", *RESULTS)
+"""Files of a run that another start in its folder would replace."""
+PART = re.compile(r"(fold_|candidate_)?\d+")
+"""Names of the folders of runs within a run, and of jobs."""
+
+
+def held_run(folder: Path) -> str | None:
+    """Describe the run that a folder holds; None where another start would remove nothing."""
+    found = [name for name in KEPT if (folder / name).exists()]
+    found += sorted(
+        path.parent.name
+        for path in folder.glob("*/status.json")
+        if PART.fullmatch(path.parent.name) and held_run(path.parent) is not None
+    )
+    if not found:
+        return None
+    state = "an unfinished"
+    with suppress(ValueError):
+        named = {"finished": "a finished", "interrupted": "an interrupted", "failed": "a failed"}
+        state = named.get((read_status(folder) or {}).get("status"), state)
+    return f"{state} run ({', '.join(found)})"
+
+
+def read_status(folder: Path) -> dict | None:
+    """Read status.json of a run; None where there is none.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    path = folder / "status.json"
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        _ = content["status"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): run it again") from error
+    return {"error": None, "objective": None, "overrides": None} | content
+
+
+def check_finished(folder: Path) -> None:
+    """Refuse to read the results of a run that has not finished.
+
+    Raises:
+        ValueError: It failed, was interrupted or is running.
+    """
+    status = read_status(folder)
+    # The folder of a multirun whose folds were pooled has no status of its own.
+    if status is not None and status["status"] != "finished":
+        reason = f" ({status['error']})" if status["error"] else ""
+        raise ValueError(
+            f"{folder} is {status['status']}{reason}: expected finished runs; run it again first"
+        )
