@@ -17,7 +17,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 
 from ser.checkpoint_io import write
 
@@ -27,7 +26,6 @@ KILLS = int(os.environ.get("KILLS", "3"))
 
 
 def run(*overrides: object) -> None:
-    GlobalHydra.instance().clear()
     before = sys.argv
     sys.argv = ["train.py", *map(str, overrides)]
     try:
