@@ -50,6 +50,7 @@ def evaluate(cfg: DictConfig) -> None:
     with one_line_errors(), Run(cfg.folder) as run, tracking.finished():
         marks = {"start": time.perf_counter()}
         processes.check(cfg, HydraConfig.get())
+        tracking.check(cfg.logger)
         if cfg.split not in ("val", "test"):
             raise ValueError(f"split={cfg.split!r} is unknown: expected val or test")
         loaded = checkpoint.load(cfg.ckpt, cfg.compiled)
@@ -74,6 +75,7 @@ def _cross_validate(cfg: DictConfig) -> float:
     folds.check_settings(cfg)  # before anything is written over what an earlier start has left
     with Run(cfg.folder) as run:
         processes.check(cfg, HydraConfig.get())
+        tracking.check(cfg.logger)
         # Of a copy: it resolves what the folds' configs are recorded and compared with.
         partition = instantiate(copy.deepcopy(cfg).data).partition
         partition.check()
@@ -100,6 +102,7 @@ def _train_fold(cfg: DictConfig) -> float:
     with Run(cfg.folder) as run, tracking.finished():
         marks = {"start": time.perf_counter()}
         processes.check(cfg, HydraConfig.get())
+        tracking.check(cfg.logger)
         if cfg.select is not None:
             cfg = selection.choose(cfg, _validate)
             marks["select"] = time.perf_counter()
