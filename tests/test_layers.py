@@ -31,7 +31,7 @@ ALLOWED = {
     "ser.data.cache": {"ser.data.eviction", "ser.data.writing"},
     "ser.data.classes": {"ser.data.corpora"},
     "ser.data.container": {"ser.data.mpeg"},
-    "ser.data.corpora": set(),
+    "ser.data.corpora": {"ser.data.names"},
     "ser.data.datamodule": {
         "ser.data.audit",
         "ser.data.cache",
@@ -62,6 +62,7 @@ ALLOWED = {
         "ser.data.examination",
         "ser.data.findings",
         "ser.data.loudness",
+        "ser.data.names",
         "ser.data.releases",
     },
     "ser.data.doctor": {
@@ -87,7 +88,13 @@ ALLOWED = {
         "ser.plots",
     },
     "ser.data.mpeg": set(),
-    "ser.data.partition": {"ser.data.corpora", "ser.data.placement", "ser.data.protocols"},
+    "ser.data.names": set(),
+    "ser.data.partition": {
+        "ser.data.corpora",
+        "ser.data.names",
+        "ser.data.placement",
+        "ser.data.protocols",
+    },
     "ser.data.placement": {"ser.data.corpora", "ser.data.protocols", "ser.data.transfer"},
     "ser.data.protocols": {"ser.data.actors", "ser.data.corpora"},
     "ser.data.published": {"ser.data.archive"},
@@ -98,6 +105,7 @@ ALLOWED = {
         "ser.data.audio",
         "ser.data.container",
         "ser.data.corpora",
+        "ser.data.names",
         "ser.data.window",
     },
     "ser.data.releases": {"ser.data.corpora"},
@@ -151,7 +159,7 @@ ALLOWED = {
         "ser.interrupted",
         "ser.summary",
     },
-    "ser.run": set(),
+    "ser.run": {"ser.data.names"},
     "ser.seeds": {"ser.statistics"},
     "ser.selection": {"ser.folds"},
     "ser.spectra": {
