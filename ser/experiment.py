@@ -53,6 +53,7 @@ def evaluate(cfg: DictConfig) -> None:
     with one_line_errors(), Run(cfg.folder) as run, tracking.finished():
         marks = {"start": time.perf_counter()}
         processes.check(cfg, HydraConfig.get())
+        tracking.check(cfg.logger)
         loaded = checkpoint.load(cfg.ckpt, cfg.compiled)
         trainer = build_trainer(cfg)
         if cfg.input is not None:
@@ -78,6 +79,7 @@ def _cross_validate(cfg: DictConfig) -> float:
         kept.check_folds(cfg)  # before anything is written over what an earlier start has left
     with Run(cfg.folder) as run:
         processes.check(cfg, HydraConfig.get())
+        tracking.check(cfg.logger)
         # Of a copy: it resolves what the folds' configs are recorded and compared with.
         partition = instantiate(copy.deepcopy(cfg).data).partition
         partition.check()
@@ -105,6 +107,7 @@ def _train_fold(cfg: DictConfig) -> float:
     with Run(cfg.folder) as run, tracking.finished():
         marks = {"start": time.perf_counter()}
         processes.check(cfg, HydraConfig.get())
+        tracking.check(cfg.logger)
         if cfg.select is not None:
             cfg = selection.choose(cfg, _validate)
             marks["select"] = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What Hydra's plugins lack: a study that goes on to n_trials, a killed job that is survived."""
+"""What Hydra's plugins lack: threads, a study that goes on to n_trials, survived killed jobs."""
 
 import json
 import logging
@@ -24,6 +24,27 @@ TESTED = ("fold", "protocol", "data", "objective", "normalize")
 
 OPEN = ("data.window", "data.batch_size")
 """What may be searched below them."""
+
+
+class Threads(Callback):
+    """Sets what OpenMP reads once, as torch is imported; a user's own variables stay.
+
+    Hydra's own `hydra.job.env_set` comes too late for a run that resume= reads a checkpoint for.
+    """
+
+    def on_run_start(self, config: DictConfig, **_: object) -> None:
+        """Set them for a single run."""
+        self.on_job_start(config)
+
+    def on_job_start(self, config: DictConfig, **_: object) -> None:
+        """Let waiting threads sleep, and a job of submitit have one for each of its processors.
+
+        Joblib gives its jobs their share of the threads by itself.
+        """
+        # Spinning threads of two runs take the processors from each other.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        if processors := config.hydra.launcher.get("cpus_per_task"):
+            os.environ.setdefault("OMP_NUM_THREADS", str(processors))
 
 
 class Study(Callback):

@@ -16,6 +16,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ser import run_folder
+from ser.data.names import shown
 from ser.status import held_run, read_status
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,16 @@ class BareMessage(logging.Formatter):
     """Formats a record as its message alone; the log file has the rest."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the message, without level, time or traceback."""
-        return record.getMessage()
+        """Give the message on one line, without level, time or traceback."""
+        return shown(record.getMessage())
+
+
+class FullMessage(logging.Formatter):
+    """Formats a record's message on one line; a traceback has the lines below."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Give the message with what the format puts around it."""
+        return shown(super().formatMessage(record))
 
 
 def quiet_lightning() -> None:

@@ -1,12 +1,10 @@
 """Weights & Biases: offline where there is no account, one run a job, finished with its status."""
 
 import logging
-import netrc
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlparse
 
 import pandas as pd
 import wandb
@@ -14,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from pydantic import ValidationError
 
 from ser import report
 
@@ -28,13 +27,31 @@ KEEPS_DATA = "WANDB_DATA_DIR" not in os.environ
 AUDIBLE = 20
 """Wrong clips that W&B keeps with their audio."""
 
+PATIENCE = 30
+"""Seconds for a server to open a run. Its first answer came within ten: see `wandb.login`."""
+
+WAY_ON = "log in with `wandb login`, or set WANDB_MODE=offline or logger=csv"
+
 SCORES = ("accuracy", "uar", "macro_f1", "weighted_f1", "ece")
+
+
+def check(loggers: Mapping[str, Mapping]) -> None:
+    """Refuse what no W&B run can be opened with, before any data are read.
+
+    Args:
+        loggers: Their configs.
+
+    Raises:
+        ValueError: See `_mode`.
+    """
+    if any(logger["_target_"] == f"{__name__}.wandb_logger" for logger in loggers.values()):
+        _mode()
 
 
 def wandb_logger(
     save_dir: str, prefix: str = "", group: str | None = None, **options: object
 ) -> WandbLogger:
-    """Open a W&B run; with neither an API key nor WANDB_MODE it is offline.
+    """Open a W&B run; where W&B knows no API key and the user no mode, it is offline.
 
     Args:
         save_dir: The run folder.
@@ -45,25 +62,26 @@ def wandb_logger(
     """
     if rank_zero_only.rank > 0:
         return WandbLogger(save_dir=save_dir, offline=True)  # opens nothing in other processes
-    # Said to each run, as W&B reads the variable only once in a process.
-    mode = os.environ.get("WANDB_MODE")
-    if mode is None and not _has_api_key():
-        mode = "offline"
-    if mode == "offline":
+    mode = _mode()
+    if mode in ("offline", "dryrun"):
+        # W&B reports on itself over the network, offline too.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         log.info("W&B is offline: wandb sync %s/wandb/offline-*", save_dir)
-    os.environ.setdefault("WANDB_SILENT", "true")
     if HydraConfig.initialized():
         hydra = HydraConfig.get()
         whole = hydra.sweep.dir if hydra.mode == RunMode.MULTIRUN else hydra.runtime.output_dir
         group = group or group_of(Path(whole))
         part = Path(save_dir).resolve().relative_to(Path(whole).resolve())
         options["name"] = "/".join([*filter(None, [options.get("name")]), *part.parts])
-    settings = wandb.Settings(console="off")
+    settings = wandb.Settings(console="off", init_timeout=PATIENCE)
     if KEEPS_DATA:
         os.environ["WANDB_DATA_DIR"] = str(Path(save_dir, "wandb").resolve())
     # Opened here: Lightning would pass W&B a setting that it warns of.
     tags = [*(options.pop("tags", None) or ()), *filter(None, [prefix])]
-    run = wandb.init(dir=save_dir, mode=mode, settings=settings, tags=tags, group=group, **options)
+    with _one_line():
+        run = wandb.init(
+            dir=save_dir, mode=mode, settings=settings, tags=tags, group=group, **options
+        )
     return WandbLogger(save_dir=save_dir, experiment=run, prefix=prefix)
 
 
@@ -120,12 +138,34 @@ def log_report(
         logger.save()
 
 
-def _has_api_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+def _mode() -> str:
+    """Mode of a W&B run: the user's, or offline where W&B knows no key. Asks nobody for one.
+
+    Raises:
+        ValueError: A setting is not one of W&B's, the key is no key, or the server does not take it
+            or does not answer.
+    """
+    os.environ.setdefault("WANDB_SILENT", "true")
+    with _one_line():
+        mode = wandb.setup().settings.mode
+        if mode in ("online", "shared", "run") and not wandb.login(prompt=False):
+            if "WANDB_MODE" in os.environ:
+                raise wandb.Error(f"WANDB_MODE={mode}, but W&B knows no API key")
+            return "offline"
+        return mode
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Turn what W&B refuses into one line that says what to do."""
     try:
-        path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-        return netrc.netrc(path).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+        yield
+    except ValidationError as error:  # of a variable or a settings file
+        reason = "; ".join(
+            f"{one['loc'][0]}={one['input']!r}: {one['msg']}" for one in error.errors()
+        )
+    except wandb.Error as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+    else:
+        return
+    raise ValueError(f"W&B cannot be used ({reason}): {WAY_ON}")

@@ -1,14 +1,18 @@
 """The embedded corpus, one shared cache, the official names, and a way to run the entry points."""
 
+import logging
 import os
 import runpy
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import wandb
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 
 REPOSITORY = Path(__file__).parents[1]
 os.environ["WANDB_SILENT"] = "true"
@@ -16,6 +20,30 @@ os.environ["WANDB_SILENT"] = "true"
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp()
 # Tests run in a process a core: threads on top would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _alone() -> Iterator[None]:
+    """Put back what a test changes in its process, where another test runs next."""
+    environment = dict(os.environ)
+    root = logging.getLogger()
+    level, handlers, shown = root.level, list(root.handlers), logging.raiseExceptions
+    GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None  # stays set after resume= and --cfg
+    # Children inherit a SIGINT that is ignored, as `nohup pytest &` begins with.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+    GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None
+    root.setLevel(level)
+    for handler in {*root.handlers} - {*handlers}:  # Hydra's, for streams and files of the run
+        handler.close()
+    root.handlers[:] = handlers
+    logging.raiseExceptions = shown
+    wandb.teardown()  # it reads the environment once
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +104,6 @@ def launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> Call
         target = tmp_path / folder
         arguments = [f"cache.dir={cache}", f"logger={logger}", f"hydra.run.dir={target}"]
         monkeypatch.setattr(sys, "argv", [f"{script}.py", *overrides, *arguments])
-        GlobalHydra.instance().clear()
         runpy.run_path(str(REPOSITORY / f"{script}.py"), run_name="__main__")
         return target
 

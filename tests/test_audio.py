@@ -2,8 +2,10 @@ import hashlib
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -290,3 +292,35 @@ def test_the_odd_files_of_the_releases_are_read(recordings: Path):
     assert lengths["YAF_germ_angry.wav"] == pytest.approx(2.21, abs=0.01)  # AIFF inside
     twins = [decode(quirks / f"03-01-03-01-02-{take}-07.wav", RATE) for take in ("01", "02")]
     assert np.array_equal(*twins)
+
+
+def test_an_interrupted_decoding_says_nothing_of_its_workers(tmp_path: Path):
+    """Ctrl-C goes to all processes of the terminal."""
+    samples = np.random.default_rng(0).normal(0, 0.1, 20 * 44100)
+    soundfile.write(tmp_path / "0.wav", samples, 44100)
+    for number in range(1, 2000):
+        os.link(tmp_path / "0.wav", tmp_path / f"{number}.wav")
+    cache = tmp_path / "cache"
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from ser.data.audio import open_waveforms\n"
+        "root = Path(sys.argv[1])\n"
+        "try:\n"
+        "    open_waveforms(sorted(root.glob('*.wav')), root, 48000, root / 'cache')\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(130)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not any(path.is_file() and path.stat().st_size > 10**6 for path in cache.glob("**/*")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == b""

@@ -32,3 +32,16 @@ def test_scan_split_and_cache_are_measured_by_size(
     rows = re.findall(r"^ +(\d+) (\w+) +(\d+\.\d\d)", capsys.readouterr().out, re.MULTILINE)
     steps = ("scan", "split", "cache", "open")
     assert [row[:2] for row in rows] == [(size, step) for size in ("520", "600") for step in steps]
+
+
+@pytest.mark.slow
+def test_two_trainings_at_once_are_timed_beside_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setattr(sys, "argv", ["side_by_side.py", "trainer.max_epochs=1"])
+    runpy.run_path(str(BENCHMARKS / "side_by_side.py"), run_name="__main__")
+    ratios = re.findall(
+        r"^(\w.*?) +two at once.* (\d+\.\d\d)$", capsys.readouterr().out, re.MULTILINE
+    )
+    assert [name for name, _ in ratios] == ["as it is", "spinning threads", "one thread"]
+    assert all(float(ratio) > 0 for _, ratio in ratios)

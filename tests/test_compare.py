@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 
 from ser.compare import compare, compare_several
 from ser.metrics import scores
@@ -61,7 +60,6 @@ def launch_compare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[
         monkeypatch.setattr(sys, "argv", ["compare", *overrides, "hydra.run.dir=comparison"])
         # Run as a program it must not be there already as a module.
         monkeypatch.delitem(sys.modules, "ser.compare", raising=False)
-        GlobalHydra.instance().clear()
         runpy.run_module("ser.compare", run_name="__main__")
         return tmp_path / "comparison"
 

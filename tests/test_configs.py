@@ -33,7 +33,6 @@ def composed(tmp_path: Path, cache: Path) -> Iterator[object]:
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield build
-    HydraConfig.instance().cfg = None
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hydra.core.global_hydra import GlobalHydra
 
 from ser.data import findings, releases
 from ser.data.corpora import CHANNELS, CORPORA, parse, scan
@@ -36,7 +35,6 @@ def doctor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tup
         monkeypatch.setattr(sys, "argv", ["doctor", *arguments])
         # Run as a program it must not be there already as a module.
         monkeypatch.delitem(sys.modules, "ser.data.doctor", raising=False)
-        GlobalHydra.instance().clear()
         code = 0
         before = state(root)
         try:

@@ -310,10 +310,16 @@ def test_a_server_that_refuses(shelf: Shelf, tmp_path: Path):
         b"<html>Sign in</html>", b"[]", b"null", b'{"files": [{}]}', b'{"files": "none"}',
         b'{"files": [{"key": "../../x.zip", "size": 1, "checksum": "md5:0", "links": {}}]}',
         b'{"files": [{"key": "x.zip", "size": 1, "checksum": "crc:0", "links": {"self": ""}}]}',
+        b'{"files": [{"key": "x.zip", "size": 1, "checksum": "shake_128:0", "links":{"self":""}}]}',
+        b"[" * 50_000,  # too deep
+        b'{"files": []}' + b" " * 64_000,  # too long, or without an end
         b'{"files": [{"key": "x.zip", "size": "1", "checksum": "md5:0", "links": {"self":""}}]}',
     ],
 )  # fmt: skip
-def test_an_answer_that_is_no_record(shelf: Shelf, tmp_path: Path, record: bytes):
+def test_an_answer_that_is_no_record(
+    shelf: Shelf, tmp_path: Path, record: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ser.data.remote.LONGEST_RECORD", 64_000, raising=False)
     shelf.record = record
     with pytest.raises(ValueError, match="does not answer with a list of files"):
         fetch(shelf, tmp_path)

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 
 from ser import report
 from ser.compare import compare
@@ -75,7 +74,6 @@ def launch_ensemble(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable
         monkeypatch.setattr(sys, "argv", ["ensemble", *overrides, "hydra.run.dir=voted"])
         # Run as a program it must not be there already as a module.
         monkeypatch.delitem(sys.modules, "ser.ensemble", raising=False)
-        GlobalHydra.instance().clear()
         runpy.run_module("ser.ensemble", run_name="__main__")
         return tmp_path / "voted"
 

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from hydra.core.global_hydra import GlobalHydra
 
 from ser.data.audio import open_waveforms
 from ser.data.corpora import scan
@@ -35,7 +34,6 @@ def launch_explore(
         monkeypatch.setattr(sys, "argv", ["explore", *overrides, *arguments])
         # Run as a program it must not be there already as a module.
         monkeypatch.delitem(sys.modules, "ser.explore", raising=False)
-        GlobalHydra.instance().clear()
         runpy.run_module("ser.explore", run_name="__main__")
         return tmp_path / "seen"
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from ser.pool import pool
@@ -99,7 +98,6 @@ def test_jobs_of_a_sweep_over_folds_pool_to_the_same(
     sweep = tmp_path / "sweep"
     launch("train", "-m", *THREE, "fold=0,1,2", f"hydra.sweep.dir={sweep}")
     monkeypatch.setattr(sys, "argv", ["summary", f"pool={sweep}"])
-    GlobalHydra.instance().clear()
     monkeypatch.delitem(sys.modules, "ser.summary")
     runpy.run_module("ser.summary", run_name="__main__")
     assert "3 folds pooled" in capfd.readouterr().out

@@ -10,7 +10,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 
 REPOSITORY = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```bash\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
@@ -114,7 +113,6 @@ def test_the_other_commands_run(
             given = [f"data.root={official}", "data.corpora=[ravdess]"]
         monkeypatch.setattr(sys, "argv", [module, *given])
         monkeypatch.delitem(sys.modules, module, raising=False)
-        GlobalHydra.instance().clear()
         # The embedded corpus is not the releases: the doctor says so by its exit code.
         ends = pytest.raises(SystemExit, match="1") if "doctor" in module else nullcontext()
         with ends:

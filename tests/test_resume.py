@@ -18,7 +18,6 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 
 from ser.checkpoint_io import write
 from ser.interrupted import finished_rows
@@ -29,7 +28,6 @@ KILLS = int(os.environ.get("KILLS", "3"))
 
 
 def run(*overrides: object) -> None:
-    GlobalHydra.instance().clear()
     before = sys.argv
     sys.argv = ["train.py", *map(str, overrides)]
     try:

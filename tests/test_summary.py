@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 
 from ser import summary
 
@@ -140,7 +139,6 @@ def test_the_table_is_written_again_by_command(
     def command(*overrides: str) -> None:
         monkeypatch.setattr(sys, "argv", ["summary", *overrides])
         monkeypatch.delitem(sys.modules, "ser.summary", raising=False)
-        GlobalHydra.instance().clear()
         runpy.run_module("ser.summary", run_name="__main__")
 
     capfd.readouterr()

@@ -1,9 +1,13 @@
+import base64
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from wandb.proto import wandb_internal_pb2 as messages
 
 from ser import tracking
 
+KEY = "0123456789abcdef" * 3
 BLOCK, HEADER, PREAMBLE = 32768, 7, 7
 
 
@@ -136,18 +141,78 @@ def test_the_jobs_of_a_sweep_are_one_group(
     assert not (sweep / "1" / "wandb").exists()  # it failed before it had anything to log
 
 
-def test_a_key_or_a_mode_keeps_wandb_as_the_user_set_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+class Account(BaseHTTPRequestHandler):
+    """A W&B server that knows one key."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        known = KEY in base64.b64decode(self.headers["Authorization"].split()[-1]).decode()
+        body = b'{"data": {"viewer": {"id": "1", "entity": "e"}}}' if known else b"{}"
+        self.send_response(200 if known else 401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """Address of a W&B server, for a user without key or mode."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert not tracking._has_api_key()
-    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password 0123\n")
-    assert tracking._has_api_key()
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    assert not tracking._has_api_key()
-    monkeypatch.setenv("WANDB_API_KEY", "0123")
-    assert tracking._has_api_key()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Account) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        yield os.environ["WANDB_BASE_URL"]
+        server.shutdown()
+
+
+def test_a_login_of_today_is_found_and_nobody_is_asked_for_one(
+    account: str, monkeypatch: pytest.MonkeyPatch
+):
+    assert tracking._mode() == "offline"
+    wandb.login(key=KEY, host=account, verify=False)  # as `wandb login` writes it
+    wandb.teardown()
+    assert tracking._mode() == "online"
+    wandb.teardown()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert tracking._mode() == "offline"
+
+
+@pytest.mark.parametrize(
+    ("variables", "line"),
+    [
+        ({"WANDB_MODE": "foo"}, r"mode='foo'.* should be 'online', 'offline'"),
+        ({"WANDB_BASE_URL": "foo"}, "base_url='foo'.* should be a valid URL"),
+        ({"WANDB_API_KEY": "0123"}, "must have 40"),
+        ({"WANDB_API_KEY": KEY[::-1]}, "401"),
+        ({"WANDB_MODE": "online"}, "knows no API key"),
+        ({"WANDB_API_KEY": KEY, "WANDB_BASE_URL": "http://127.0.0.1:9"}, "http://127.0.0.1:9"),
+    ],
+)
+def test_what_wandb_refuses_is_one_line_before_any_data_are_read(
+    variables: dict[str, str],
+    line: str,
+    account: str,
+    monkeypatch: pytest.MonkeyPatch,
+    launch: Callable[..., Path],
+    capfd: pytest.CaptureFixture,
+    tmp_path: Path,
+):
+    for name, value in {"WANDB_HTTP_TIMEOUT": "1", **variables}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match="1"):
+        launch("train", "data.root=/nowhere", logger="wandb")
+    (said,) = capfd.readouterr().err.splitlines()
+    assert re.search(line, said)
+    assert said.endswith("log in with `wandb login`, or set WANDB_MODE=offline or logger=csv")
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["error"] == said
 
 
 def test_a_failed_job_ends_its_run_as_failed_and_frees_the_next(
@@ -170,13 +235,17 @@ def test_neither_prompt_nor_network_without_an_account(tmp_path: Path):
     """A child with no terminal, no key, and sockets that refuse any host but this machine."""
     guard = tmp_path / "sitecustomize.py"
     guard.write_text(
-        "import socket\n"
+        "import os, socket\n"
         "connect = socket.socket.connect\n"
+        "def refuse(host, *_, **__):\n"
+        "    os.write(2, f'network call to {host}'.encode())\n"  # a thread's error is not seen
+        "    raise OSError(host)\n"
         "def guarded(self, address):\n"
         "    if self.family != socket.AF_UNIX and address[0] not in ('127.0.0.1', '::1'):\n"
-        "        raise SystemExit(f'network call to {address}')\n"
+        "        refuse(address)\n"
         "    return connect(self, address)\n"
         "socket.socket.connect = guarded\n"
+        "socket.getaddrinfo = socket.gethostbyname = socket.gethostbyaddr = refuse\n"
     )
     script = (
         "from ser import tracking\n"

@@ -53,3 +53,9 @@ def test_windows_cover_a_long_recording_to_its_end():
         heard[begin:end] = True
     assert heard[3:].all()
     assert all(end > begin for begin, end in spans)
+
+
+def test_a_hop_below_one_sample_is_refused():
+    with pytest.raises(ValueError, match=r"hop_seconds=1e-05: expected at least one sample"):
+        Window(seconds=3.0, start=START, hop_seconds=1e-5)
+    assert Window(seconds=3.0, start=START, hop_seconds=0.1, sample_rate=10).hop_seconds == 0.1

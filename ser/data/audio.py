@@ -2,7 +2,8 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -147,7 +148,9 @@ def _decode_all(paths: Sequence[Path], sample_rate: int) -> Iterator[tuple[np.nd
     else:
         # Joblib's processes, which a job of its launcher may ask for too: one of its workers
         # cannot spawn, and a fork of a process that runs torch's threads can hang.
-        rows = Parallel(cpu_count(), return_as="generator")(delayed(job)(path) for path in paths)
+        rows = Parallel(cpu_count(), return_as="generator")(
+            delayed(_deaf)(job, path) for path in paths
+        )
     loud, errors = [], []
     for path, (samples, note, peak) in zip(paths, track(rows, "decoding", len(paths)), strict=True):
         if note.startswith(ERROR):
@@ -158,6 +161,12 @@ def _decode_all(paths: Sequence[Path], sample_rate: int) -> Iterator[tuple[np.nd
     tell_clipped(loud)
     if len(errors) == len(paths):
         raise ValueError(f"none of {len(paths)} recordings can be read: {'; '.join(errors[:5])}")
+
+
+def _deaf(job: Callable[[Path], tuple], path: Path) -> tuple:
+    """Work in a process that Ctrl-C does not reach: the parent, which it reaches too, ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return job(path)
 
 
 def _decode_or_explain(path: Path, sample_rate: int) -> tuple[np.ndarray, str, float]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ser.data.names import shown
+
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 """Canonical class order; the RAVDESS file code is the index + 1."""
 
@@ -209,6 +211,11 @@ def scan(root: str | Path, modality: Sequence[str] = ("audio",)) -> Scan:
             unasked.append(path)
         elif clip.name in clips:
             copies.append(path)
+        elif (told := shown(path)) != str(path):
+            raise ValueError(
+                f"data.root={str(root)!r} holds {told}, whose path has characters that no table can"
+                " hold: rename its folder"
+            )
         else:
             clips[clip.name] = clip
     by_modality = sorted(clips.values(), key=lambda clip: clip.modality)
@@ -232,6 +239,11 @@ def scan(root: str | Path, modality: Sequence[str] = ("audio",)) -> Scan:
 
 def audio_files(root: Path) -> Iterator[Path]:
     """Yield every file below `root` with a suffix of audio or video, links followed once."""
+    return (path for path in files(root) if path.suffix.lower() in AUDIO_SUFFIXES)
+
+
+def files(root: Path) -> Iterator[Path]:
+    """Yield every file below `root`, links to folders followed once."""
     seen = set()
     for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
         subfolders.sort()  # of two links to one folder the first in order is followed
@@ -240,9 +252,7 @@ def audio_files(root: Path) -> Iterator[Path]:
             subfolders.clear()
             continue
         seen.add(real)
-        for name in names:
-            if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
-                yield Path(folder, name)
+        yield from (Path(folder, name) for name in names)
 
 
 def _raise(error: OSError) -> None:

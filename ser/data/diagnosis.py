@@ -10,6 +10,7 @@ from ser.data import findings, loudness
 from ser.data.corpora import CHANNELS, CORPORA, MODALITIES, Clip, parse, scan
 from ser.data.examination import Examination, examine_all
 from ser.data.findings import SEVERITIES, Finding
+from ser.data.names import shown
 from ser.data.releases import official
 
 VERDICTS = ("sound", "usable with remarks", "not usable")
@@ -48,7 +49,7 @@ class Diagnosis:
 
     def place(self, finding: Finding) -> str | None:
         """Give the path of a finding below the root."""
-        return finding.path and finding.path.relative_to(self.root).as_posix()
+        return finding.path and shown(finding.path.relative_to(self.root).as_posix())
 
     def groups(self) -> Iterator[list[Finding]]:
         """Give the findings of one kind and severity together."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ser.data.corpora import Clip, Scan
+from ser.data.names import cell
 from ser.data.placement import assign, count
 from ser.data.protocols import SPLITS, SplitProtocol
 
@@ -92,7 +93,7 @@ class Partition:
         rows = {
             row: vars(clip)
             | {
-                "path": clip.path.relative_to(self.found.root).as_posix(),
+                "path": cell(clip.path.relative_to(self.found.root)),
                 "label": self.labels[clip.emotion, clip.gender],
                 "split": splits[clip.name],
             }

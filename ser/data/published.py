@@ -7,6 +7,9 @@ from pathlib import Path
 
 from ser.data.archive import is_unpacked, unpack
 
+ALGORITHMS = ("md5", "sha1", "sha256", "sha512")
+"""Of checksums, as Zenodo and Dataverse name them."""
+
 
 @dataclass(frozen=True)
 class PublishedFile:
@@ -29,7 +32,8 @@ class PublishedFile:
             raise ValueError(f"{self.name!r} is no plain file name")
         if not isinstance(self.size, int) or not isinstance(self.url, str):
             raise ValueError(f"{self.name} has no size or no address")
-        hashlib.new(self.checksum.partition(":")[0])
+        if (algorithm := self.checksum.partition(":")[0]) not in ALGORITHMS:
+            raise ValueError(f"{self.name} has a checksum {algorithm!r}: expected {ALGORITHMS}")
 
     @property
     def is_archive(self) -> bool:

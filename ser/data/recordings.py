@@ -1,7 +1,6 @@
 """Recordings of anyone, of any name, length and rate, as windows to be scored."""
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,7 +15,8 @@ from torch.utils.data import IterableDataset
 
 from ser.data.audio import decode_and_peak, tell_clipped
 from ser.data.container import holds_audio
-from ser.data.corpora import AUDIO_SUFFIXES, parse
+from ser.data.corpora import AUDIO_SUFFIXES, files, parse
+from ser.data.names import cell, shown
 from ser.data.window import Window
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Recordings(IterableDataset):
         try:
             recording, peak = decode_and_peak(path, self.window.sample_rate)
         except ValueError as error:
-            self.errors[row] = _shown(error)
+            self.errors[row] = shown(error).replace(shown(path), cell(path), 1)
             return
         if peak > 1:
             self.loud.append(path)
@@ -96,7 +96,7 @@ class Recordings(IterableDataset):
         if windows:  # else no file could be read
             table.update(pd.concat(windows).groupby(level=0).mean())
         winners = table[columns].dropna().idxmax(axis=1).str.removeprefix("p_")
-        table.insert(0, "path", [_shown(path) for path in self.paths])
+        table.insert(0, "path", [cell(path) for path in self.paths])
         table.insert(1, "start", pd.Series({row: span[0] for row, span in self.spans.items()}))
         table.insert(2, "end", pd.Series({row: span[1] for row, span in self.spans.items()}))
         table.insert(3, "prediction", winners)
@@ -108,13 +108,8 @@ def _batch(windows: list[np.ndarray], rows: list[int]) -> dict[str, Tensor]:
     return {"waveform": torch.from_numpy(waveform), "row": torch.tensor(rows)}
 
 
-def _shown(text: object) -> str:
-    """Spell out the bytes of a name that are no text: no file could hold them."""
-    return os.fsencode(str(text)).decode(errors="backslashreplace")
-
-
 def find(path: str | Path) -> list[Path]:
-    """List what to score: the file itself, or every audio file below a folder.
+    """List what to score: the file itself, or every audio file below a folder, links followed once.
 
     A file with a suffix of audio is listed even if it turns out unreadable; one without is listed
     when it can be read, else named in the log.
@@ -125,15 +120,13 @@ def find(path: str | Path) -> list[Path]:
     path = Path(path).expanduser()
     if path.is_dir():
         listed, others = [], []
-        walk = os.walk(path, onerror=_raise)
-        files = (Path(folder, name) for folder, _, names in walk for name in names)
-        for file in sorted(file for file in files if not file.is_dir()):
+        for file in sorted(files(path)):
             (listed if _is_audio(file) else others).append(file)
         if others:
             log.info(
                 "%d files that are no audio are not scored: %s",
                 len(others),
-                [_shown(file.name) for file in others[:5]],
+                [file.name for file in others[:5]],
             )
         if listed:
             return listed
@@ -148,7 +141,3 @@ def find(path: str | Path) -> list[Path]:
 
 def _is_audio(path: Path) -> bool:
     return path.suffix.lower() in AUDIO_SUFFIXES or holds_audio(path)
-
-
-def _raise(error: OSError) -> None:
-    raise error

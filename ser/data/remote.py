@@ -1,5 +1,6 @@
 """Files of public records over HTTP: listed, fetched from the byte on that is missing."""
 
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -21,6 +22,9 @@ BUSY = (429, 500, 502, 503, 504)
 
 CHUNK = 1 << 20
 """Bytes read at once, at most."""
+
+LONGEST_RECORD = 64 << 20
+"""Bytes of a record: TESS's is below three megabytes."""
 
 LONGEST_WAIT = 120
 """Seconds before the next try, whatever the server would like."""
@@ -74,12 +78,16 @@ class Remote:
         """
         try:
             with self._get(url) as response:
-                content = response.json()
-        except requests.RequestException as error:
-            raise ValueError(f"{url} does not answer with a list of files ({error})") from error
+                content = response.raw.read(LONGEST_RECORD + 1, decode_content=True)
+        except (HTTPError, OSError) as error:
+            raise ValueError(
+                f"{url} does not answer with a list of files ({_reason(error)})"
+            ) from error
         try:
-            return read(content)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if len(content) > LONGEST_RECORD:
+                raise ValueError(f"more than {LONGEST_RECORD} bytes")
+            return read(json.loads(content))
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"{url} does not answer with a list of files ({type(error).__name__}: {error}):"
                 " expected the record as JSON; is its address in data.servers right?"

@@ -41,6 +41,11 @@ class Window:
                 f"window.seconds={self.seconds}, window.hop_seconds={self.hop_seconds}: expected"
                 " more than 0"
             )
+        if not round(self.hop_seconds * self.sample_rate):
+            raise ValueError(
+                f"window.hop_seconds={self.hop_seconds}: expected at least one sample, which is"
+                f" {1 / self.sample_rate:.2g} s"
+            )
         for corpus, start in self.start.items():
             if start != "onset" and (isinstance(start, str) or start < 0):
                 raise ValueError(f"window.start.{corpus}={start!r}: expected seconds or onset")

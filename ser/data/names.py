@@ -1,0 +1,22 @@
+"""Names of files as text that is safe to show, and safe in a cell of a spreadsheet."""
+
+import os
+from pathlib import PurePath
+
+FORMULA = ("=", "+", "-", "@")
+"""What a cell begins with that a spreadsheet computes."""
+
+
+def shown(text: object) -> str:
+    """Spell out what is no text: control characters, and the bytes that no encoding knows."""
+    known = os.fsencode(str(text)).decode(errors="backslashreplace")
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in known
+    )
+
+
+def cell(path: PurePath) -> str:
+    """Give a path for a table: `./=1+1.wav`, which is the same file, in place of `=1+1.wav`."""
+    text = shown(path.as_posix())
+    return f"./{text}" if text.startswith(FORMULA) else text
