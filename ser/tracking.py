@@ -49,7 +49,17 @@ def check(loggers: Mapping[str, Mapping]) -> None:
 
 
 def wandb_logger(
-    save_dir: str, prefix: str = "", group: str | None = None, **options: object
+    save_dir: str,
+    prefix: str = "",
+    group: str | None = None,
+    name: str | None = None,
+    tags: Sequence[str] = (),
+    project: str | None = None,
+    entity: str | None = None,
+    job_type: str | None = None,
+    notes: str | None = None,
+    id: str | None = None,  # noqa: A002 - the name that `wandb.init` has for it
+    resume: str | None = None,
 ) -> WandbLogger:
     """Open a W&B run; where W&B knows no API key and the user no mode, it is offline.
 
@@ -58,7 +68,14 @@ def wandb_logger(
         prefix: Of every key that is logged, and a tag of the run.
         group: Of runs that belong together; None is the sweep or the cross-validation, in which
             the names of the runs end with their folders, such as 0/fold_1.
-        options: Those of `wandb.init`.
+        name: Of the run, before that of its folder.
+        tags: Of the run.
+        project: As of `wandb.init`, as are those that follow.
+        entity: Whose project it is.
+        job_type: What the run does.
+        notes: On the run.
+        id: Of a run that goes on.
+        resume: Whether one may.
     """
     if rank_zero_only.rank > 0:
         return WandbLogger(save_dir=save_dir, offline=True)  # opens nothing in other processes
@@ -72,16 +89,16 @@ def wandb_logger(
         whole = hydra.sweep.dir if hydra.mode == RunMode.MULTIRUN else hydra.runtime.output_dir
         group = group or group_of(Path(whole))
         part = Path(save_dir).resolve().relative_to(Path(whole).resolve())
-        options["name"] = "/".join([*filter(None, [options.get("name")]), *part.parts])
+        name = "/".join([*filter(None, [name]), *part.parts])
     settings = wandb.Settings(console="off", init_timeout=PATIENCE)
     if KEEPS_DATA:
         os.environ["WANDB_DATA_DIR"] = str(Path(save_dir, "wandb").resolve())
     # Opened here: Lightning would pass W&B a setting that it warns of.
-    tags = [*(options.pop("tags", None) or ()), *filter(None, [prefix])]
+    options = {"name": name, "group": group, "project": project, "entity": entity, "id": id}
+    options |= {"job_type": job_type, "notes": notes, "resume": resume}
+    options["tags"] = [*tags, *filter(None, [prefix])]
     with _one_line():
-        run = wandb.init(
-            dir=save_dir, mode=mode, settings=settings, tags=tags, group=group, **options
-        )
+        run = wandb.init(dir=save_dir, mode=mode, settings=settings, **options)
     return WandbLogger(save_dir=save_dir, experiment=run, prefix=prefix)
 
 

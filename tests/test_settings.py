@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ser import settings
+from ser.run import quiet_lightning
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = (
@@ -28,13 +29,14 @@ WRONG = {
 }
 """Five values that nobody means, by the type of the right one."""
 
-FINE = {("trainer.devices", "abc"), ("model.autocast", True)}
+FINE = [("model.autocast", True)]
 """What is no mistake, or not seen before the device is asked for."""
 
 
-@pytest.fixture(scope="module")
-def composed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    folder = tmp_path_factory.mktemp("settings")
+@pytest.fixture
+def composed(tmp_path: Path) -> Iterator[object]:
+    folder = tmp_path / "settings"
+    quiet_lightning()
 
     def build(*overrides: str, name: str = "train") -> DictConfig:
         cfg = compose(name, [f"cache.dir={folder}", *overrides], return_hydra_config=True)
@@ -46,7 +48,7 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield build
-    assert not list(folder.iterdir())
+    assert not folder.exists()
 
 
 def leaves(node: object, path: str = "") -> Iterator[tuple[str, object]]:
@@ -65,7 +67,7 @@ def options() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("group", "option"), list(options()))
-def test_a_wrong_value_anywhere_is_one_line_that_names_its_key(composed, group, option, capfd):
+def test_a_wrong_value_anywhere_is_one_line_that_names_its_key(composed, group, option):
     extra = ["model=svm"] if option in CLASSICAL else []
     cfg = composed(f"{group}={option}", *extra)
     settings.check(cfg)
@@ -83,7 +85,6 @@ def test_a_wrong_value_anywhere_is_one_line_that_names_its_key(composed, group, 
                 pytest.fail(f"{key}={wrong!r} is taken for {value!r}")
             assert "\n" not in str(caught.value)
             assert key.split(".")[-1] in str(caught.value), (key, wrong, str(caught.value))
-    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize(
