@@ -165,6 +165,8 @@ def check(
             )
         if nested is None or not _holds_recipe(value):
             kind, _ = parameters.get(name, (object, False))
+            if nested is not None and kind is object:  # scikit-learn annotates nothing
+                kind = Mapping | Sequence | None
             check_value(value, kind, path, source, named, name in COMPOUND)
         else:
             for part, child in _recipes(value, path):
@@ -212,11 +214,15 @@ def check_value(
         # As JSON, in which a list is what any sequence is written as.
         _adapter(kind).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
+        problems = error.errors(include_url=False)
         wanted = dict.fromkeys(
             problem["msg"].replace("Input should be ", "")
-            for problem in error.errors(include_url=False)
+            for problem in problems
             if problem["type"] != "needs_python_object"
         )
+        location = problems[0]["loc"]
+        if isinstance(value, Mapping) and location and location[0] in value:
+            place, value = f"{place}.{_plain(location[0])}", value[location[0]]
         expected = " or ".join(wanted) or "a recipe with a _target_"
         raise ValueError(f"{place}={_shown(value)}: expected {expected}") from error
 
@@ -270,11 +276,10 @@ def _parameters(target: str) -> dict[str, tuple[object, bool]]:
             f"{error}: xgboost and lightgbm come with an extra, uv run --extra boost"
         ) from error
     found: dict[str, tuple[object, bool]] = dict(KEYWORDS.get(target, {}))
-    for owner in inspect.getmro(built) if inspect.isclass(built) else (built,):
-        function = vars(owner).get("__init__") if inspect.isclass(owner) else owner
-        if function is None:
-            continue
-        function = inspect.unwrap(function)
+    owners = inspect.getmro(built) if inspect.isclass(built) else (built,)
+    owners = [each for each in owners if not inspect.isclass(each) or "__init__" in vars(each)]
+    for owner in owners:
+        function = inspect.unwrap(vars(owner)["__init__"] if inspect.isclass(owner) else owner)
         try:
             hints = typing.get_type_hints(function, include_extras=True)
         except NameError:  # of a name that its module imports for type checkers alone
@@ -282,7 +287,7 @@ def _parameters(target: str) -> dict[str, tuple[object, bool]]:
         parameters = inspect.signature(function).parameters.values()
         for each in parameters:
             if each.name != "self" and each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY):
-                needed = each.default is each.empty
+                needed = each.default is each.empty and owner is owners[0]
                 found.setdefault(each.name, (hints.get(each.name, object), needed))
         if not any(each.kind is each.VAR_KEYWORD for each in parameters):
             break

@@ -149,11 +149,13 @@ def _build_estimator(model: Mapping, classes: list[str]) -> None:
         built = instantiate(model, classes=classes)
     with _naming("model.estimator", model["estimator"]):
         for part in fitted.parts(built.estimator):
-            if isinstance(part, BaseEstimator):
+            if isinstance(part, BaseEstimator) and hasattr(part, "_parameter_constraints"):
                 part._validate_params()  # what scikit-learn's own `fit` begins with
 
 
 def _build_network(model: Mapping, classes: list[str]) -> None:
+    with _naming("frontend", model["frontend"]):
+        instantiate(model["frontend"])
     with _naming("model.network", model["network"]):
         outline.build(classes, model["frontend"], model["network"])
     weights = [torch.nn.Parameter(torch.zeros(1))]
