@@ -34,9 +34,9 @@ def is_own(path: Path) -> bool:
     folder = user_data_path("ser")
     try:
         key, written = (folder / "key").read_bytes(), (folder / "written").read_bytes()
+        return _digest(path, key).encode() in written.split(b"\n")
     except OSError:
         return False
-    return _digest(path, key).encode() in written.split(b"\n")
 
 
 def _key(folder: Path) -> bytes:

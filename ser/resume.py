@@ -101,6 +101,9 @@ def take_up(config: DictConfig) -> None:
         recipe = interrupted.moved(loaded, folder)
         # What is fetched, written and deleted outside the run folder is no matter of a checkpoint.
         here = {key: config.data.get(key) for key in HERE}
+        named = recipe["cache"]["dir"]
+        if named is not None and any(Path(named).glob("audio-*.json")):
+            here["cache"] = named  # a cache it is already
         recipe["data"] |= here
         recipe["cache"] = {"dir": here["cache"], "max_gb": here["cache_max_gb"]}
         if isinstance(recipe["data"]["root"], dict):  # the embedded corpus, built where it is asked

@@ -329,6 +329,21 @@ def test_a_truncated_file_is_one_line(saved: Path, tmp_path: Path, share: float)
         checkpoint.load(tmp_path / "half.ckpt")
 
 
+@pytest.mark.parametrize("name", ["bytearray", "set"])
+def test_a_pickle_that_names_more_than_tensors_is_refused(saved: Path, tmp_path: Path, name: str):
+    """`weights_only` lets a pickle ask for a bytearray of any size."""
+    pickled = b"\x80\x02cbuiltins\n" + name.encode() + b"\n\x8a\x05\x00\x00\x00\x00\x02\x85R."
+    with (
+        zipfile.ZipFile(saved) as sound,
+        zipfile.ZipFile(tmp_path / "planted.ckpt", "w") as planted,
+    ):
+        for record in sound.namelist():
+            content = pickled if record.endswith("data.pkl") else sound.read(record)
+            planted.writestr(record, content)
+    with pytest.raises(ValueError, match=f"it names (__builtin__|builtins) {name}: expected tens"):
+        checkpoint.load(tmp_path / "planted.ckpt")
+
+
 def test_a_file_that_grows_when_it_is_read_is_refused(saved: Path, tmp_path: Path):
     content = torch.load(saved, weights_only=True)
     content["state_dict"]["large"] = torch.zeros(10**7)

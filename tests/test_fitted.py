@@ -1,8 +1,10 @@
 """Bytes of estimators, altered: each is refused in one line, and before compiled code reads it."""
 
 import io
+import json
 import pickle
 import zipfile
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -168,3 +170,56 @@ def test_an_svc_whose_arrays_do_not_fit_is_refused_before_libsvm_reads_it(name, 
         calibrated.calibrated_classifiers_ = place
         with pytest.raises(ValueError, match="the arrays of an SVC do not fit together"):
             loaded(skops.io.dumps(model.estimator), SVM)
+
+
+def repacked(content: bytes, change: Callable[[dict[str, bytes]], None], packing: int = 0) -> bytes:
+    whole = zipfile.ZipFile(io.BytesIO(content))
+    files = {name: whole.read(name) for name in whole.namelist()}
+    change(files)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", packing) as archive:
+        for name, record in files.items():
+            archive.writestr(name, record)
+    return buffer.getvalue()
+
+
+def claimed(files: dict[str, bytes]) -> None:
+    """Let an array claim 2**32 values."""
+    name = next(name for name in files if name.endswith(".npy"))
+    header = io.BytesIO()
+    about = {"descr": "<f8", "fortran_order": False, "shape": (2**32,)}
+    np.lib.format.write_array_header_1_0(header, about)
+    files[name] = header.getvalue()
+
+
+def read_again(files: dict[str, bytes]) -> None:
+    """Let one record be read a thousand times."""
+    schema = json.loads(files["schema.json"])
+    large = io.BytesIO()
+    np.save(large, np.zeros(2**17))
+    files["large.npy"] = large.getvalue()
+    node = {"__loader__": "NdArrayNode", "__module__": "numpy", "__class__": "ndarray"}
+    node |= {"type": "numpy", "file": "large.npy"}
+    schema["content"]["more"] = [node | {"__id__": number} for number in range(1000)]
+    files["schema.json"] = json.dumps(schema).encode()
+
+
+@pytest.mark.parametrize(
+    ("change", "packing", "words"),
+    [
+        (lambda _: None, zipfile.ZIP_DEFLATED, "packed or overlap"),
+        (claimed, zipfile.ZIP_STORED, "is in a record of"),
+        (read_again, zipfile.ZIP_STORED, "read too often"),
+    ],
+)
+def test_bytes_that_take_more_memory_than_disk_are_refused(change, packing, words):
+    content = repacked(skops.io.dumps(fitted(LOGISTIC).estimator), change, packing)
+    with pytest.raises(ValueError, match=words):
+        loaded(content)
+
+
+def test_a_matrix_in_place_of_a_vector_is_refused_before_it_is_added():
+    model = fitted(LOGISTIC)
+    model.estimator[0].mean_ = np.zeros((10**5, 1))  # less (1, 24) it would be of (10**5, 24)
+    with pytest.raises(ValueError, match=r"mean_ of .*StandardScaler is no vector"):
+        loaded(skops.io.dumps(model.estimator))

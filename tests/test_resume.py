@@ -19,8 +19,10 @@ import pandas as pd
 import pytest
 import torch
 
+from ser import checkpoint
 from ser.checkpoint_io import write
 from ser.interrupted import finished_rows
+from ser.resume import check_recipe
 
 REPOSITORY = Path(__file__).parents[1]
 DEMO = ("data=demo", "logger=csv")
@@ -305,6 +307,42 @@ def test_a_strangers_checkpoint_runs_nothing_of_its_own(
     with pytest.raises(SystemExit):
         run(f"resume={path}", "trainer.max_epochs=3")
     assert f"asks to build {target!r}" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("callbacks.best.dirpath", "/elsewhere/checkpoints"),
+        ("callbacks.last.filename", "../../victim"),
+        ("logger.csv.save_dir", "/elsewhere"),
+        ("trainer.default_root_dir", "/elsewhere"),
+        ("name", "../../elsewhere"),
+        ("hydra", {"run": {"dir": "/elsewhere"}}),
+        ("data.protocol.seed", {"_target_": "torch.nn.Linear"}),
+    ],
+)
+def test_a_strangers_checkpoint_writes_nothing_outside_the_run(two: Path, key: str, value: object):
+    path = two / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    node = content["ser"]["config"]
+    *parents, name = key.split(".")
+    for parent in parents:
+        node = node[parent]
+    node[name] = value
+    with pytest.raises(ValueError, match=r"^resume=") as caught:
+        check_recipe(checkpoint.build(content, path, "resume='x'"))
+    assert name in str(caught.value)
+
+
+def test_a_best_checkpoint_of_another_run_is_refused(two: Path, capfd: pytest.CaptureFixture):
+    best = two / "checkpoints" / "best.ckpt"
+    content = torch.load(best, weights_only=True)
+    for recipe in (content["hyper_parameters"], content["ser"]["config"]["model"]):
+        recipe["label_smoothing"] = 0.3
+    torch.save(content, best)
+    with pytest.raises(SystemExit):
+        run(f"resume={two}/checkpoints/last.ckpt", "trainer.max_epochs=3")
+    assert f"{best} holds another model than" in capfd.readouterr().err
 
 
 def test_a_classical_model_has_nothing_to_go_on_with(
