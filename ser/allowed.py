@@ -110,6 +110,21 @@ LONGEST = 1000
 DEEPEST = 10
 """Levels of recipes within recipes."""
 
+WORDS = {
+    "Input should be ": "",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "a valid array": "a list",
+    "a valid boolean": "true or false",
+    "a valid dictionary": "a mapping",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid string": "text",
+    "an object": "a mapping",
+    "greater than": "more than",
+}
+"""What pydantic says of JSON, as one says it of YAML."""
+
 _TYPES = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
@@ -216,14 +231,18 @@ def check_value(
     except ValidationError as error:
         problems = error.errors(include_url=False)
         wanted = dict.fromkeys(
-            problem["msg"].replace("Input should be ", "")
+            _in_yaml(problem["msg"])
             for problem in problems
             if problem["type"] != "needs_python_object"
         )
         location = problems[0]["loc"]
         if isinstance(value, Mapping) and location and location[0] in value:
             place, value = f"{place}.{_plain(location[0])}", value[location[0]]
+        if _takes_null(kind):
+            wanted["null"] = None
         expected = " or ".join(wanted) or "a recipe with a _target_"
+        if "a list" in wanted and isinstance(value, str):
+            expected += f", such as '[{value}]'"
         raise ValueError(f"{place}={_shown(value)}: expected {expected}") from error
 
 
@@ -297,6 +316,20 @@ def _parameters(target: str) -> dict[str, tuple[object, bool]]:
 @cache
 def _adapter(kind: object) -> TypeAdapter:
     return TypeAdapter(kind, config=_TYPES)
+
+
+def _in_yaml(message: str) -> str:
+    for words, others in WORDS.items():
+        message = message.replace(words, others)
+    return message
+
+
+def _takes_null(kind: object) -> bool:
+    try:
+        _adapter(kind).validate_json("null", strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 def _described(kind: object) -> str:

@@ -134,6 +134,7 @@ def build(content: Mapping, path: Path, source: str, compiled: bool = False) -> 
         )
     try:
         config, split = entry["config"], contents.read_split(entry["split"])
+        contents.check_size([config, arguments, entry["overrides"]])
         contents.check_parts(entry["stamps"], arguments["classes"], content["epoch"])
         target, data, state = config["model"]["_target_"], config["data"], content["state_dict"]
         own = {key: value for key, value in arguments.items() if key != "classes"}

@@ -16,6 +16,12 @@ GLOBALS = re.compile(
 )
 """What its pickle names: `weights_only` also lets one ask for a bytearray of any size."""
 
+NODES = 10_000
+"""Values of a recipe."""
+
+DEPTH = 30
+"""Levels of a recipe."""
+
 STAMPS = {
     "protocol": str, "protocol_version": int, "protocol_hash": str, "fold": int, "folds": int,
     "leaky": bool, "transductive": bool,
@@ -63,6 +69,24 @@ def read_split(columns: Mapping) -> pd.DataFrame:
     if split.name.duplicated().any() or not split.split.isin(("train", "val", "test")).all():
         raise ValueError("its split names a clip twice, or none of train, val and test")
     return split.set_index("name")
+
+
+def check_size(node: object) -> None:
+    """Refuse containers that hold one another many times over, or themselves.
+
+    Raises:
+        ValueError: There are more than `NODES` values or `DEPTH` levels.
+    """
+    waiting, count = [(node, 0)], 0
+    while waiting:
+        part, depth = waiting.pop()
+        count += 1
+        if count > NODES or depth > DEPTH:
+            raise ValueError(f"its recipe has more than {NODES} values or {DEPTH} levels")
+        if isinstance(part, Mapping):
+            part = list(part.values())
+        if isinstance(part, list | tuple):
+            waiting += [(child, depth + 1) for child in part]
 
 
 def check_parts(stamps: Mapping, classes: Sequence[str], epoch: int) -> None:

@@ -15,7 +15,7 @@ from ser.status import read_status
 def objective(cfg: DictConfig) -> float | None:
     """Give the objective of a run that an earlier start has finished so; None where it must run."""
     status = read_status(folder := Path(cfg.folder))
-    if cfg.overwrite or status is None or status["status"] != "finished":
+    if cfg.get("overwrite") or status is None or status["status"] != "finished":
         return None
     differing = folds.differences(folder, OmegaConf.to_container(cfg))
     return None if differing else status["objective"]

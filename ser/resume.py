@@ -37,6 +37,10 @@ HERE = ("cache", "cache_max_gb", "download", "servers")
 """Keys of data that say what is done outside the run folder: as of this start."""
 
 
+MAPPINGS = ("cache", "callbacks", "logger")
+"""Keys that a recipe holds besides `ser.settings.RECIPES`."""
+
+
 class Resume(Callback):
     """Makes a start with `resume=` the run that broke off, in its own folder."""
 
@@ -101,7 +105,7 @@ def take_up(config: DictConfig) -> None:
         recipe = interrupted.moved(loaded, folder)
         # What is fetched, written and deleted outside the run folder is no matter of a checkpoint.
         here = {key: config.data.get(key) for key in HERE}
-        named = recipe["cache"]["dir"]
+        named = recipe["cache"].get("dir")
         if named is not None and any(Path(named).glob("audio-*.json")):
             here["cache"] = named  # a cache it is already
         recipe["data"] |= here
@@ -142,6 +146,12 @@ def check_recipe(loaded: "Checkpoint") -> None:
     known = {*settings.SETTINGS, *settings.RECIPES, *settings.GROUPS}
     if strange := sorted({*map(str, config)} - known):
         raise ValueError(f"{source} has other keys than a run: {', '.join(strange)[:200]!r}")
+    if lacking := sorted({"folder", "name", *settings.RECIPES, *MAPPINGS} - {*config}):
+        raise ValueError(f"{source} lacks {', '.join(lacking)}: expected the recipe of a run")
+    if wrong := [key for key in MAPPINGS if not isinstance(config[key], Mapping)]:
+        raise ValueError(f"{source} holds no mapping as {wrong[0]}: expected the recipe of a run")
+    if not all(isinstance(text, str) for text in loaded.overrides or ()):
+        raise ValueError(f"{source} names overrides that are no text")
     settings.check_types(config, source)
     folder = Path(config["folder"])
     for key in ("trainer", "callbacks", "logger"):

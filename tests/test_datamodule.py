@@ -253,8 +253,6 @@ def test_unreadable_clips_are_all_listed_and_stop_the_run(
             fresh(root).setup("fit")
         listed = [text for text in caplog.messages if text.startswith("not read: ")]
         assert [text.split(": ")[1] for text in listed] == names
-    with pytest.raises(ValueError, match=r"data\.on_error='ignore': expected raise or skip"):
-        fresh(root, on_error="ignore")
 
 
 def test_unreadable_clips_are_left_out_before_anything_is_parted(

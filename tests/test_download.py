@@ -479,8 +479,6 @@ def test_the_data_module_fetches_what_it_was_asked_for(shelf: Shelf, tmp_path: P
     assert not [path for path, _ in shelf.asked if path.startswith("/api/datasets")]
     with pytest.raises(ValueError, match="expected data=ravdess_tess; these data are made here"):
         module(download=True)
-    with pytest.raises(ValueError, match=r"data\.download='yes': expected true or false"):
-        module(servers=servers, download="yes")
 
 
 def test_a_checkpoint_does_not_say_what_is_downloaded(
@@ -501,9 +499,3 @@ def test_an_address_that_is_none(address: str | None):
         ValueError, match=rf"data\.servers\.zenodo={address!r}: expected an address"
     ):
         Servers(address, "https://borealisdata.ca")
-
-
-@pytest.mark.parametrize("key", ["retries", "backoff", "timeout"])
-def test_a_patience_that_is_no_number(key: str):
-    with pytest.raises(ValueError, match=rf"data\.servers\.{key}=-1: expected"):
-        Servers("https://zenodo.org", "https://borealisdata.ca", **{key: -1})

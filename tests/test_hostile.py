@@ -57,7 +57,7 @@ ESTIMATOR = {
                 "voting": "soft",
                 "estimators": [
                     ["a", {"_target_": "sklearn.linear_model.LogisticRegression", "C": 0.1}],
-                    ["b", {"_target_": "sklearn.tree.DecisionTreeClassifier", "max_depth": 2}],
+                    ["b", {"_target_": "sklearn.linear_model.LogisticRegression"}],
                 ],
             },
         ],
@@ -170,7 +170,7 @@ def places(node: object, path: tuple = ()) -> Iterator[tuple]:
     children = node.items() if isinstance(node, dict) else enumerate(node)
     for key, child in children:
         yield (*path, key)
-        if isinstance(child, dict | list):
+        if isinstance(child, dict | list) and len(path) < 12:
             yield from places(child, (*path, key))
 
 

@@ -21,6 +21,7 @@ def finish(cfg: DictConfig) -> None:
     data = instantiate(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)).data)
     data.setup("fit")
     data.table.to_csv(folder / "split.csv", index=False)
+    (folder / "predictions.csv").touch()
 
 
 @pytest.fixture
@@ -37,7 +38,8 @@ def cfg(demo: Path, cache: Path, tmp_path: Path) -> DictConfig:
         "fold": "${fold}",
         "cache": str(cache),
     }
-    cfg = OmegaConf.create({"fold": "all", "folder": str(tmp_path / "sweep" / "0"), "data": data})
+    cfg = {"fold": "all", "folder": str(tmp_path / "sweep" / "0"), "overwrite": False}
+    cfg = OmegaConf.create(cfg | {"data": data})
     for number in (0, 2):
         finish(folds.of(cfg, number))
     (tmp_path / "sweep" / "0" / ".hydra").mkdir()
