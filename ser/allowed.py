@@ -57,7 +57,7 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         | {key: key for key in ("network", "augment", "optimizer", "scheduler")},
         "ser.estimator.EstimatorClassifier": _SHARED | {"estimator": "estimator"},
     },
-    "frontend": _names("ser.frontend", "Functionals LogMel MelImage MFCC MFCCChroma"),
+    "frontend": _names("ser.frontend", "Chroma Functionals LogMel MelImage MFCC MFCCChroma"),
     "network": _names("ser.models.backbone", "Backbone")
     | _names("ser.models.cnn", "CNN")
     | _names("ser.models.conv1d", "Conv1D")
@@ -65,19 +65,20 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     | _names("ser.models.recurrent", "Recurrent"),
     "augment": _names("torch.nn", "Identity") | _names("ser.augment", "SpecAugment"),
     "optimizer": _names(
-        "torch.optim", "ASGD Adadelta Adagrad Adam AdamW Adamax NAdam RAdam RMSprop SGD"
+        "torch.optim", "ASGD Adadelta Adagrad Adam AdamW Adamax NAdam RAdam RMSprop Rprop SGD"
     ),
     "scheduler": _names(
         "torch.optim.lr_scheduler",
-        "ConstantLR CosineAnnealingLR CosineAnnealingWarmRestarts ExponentialLR LinearLR"
-        " MultiStepLR PolynomialLR StepLR",
+        "ConstantLR CosineAnnealingLR CosineAnnealingWarmRestarts CyclicLR ExponentialLR LinearLR"
+        " MultiStepLR OneCycleLR PolynomialLR StepLR",
     ),
     "estimator": _ESTIMATORS,
     "trainer": {"lightning.Trainer": {"plugins": "plugin"}},
     "plugin": _names("ser.checkpoint_io", "WholeFiles"),
     "callback": _names(
         "lightning.pytorch.callbacks",
-        "DeviceStatsMonitor EarlyStopping LearningRateMonitor ModelCheckpoint RichProgressBar"
+        "DeviceStatsMonitor EarlyStopping GradientAccumulationScheduler LearningRateMonitor"
+        " ModelCheckpoint ModelSummary RichModelSummary RichProgressBar StochasticWeightAveraging"
         " TQDMProgressBar Timer",
     ),
     "logger": _names("lightning.pytorch.loggers", "CSVLogger TensorBoardLogger")
@@ -156,7 +157,8 @@ def check(
     if not isinstance(recipe, Mapping) or not isinstance(target, str) or target not in known:
         raise ValueError(
             f"{place} to build {_shown(target)} as {_plain(named(key))}: expected one of"
-            f" {', '.join(known)}; no code of it was run"
+            f" {', '.join(known)}; "
+            + ("no code of it was run" if source else "another is a line of ser/allowed.py")
         )
     if depth > DEEPEST:
         raise ValueError(f"{place} for more than {DEEPEST} recipes within recipes at {_plain(key)}")
@@ -178,14 +180,15 @@ def check(
                 f" expected one of {', '.join(name for name in taken if name not in given)}; no"
                 " code of it was run"
             )
-        if nested is None or not _holds_recipe(value):
-            kind, _ = parameters.get(name, (object, False))
-            if nested is not None and kind is object:  # scikit-learn annotates nothing
-                kind = Mapping | Sequence | None
-            check_value(value, kind, path, source, named, name in COMPOUND)
-        else:
+        kind, needed = parameters.get(name, (object, False))
+        if nested is not None and _holds_recipe(value):
             for part, child in _recipes(value, path):
                 check(child, nested, part, source, named, depth + 1)
+        elif nested in (None, "corpus"):  # which may be a folder
+            check_value(value, kind, path, source, named, name in COMPOUND)
+        elif value is not None or needed:
+            asked = f"{source} asks for {_plain(path)}" if source else named(path)
+            raise ValueError(f"{asked}={_shown(value)}: expected a recipe with a _target_")
 
 
 def check_value(

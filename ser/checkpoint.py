@@ -12,12 +12,6 @@ from omegaconf import OmegaConf
 
 from ser import allowed, contents, outline, ownership
 
-LONGEST = 2**26
-"""Samples of a window; at 48 kHz that is 23 minutes."""
-
-RECORDINGS = 64
-"""Windows of recordings that are scored at once."""
-
 FORMAT = 2
 """Raised when a checkpoint's `ser` entry changes its keys."""
 
@@ -72,6 +66,7 @@ class Checkpoint:
         overrides: What the run was started with; None where no training can go on from the file.
         epoch: The last that was finished, from 0.
         model: In eval mode on the CPU.
+        clips_at_once: That can be scored in one batch.
     """
 
     path: Path
@@ -81,6 +76,7 @@ class Checkpoint:
     overrides: Sequence[str] | None
     epoch: int
     model: LightningModule
+    clips_at_once: int
 
 
 def load(path: str | Path | None, compiled: bool = False, key: str = "ckpt") -> Checkpoint:
@@ -134,7 +130,7 @@ def build(content: Mapping, path: Path, source: str, compiled: bool = False) -> 
         )
     try:
         config, split = entry["config"], contents.read_split(entry["split"])
-        contents.check_size([config, arguments, entry["overrides"]])
+        contents.check_size([config, arguments, entry.get("overrides")])
         contents.check_parts(entry["stamps"], arguments["classes"], content["epoch"])
         target, data, state = config["model"]["_target_"], config["data"], content["state_dict"]
         own = {key: value for key, value in arguments.items() if key != "classes"}
@@ -145,21 +141,18 @@ def build(content: Mapping, path: Path, source: str, compiled: bool = False) -> 
         allowed.check(recipe, slot, slot, source)
     try:
         window = instantiate(data["window"], _convert_="all")
-        if not 0 < window.samples <= LONGEST or not {"ravdess", "tess", "other"} <= {*window.start}:
-            raise ValueError(
-                f"{source} asks for windows of {window.samples} samples from {window.start} on"
-            )
-        for name, value in state.items():
-            contents.check_stored(value, f"{source}: {name!r}")
-        outline.check_frames(own["frontend"], window.samples)
+        if not {"ravdess", "tess", "other"} <= {*window.start}:
+            raise ValueError(f"window.start={dict(window.start)}: expected a start for each corpus")
+        outline.check_window(own["frontend"], window.samples)
+        contents.check_stored(state, source)
+        network = None
         if "network" in own:
-            frontend, network = outline.build(arguments["classes"], own["frontend"], own["network"])
+            _, network = outline.build(arguments["classes"], own["frontend"], own["network"])
             contents.check_weights(network, state, source)
-            clips = max(RECORDINGS, data.get("batch_size", 0))
-            outline.check_batch(frontend, network, window.samples, clips)
         model = get_object(target)(**arguments)
+        clips = outline.clips_at_once(window.samples, model.frontend, network)
         if "estimator" in content:
-            contents.check_stored(content["estimator"], f"{source}: estimator")
+            contents.check_stored({"estimator": content["estimator"]}, source)
             model.compiled = compiled or ownership.is_own(path)
         model.on_load_checkpoint(content)
         model.load_state_dict(state)
@@ -171,7 +164,14 @@ def build(content: Mapping, path: Path, source: str, compiled: bool = False) -> 
             f" ser {writer} ({_reason(error)})"
         ) from error
     return Checkpoint(
-        path, config, split, entry["stamps"], entry.get("overrides"), content["epoch"], model.eval()
+        path,
+        config,
+        split,
+        entry["stamps"],
+        entry.get("overrides"),
+        content["epoch"],
+        model.eval(),
+        clips,
     )
 
 

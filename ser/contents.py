@@ -139,13 +139,18 @@ def check_weights(network: nn.Module, weights: Mapping, source: str) -> None:
         )
 
 
-def check_stored(value: torch.Tensor, source: str) -> None:
-    """Refuse a tensor that claims more values than its file has.
+def check_stored(state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Refuse tensors that claim more values than their file has.
 
     Raises:
-        ValueError: It is sparse, on no device, or repeats what is stored.
+        ValueError: One is sparse, on no device, or repeats what is stored, or two share it.
     """
-    plain = isinstance(value, torch.Tensor) and value.device.type == "cpu"
-    plain = plain and value.layout == torch.strided
-    if not plain or value.nbytes > value.untyped_storage().nbytes():
-        raise ValueError(f"{source} is no tensor whose values are all in the file")
+    for name, value in state.items():
+        plain = isinstance(value, torch.Tensor) and value.device.type == "cpu"
+        plain = plain and value.layout == torch.strided
+        if not plain or value.nbytes > value.untyped_storage().nbytes():
+            raise ValueError(f"{source}: {name!r} is no tensor whose values are all in the file")
+    storages = [value.untyped_storage() for value in state.values()]
+    stored = sum({each.data_ptr(): each.nbytes() for each in storages}.values())
+    if sum(value.nbytes for value in state.values()) > stored:
+        raise ValueError(f"{source}: tensors of its state share their values")

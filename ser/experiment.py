@@ -167,7 +167,9 @@ def _score_recordings(
             " say who speaks: expected a checkpoint trained without"
         )
     window = instantiate(loaded.config["data"]["window"], _convert_="all")
-    found = recordings.Recordings(recordings.find(cfg.input), window)
+    found = recordings.Recordings(
+        recordings.find(cfg.input), window, min(recordings.BATCH, loaded.clips_at_once)
+    )
     run.begin(*RESULTS)
     trainer.loggers = build_loggers(cfg, loaded.stamps)
     trainer.progress_bar_callback.disable()  # it cannot know how many windows there are

@@ -7,17 +7,21 @@ from pathlib import Path
 
 import hydra
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="explore")
 def main(cfg: DictConfig) -> None:
     """Compose the config and draw a recording, or the corpora."""
     # Imported here, so that --help answers at once.
-    from ser import inventory, spectra
+    from ser import allowed, inventory, settings, spectra
     from ser.run import Run, one_line_errors
 
     with one_line_errors(), Run(cfg.folder) as run:
+        config = OmegaConf.to_container(cfg, resolve=True)
+        settings.check_types(config)
+        for name in ("mfcc", "logmel", "chroma"):
+            allowed.check(config[name], "frontend", name)
         if cfg.input is None:
             inventory.write(instantiate(cfg.data), run.folder)
             return

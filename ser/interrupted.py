@@ -94,8 +94,12 @@ def place(loaded: Checkpoint, folder: Path, recipe: Mapping) -> None:
 def _check_best(best: Path, loaded: Checkpoint) -> None:
     """Refuse a best.ckpt that is not of the run of the last.ckpt beside it."""
     other = checkpoint.load(best)
-    recipes = [(each.config["model"], each.model.classes) for each in (other, loaded)]
-    if recipes[0] != recipes[1]:
+    parts = ("_target_", "frontend", "network")  # what may change between starts says nothing
+    models = [
+        [each.model.classes, *(each.config["model"].get(part) for part in parts)]
+        for each in (other, loaded)
+    ]
+    if models[0] != models[1]:
         raise ValueError(
             f"{best} holds another model than {loaded.path}: expected those of one run; remove the"
             " former, then the best of the epochs from here on is kept"

@@ -9,8 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ser.frontend import build_frontend, shape_of
 
-PARAMETERS = 2 * 10**8
-"""Weights of a network, at most: 0.8 GB."""
+LONGEST = 2**26
+"""Samples of a window; at 48 kHz that is 23 minutes."""
 
 SPECTRUM = 2**24
 """Frames times samples of a frame, at most: eight clips' spectra take 0.3 GB."""
@@ -28,26 +28,24 @@ def build(
         classes: Their names.
         frontend: Recipe of the front end.
         network: Recipe of the network.
-
-    Raises:
-        ValueError: The network has more weights than `PARAMETERS`, or takes other features.
     """
     built = build_frontend(frontend, network)
     with torch.device("meta"):
-        outline = instantiate(network, classes=len(classes), **shape_of(built))
-    count = sum(value.numel() for value in outline.state_dict().values())
-    if count > PARAMETERS:
-        raise ValueError(f"model.network has {count} weights: expected at most {PARAMETERS}")
-    return built, outline
+        return built, instantiate(network, classes=len(classes), **shape_of(built))
 
 
-def check_frames(frontend: Mapping, samples: int) -> None:
-    """Refuse a front end whose spectra of one window would take all memory.
+def check_window(frontend: Mapping, samples: int) -> None:
+    """Refuse a window that would take all memory, or whose spectra would.
 
     Args:
-        frontend: Its recipe.
+        frontend: Recipe of the front end.
         samples: Of the window.
+
+    Raises:
+        ValueError: It is empty, or longer than `LONGEST` or `SPECTRUM` admit.
     """
+    if not 0 < samples <= LONGEST:
+        raise ValueError(f"window.seconds makes {samples} samples: expected 1 to {LONGEST}")
     n_fft, hop = frontend.get("n_fft", 2048), frontend.get("hop_length", 480)
     if (samples // hop + 1) * n_fft > SPECTRUM:
         raise ValueError(
@@ -56,24 +54,30 @@ def check_frames(frontend: Mapping, samples: int) -> None:
         )
 
 
-def check_batch(frontend: nn.Module, network: nn.Module, samples: int, clips: int) -> None:
-    """Refuse a network that would take all memory to score a batch.
+def clips_at_once(samples: int, frontend: nn.Module, network: nn.Module | None) -> int:
+    """Count the clips that can be scored in one batch.
 
     Args:
-        frontend: Of which `check_frames` has been asked.
-        network: On the meta device.
-        samples: Of a window.
-        clips: Of a batch.
+        samples: Of a window, of which `check_window` has been asked.
+        frontend: Of the model.
+        network: On the meta device; None of a classical model.
+
+    Raises:
+        ValueError: There is no memory for one.
     """
-    with torch.inference_mode():
-        features = frontend(torch.zeros(1, samples))
-        with _Sizes() as sizes:
-            network.eval()(torch.empty(features.shape, device="meta"))
-    if (values := clips * max(samples, features.numel(), sizes.largest)) > BATCH:
+    largest = samples
+    if network is not None:
+        with torch.inference_mode():
+            features = frontend(torch.zeros(1, samples))
+            with _Sizes() as sizes:
+                network.eval()(torch.empty(features.shape, device="meta"))
+        largest = max(samples, features.numel(), sizes.largest)
+    if largest > BATCH:
         raise ValueError(
-            f"a batch of {clips} clips would make a tensor of {values} values: expected at most"
-            f" {BATCH}; lower data.batch_size, window.seconds or the network's widths"
+            f"model.network makes a tensor of {largest} values of one clip: expected at most"
+            f" {BATCH}"
         )
+    return BATCH // largest
 
 
 class _Sizes(TorchDispatchMode):

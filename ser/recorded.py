@@ -42,6 +42,7 @@ def data(
     # A checkpoint may be a stranger's: it says neither what is downloaded, nor what is deleted.
     here = {"cache": cache, "cache_max_gb": cache_max_gb, "download": False}
     config = loaded.config["data"] | here
+    config["batch_size"] = min(config.get("batch_size", 32), loaded.clips_at_once)
     if on_error is not None:
         config["on_error"] = on_error
     if root is not None:

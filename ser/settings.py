@@ -1,5 +1,6 @@
 """Every value of a composed config, checked before any work: types first, then a trial build."""
 
+import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from ser.data.audit import check_objective
 from ser.data.classes import label_clips, label_emotions
 from ser.data.library import ON_ERROR
 from ser.folds import leaves
-from ser.quantities import Fold, Positive, Seed
+from ser.quantities import Fold, Natural, Positive, Seed
 
 METRICS = ("uar", "macro_f1", "accuracy")
 OBJECTIVES = tuple(f"{place}/{metric}" for place in ("val", "cv") for metric in METRICS)
@@ -32,6 +33,7 @@ SETTINGS: Mapping[str, object] = {
     "group": str | None,
     "input": str | None,
     "name": Annotated[str, Predicate(lambda name: bool(re.fullmatch(r"(?!\.+$)[^/\0]+", name)))],
+    "nth": Natural,
     "normalize": Literal["speaker"] | None,
     "objective": Literal[OBJECTIVES],
     "overwrite": bool,
@@ -73,6 +75,11 @@ def check(cfg: DictConfig) -> None:
     """
     written = OmegaConf.to_container(cfg)
     config = OmegaConf.to_container(cfg, resolve=True)
+    for key in config.keys() - {*SETTINGS, *RECIPES, *GROUPS}:
+        raise ValueError(
+            f"{key}={config[key]!r} is no key of a run: see --help, or is it one of"
+            f" {', '.join(difflib.get_close_matches(key, [*SETTINGS, *RECIPES, *GROUPS], 3, 0))}?"
+        )
     check_types(config, named=lambda key: _as_set(written, key))
     if "model" in config:
         _build(config)
@@ -126,9 +133,11 @@ def _as_set(written: Mapping, key: str) -> str:
 def _build(config: Mapping) -> None:
     """Build all that a run builds, but the data, and the network without memory for its weights."""
     data, model = config["data"], config["model"]
-    for key in ("window", "protocol"):
-        with _naming(key, data[key]):
-            instantiate(data[key], _convert_="all")
+    with _naming("protocol", data["protocol"]):
+        instantiate(data["protocol"], _convert_="all")
+    with _naming("window", data["window"]):
+        window = instantiate(data["window"], _convert_="all")
+        outline.check_window(model["frontend"], window.samples)
     labels = label_clips(label_emotions(data["drop"], data["keep"], data["merge"]), data["target"])
     classes = list(dict.fromkeys(labels.values()))
     with _naming("trainer", config["trainer"]):
@@ -141,7 +150,7 @@ def _build(config: Mapping) -> None:
         if "estimator" in model:
             _build_estimator(model, classes)
         else:
-            _build_network(model, classes)
+            _build_network(model, classes, window.samples)
 
 
 def _build_estimator(model: Mapping, classes: list[str]) -> None:
@@ -153,11 +162,11 @@ def _build_estimator(model: Mapping, classes: list[str]) -> None:
                 part._validate_params()  # what scikit-learn's own `fit` begins with
 
 
-def _build_network(model: Mapping, classes: list[str]) -> None:
+def _build_network(model: Mapping, classes: list[str], samples: int) -> None:
     with _naming("frontend", model["frontend"]):
         instantiate(model["frontend"])
     with _naming("model.network", model["network"]):
-        outline.build(classes, model["frontend"], model["network"])
+        outline.clips_at_once(samples, *outline.build(classes, model["frontend"], model["network"]))
     weights = [torch.nn.Parameter(torch.zeros(1))]
     with _naming("optimizer", model["optimizer"]):
         optimizer = instantiate(model["optimizer"], params=weights)
@@ -183,8 +192,8 @@ def _naming(key: str, recipe: Mapping) -> Iterator[None]:
             raise cause from error
         reason = " ".join(str(cause).split()) or type(cause).__name__
         if not _KEY.search(reason):  # its own message names none
-            values = [
-                f"{key}.{name}={value!r}" for name, value in leaves(recipe) if name != "_target_"
-            ]
-            reason = f"{', '.join(values)}: {reason}"
+            values = {name: f"{key}.{name}={value!r}" for name, value in leaves(recipe)}
+            values.pop("_target_", None)
+            meant = [shown for name, shown in values.items() if name.rpartition(".")[2] in reason]
+            reason = f"{', '.join(meant or values.values())}: {reason}"
         raise ValueError(reason) from error

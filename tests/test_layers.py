@@ -68,6 +68,7 @@ ALLOWED = {
         "ser.data.remote",
         "ser.quantities",
         "ser.run",
+        "ser.settings",
     },
     "ser.data.eviction": set(),
     "ser.data.examination": {"ser.data.audio"},
@@ -115,7 +116,7 @@ ALLOWED = {
     "ser.data.writing": set(),
     "ser.ensemble": {"ser.members", "ser.pool", "ser.report", "ser.run"},
     "ser.estimator": {"ser.allowed", "ser.fitted", "ser.gender", "ser.quantities"},
-    "ser.explore": {"ser.inventory", "ser.run", "ser.spectra"},
+    "ser.explore": {"ser.allowed", "ser.inventory", "ser.run", "ser.settings", "ser.spectra"},
     "ser.fitted": set(),
     "ser.fitting": {
         "ser.checkpoint",

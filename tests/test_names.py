@@ -44,7 +44,7 @@ def test_each_recording_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     for name in ("a\rb.wav", "=1+1.wav", "\x1b[2J.wav"):
         Path(name).write_text("no audio")
-    found = Recordings(find("."), WINDOW)
+    found = Recordings(find("."), WINDOW, 4)
     assert list(found) == []
     found.average([], ["sad"]).to_csv("predictions.csv", index=False)
     rows = pd.read_csv("predictions.csv", lineterminator="\n")

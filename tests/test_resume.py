@@ -338,7 +338,7 @@ def test_a_best_checkpoint_of_another_run_is_refused(two: Path, capfd: pytest.Ca
     best = two / "checkpoints" / "best.ckpt"
     content = torch.load(best, weights_only=True)
     for recipe in (content["hyper_parameters"], content["ser"]["config"]["model"]):
-        recipe["label_smoothing"] = 0.3
+        recipe["network"]["dropout"] = 0.9
     torch.save(content, best)
     with pytest.raises(SystemExit):
         run(f"resume={two}/checkpoints/last.ckpt", "trainer.max_epochs=3")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import hydra
 from filelock import FileLock
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -44,9 +44,11 @@ def main(cfg: DictConfig) -> None:
     # Imported here, so that --help answers at once.
     from hydra.utils import instantiate
 
+    from ser import settings
     from ser.run import one_line_errors
 
     with one_line_errors():
+        settings.check_types(OmegaConf.to_container(cfg, resolve=True))
         try:
             _ = instantiate(cfg.data, download=True).scanned
         except KeyboardInterrupt:

@@ -19,6 +19,9 @@ from ser.data.corpora import AUDIO_SUFFIXES, files, parse
 from ser.data.names import cell, shown
 from ser.data.window import Window
 
+BATCH = 64
+"""Windows that are scored at once, where they fit."""
+
 log = logging.getLogger(__name__)
 
 
@@ -40,7 +43,7 @@ class Recordings(IterableDataset):
 
     paths: list[Path]
     window: Window
-    batch_size: int = 64
+    batch_size: int
     spans: dict[int, tuple[float, float]] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     loud: list[Path] = field(default_factory=list)
