@@ -1,5 +1,6 @@
 """What a checkpoint carries besides the weights, and how a stranger's is read."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -120,7 +121,9 @@ def build(content: Mapping, path: Path, source: str, compiled: bool = False) -> 
     """
     try:
         entry, arguments = content["ser"], content["hyper_parameters"]
-        number, writer = int(entry["format"]), repr(entry["versions"]["ser"])[:50]
+        number, writer = int(entry["format"]), entry["versions"]["ser"]
+        if not re.fullmatch(r"[\w.+-]{1,50}", writer):
+            raise ValueError("it was written by no version of ser")
     except Exception as error:
         raise ValueError(f"{source} is no checkpoint of ser ({_reason(error)})") from error
     if number != FORMAT:

@@ -27,8 +27,6 @@ class WholeFiles(TorchCheckpointIO):
             OSError: There is no room, or no right, to write it; the file of that name is as it was.
         """
         write(checkpoint, Path(path))
-        if "estimator" in checkpoint:  # which eval.py loads unasked where it is one's own
-            ownership.remember(Path(path))
 
 
 def write(content: Mapping, path: Path) -> None:
@@ -43,6 +41,7 @@ def write(content: Mapping, path: Path) -> None:
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())  # the new name must not reach the disk before its bytes
+        ownership.remember(path, buffer.getbuffer())
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)

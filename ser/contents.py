@@ -2,6 +2,7 @@
 
 import pickletools
 import re
+import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,15 @@ GLOBALS = re.compile(
     r"|torch (BFloat16|Bool|Byte|Double|Float|Half|Int|Long|Short)Storage"
 )
 """What its pickle names: `weights_only` also lets one ask for a bytearray of any size."""
+
+RECORD = re.compile(
+    r"data\.pkl|data/\d+|version|byteorder|\.format_version|\.storage_alignment"
+    r"|\.data/serialization_id"
+)
+"""What torch calls the records of a file."""
+
+OPERATIONS = 4 * 10**6
+"""Of a pickle: a corpus of a hundred thousand clips needs a tenth."""
 
 NODES = 10_000
 """Values of a recipe."""
@@ -35,26 +45,55 @@ def read(path: Path) -> Mapping:
     Raises:
         ValueError: It would take more memory than disk, or names other than tensors.
     """
-    with path.open("rb") as file:
-        if file.read(4) != b"PK\3\4":  # torch would read it in the format of before
-            raise ValueError("it begins as no archive")
-    with zipfile.ZipFile(path) as archive:
-        records = archive.infolist()
-        packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
-        if packed or sum(record.file_size for record in records) > path.stat().st_size:
-            raise ValueError("its records are packed or overlap, as torch never writes them")
-        for record in records:
-            if record.filename.endswith(".pkl"):
-                _check_names(archive.read(record))
+    _check_archive(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that torch and zipfile could read in two ways, or that grows when read."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        first = file.read(4)
+        file.seek(max(0, size - 98))
+        tail = file.read(98)
+    # Two records of its end and the one between them, as torch writes them; no comment follows.
+    if len(tail) < 98 or (first, tail[:4], tail[76:80]) != (b"PK\3\4", b"PK\6\6", b"PK\5\6"):
+        raise ValueError("it does not begin and end as torch writes archives")
+    length, start = struct.unpack("<QQ", tail[40:56])
+    count, short_length, short_start, comment = struct.unpack("<H2LH", tail[86:98])
+    short = [(short_length, length), (short_start, start)]
+    if start + length != size - 98 or comment or count == 0:
+        raise ValueError("its directory is not where torch writes it")
+    if any(one not in (other, 2**32 - 1) for one, other in short):
+        raise ValueError("its directory is in two places")
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+        packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
+        if packed or sum(record.file_size for record in records) > size:
+            raise ValueError("its records are packed or overlap, as torch never writes them")
+        top = records[0].filename.partition("/")[0]
+        names = [record.filename.removeprefix(f"{top}/") for record in records]
+        if len({*names}) < len(names) or not all(map(RECORD.fullmatch, names)):
+            raise ValueError("its records have names that torch does not write")
+        _check_names(archive.read(f"{top}/data.pkl"))
+
+
 def _check_names(pickled: bytes) -> None:
-    for code, name, _ in pickletools.genops(pickled):
-        if code.name == "GLOBAL" and GLOBALS.fullmatch(name):
-            continue
-        if code.name in ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"):
-            raise ValueError(f"it names {name}: expected tensors and plain containers alone")
+    """Refuse a pickle that names more than tensors, or builds more than it has bytes."""
+    before, tuples = "", set()
+    for number, (code, value, _) in enumerate(pickletools.genops(pickled)):
+        if number > OPERATIONS:
+            raise ValueError(f"its pickle has more than {OPERATIONS} operations")
+        if code.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "DUP", "MEMOIZE") or (
+            code.name == "GLOBAL" and not GLOBALS.fullmatch(value)
+        ):
+            raise ValueError(f"it names {value}: expected tensors and plain containers alone")
+        # Tuples of tuples of one tuple are small in a file, but not where they are compared.
+        if code.name.endswith("BINPUT") and before.startswith("TUPLE"):
+            tuples.add(value)
+        if code.name.endswith("BINGET") and value in tuples:
+            raise ValueError("its pickle uses a tuple twice")
+        before = code.name
 
 
 def read_split(columns: Mapping) -> pd.DataFrame:
@@ -83,6 +122,8 @@ def check_size(node: object) -> None:
         count += 1
         if count > NODES or depth > DEPTH:
             raise ValueError(f"its recipe has more than {NODES} values or {DEPTH} levels")
+        if isinstance(part, str) and "${" in part:  # a resolver may read a file
+            raise ValueError(f"its recipe asks to resolve {part[:200]!r}")
         if isinstance(part, Mapping):
             part = list(part.values())
         if isinstance(part, list | tuple):
@@ -103,10 +144,11 @@ def check_parts(stamps: Mapping, classes: Sequence[str], epoch: int) -> None:
     if not isinstance(epoch, int):
         raise ValueError("its epoch is of another type")
     wrong = [key for key, kind in STAMPS.items() if not isinstance(stamps[key], kind)]
+    wrong += [key for key in STAMPS if not str(stamps[key])[:200].isprintable()]
     if wrong:
         raise ValueError(f"of its stamps, {', '.join(wrong)} are of another type")
     named = isinstance(classes, list | tuple) and all(
-        isinstance(name, str) and name.isprintable() for name in classes
+        isinstance(name, str) and re.fullmatch(r"[\w ][\w .+-]{0,99}", name) for name in classes
     )
     if not named or len(set(classes)) != len(classes) or len(classes) < 2:
         raise ValueError("its classes are not two or more different names")

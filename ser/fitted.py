@@ -3,12 +3,14 @@
 import io
 import json
 import math
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 import skops.io
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.svm import SVC
 
 TRUSTED = (
@@ -36,14 +38,24 @@ COMPILED = (
 """What compiled code reads as it is, unchecked: from files of one's own alone."""
 
 
-LOADERS = (
-    "CachedNode", "DictNode", "JsonNode", "ListNode", "NdArrayNode", "ObjectNode",
-    "RandomStateNode", "TupleNode", "TypeNode",
-)  # fmt: skip
-"""What skops writes these estimators as."""
+LOADERS = {
+    "DictNode": {"builtins.dict", "sklearn.utils._bunch.Bunch"},
+    "JsonNode": {"builtins.str"},
+    "ListNode": {"builtins.list"},
+    "NdArrayNode": {
+        "numpy.ndarray", "numpy.bool", "numpy.float32", "numpy.float64", "numpy.int32",
+        "numpy.int64",
+    },
+    "ObjectNode": None,
+    "RandomStateNode": {"numpy.random.mtrand.RandomState"},
+    "TupleNode": {"builtins.tuple"},
+    "TypeNode": {"builtins.str", "numpy.float32", "numpy.float64", "numpy.int64"},
+}  # fmt: skip
+"""What skops writes these estimators as, and the types that each makes; types of objects are those
+of the recipe and of `TRUSTED`."""
 
-COMPILED_LOADERS = ("BytearrayNode", "DefaultDictNode", "TreeNode")
-"""And those of `COMPILED`."""
+LEAVES = ("JsonNode", "NdArrayNode", "TypeNode")
+"""Those that hold no others."""
 
 MATRICES = frozenset(
     ("_best_coefs", "_dual_coef_", "_fit_X", "coef_", "coefs_", "components_", "dual_coef_", "ms",
@@ -78,8 +90,11 @@ def load(
     """
     named = {_name(part) for part in parts(recipe)}
     try:
-        _check_archive(content)
+        if not compiled:
+            _check_archive(content)
         types = {*skops.io.get_untrusted_types(data=content), *named.intersection(COMPILED)}
+    except _CompiledError:
+        raise
     except Exception as error:  # planted bytes can make skops raise anything
         raise ValueError(
             "the checkpoint's estimator is not what skops writes"
@@ -87,20 +102,18 @@ def load(
             " file; no code of it was run"
         ) from error
     trusted = {*TRUSTED, *COMPILED} if compiled else set(TRUSTED)
-    unknown = sorted(types - trusted)
-    if unknown and types <= {*TRUSTED, *COMPILED}:
-        raise ValueError(
-            f"the checkpoint's estimator holds {', '.join(unknown)}, which compiled code reads"
-            " unchecked: if the file is your own, add compiled=true"
-        )
-    if unknown:
+    if unknown := sorted(types - trusted):
         raise ValueError(
             f"the checkpoint's estimator holds the types {unknown}: expected only those"
             " of scikit-learn and NumPy that skops trusts; do not load it unless you made it"
         )
     try:
-        estimator = skops.io.loads(content, trusted=sorted(types))
+        with warnings.catch_warnings():  # its words are those of the file
+            warnings.simplefilter("ignore", InconsistentVersionWarning)
+            estimator = skops.io.loads(content, trusted=sorted(types))
         _check_parts(estimator, recipe, named | trusted)
+        if not compiled:
+            _check_axes(estimator)
         _check_answer(estimator, features, classes)
     except Exception as error:  # so can whatever was altered
         reason = str(error).partition("\n")[0] or type(error).__name__
@@ -111,11 +124,16 @@ def load(
     return estimator
 
 
+class _CompiledError(ValueError):
+    """What the user may have meant to load."""
+
+
 def _check_archive(content: bytes) -> None:
     """Refuse an archive that takes more memory than disk, or is read by other code.
 
     Raises:
-        ValueError: Members are packed, claim more than they hold, or are named too often.
+        ValueError: Members are packed, claim more than they hold, are named too often, or hold one
+            another.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         records = archive.infolist()
@@ -123,35 +141,51 @@ def _check_archive(content: bytes) -> None:
         packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
         if packed or sum(record.file_size for record in records) > len(content):
             raise ValueError("its records are packed or overlap")
-        for name in sizes:
-            if name.endswith(".npy"):
-                with archive.open(name) as member:
-                    _check_array(member, sizes[name])
         nodes = list(_nodes(json.loads(archive.read("schema.json"))))
-    loaders = {node["__loader__"] for node in nodes}
-    if strange := loaders.difference(LOADERS, COMPILED_LOADERS):
-        raise ValueError(f"it is read by {', '.join(sorted(map(str, strange)))}")
-    if sum(sizes[node["file"]] for node in nodes if "file" in node) > len(content) + FEWEST_REPEATS:
+        named = {f"{node['__module__']}.{node['__class__']}" for node in nodes}
+        if found := sorted(named.intersection(COMPILED)):
+            raise _CompiledError(
+                f"the checkpoint's estimator holds {', '.join(found)}, which compiled code reads"
+                " unchecked: if the file is your own, add compiled=true"
+            )
+        known, read = {}, 0
+        for node in nodes:
+            loader, name = node["__loader__"], f"{node['__module__']}.{node['__class__']}"
+            if loader not in LOADERS or name not in (LOADERS[loader] or [name]):
+                raise ValueError(f"{name} is read by {loader}")
+            # What holds nothing may stand in several places; what holds others, in one.
+            number = node.get("__id__")
+            if number in known and (loader not in LEAVES or known[number] != node):
+                raise ValueError("a part of it is in two places")
+            known[number] = node
+            if loader == "NdArrayNode":
+                if node["type"] != "numpy":
+                    raise ValueError("an array of it holds other than numbers")
+                read += sizes[node["file"]]
+                with archive.open(node["file"]) as member:
+                    _check_array(member, sizes[node["file"]], name != "numpy.ndarray")
+    if read > len(content) + FEWEST_REPEATS:
         raise ValueError("its records are read too often")
 
 
-def _check_array(member: io.BufferedIOBase, size: int) -> None:
+def _check_array(member: io.BufferedIOBase, size: int, scalar: bool) -> None:
     """Refuse an array whose header promises more than its record holds: it is allocated first."""
     version = np.lib.format.read_magic(member)
     read = np.lib.format.read_array_header_1_0
     if version != (1, 0):
         read = np.lib.format.read_array_header_2_0
     shape, _, dtype = read(member)
-    if dtype.kind not in "biufUV" or math.prod(shape) * dtype.itemsize > size:
+    if dtype.kind not in "biufU" or (scalar and shape) or math.prod(shape) * dtype.itemsize > size:
         raise ValueError(f"an array of {shape} is in a record of {size} bytes")
 
 
 def _nodes(schema: object) -> Iterator[Mapping]:
+    """Yield what skops builds; a mapping with an identity is always built."""
     waiting = [schema]
     while waiting:
         part = waiting.pop()
         if isinstance(part, dict):
-            if "__loader__" in part:
+            if not {"__loader__", "__id__", "__class__", "__module__"}.isdisjoint(part):
                 yield part
             waiting += part.values()
         elif isinstance(part, list):
@@ -164,10 +198,6 @@ def _check_parts(estimator: object, recipe: BaseEstimator, known: set[str]) -> N
     if strange or type(estimator) is not type(recipe):
         raise ValueError(f"it holds {', '.join(sorted(strange)) or _name(estimator)}")
     # A parameter that is not fitted has no arrays, and is never asked.
-    for part in found:
-        for name, value in getattr(part, "__dict__", {}).items():
-            if name not in MATRICES and any(array.ndim > 1 for array in _arrays(value)):
-                raise ValueError(f"{name} of {_name(part)} is no vector")
     machines = (part for part in found if isinstance(part, SVC) and hasattr(part, "_n_support"))
     if not all(map(_is_whole, machines)):
         raise ValueError("the arrays of an SVC do not fit together")
@@ -181,6 +211,17 @@ def _check_answer(estimator: BaseEstimator, features: int, classes: int) -> None
 
 def _name(part: object) -> str:
     return f"{type(part).__module__}.{type(part).__qualname__}"
+
+
+def _check_axes(estimator: BaseEstimator) -> None:
+    """Refuse arrays of more axes than theirs: with others they would make one of any size."""
+    for part in parts(estimator):
+        for name, value in getattr(part, "__dict__", {}).items():
+            most = 2 if name in MATRICES else 1
+            if any(array.ndim > most for array in _arrays(value)):
+                raise ValueError(
+                    f"{name} of {_name(part)} is no {'vector' if most < 2 else 'matrix'}"
+                )
 
 
 def _arrays(value: object) -> Iterator[np.ndarray]:

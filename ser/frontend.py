@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import torch
 import torchaudio
-from annotated_types import MinLen
+from annotated_types import Len
 from hydra.utils import get_class, instantiate
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -221,8 +221,8 @@ class MelImage(nn.Module):
         return (plane - self.mean) / self.deviation
 
 
-Parts = Annotated[Sequence[Literal["mfcc", "delta", "delta2", "chroma", "mel"]], MinLen(1)]
-Statistics = Annotated[Sequence[Literal["mean", "std"]], MinLen(1)]
+Parts = Annotated[Sequence[Literal["mfcc", "delta", "delta2", "chroma", "mel"]], Len(1, 5)]
+Statistics = Annotated[Sequence[Literal["mean", "std"]], Len(1, 2)]
 
 
 class Functionals(nn.Module):

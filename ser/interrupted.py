@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig
 
-from ser import checkpoint, checkpoint_io, contents, folds
+from ser import checkpoint, checkpoint_io, contents, folds, training_state
 from ser.checkpoint import Checkpoint
 
 WAITING = "metrics.kept.csv"
@@ -69,26 +69,18 @@ def place(loaded: Checkpoint, folder: Path, recipe: Mapping) -> None:
             os.replace(folder / "best.ckpt.tmp", folder / "best.ckpt")
     elif (folder / "best.ckpt").is_file():
         _check_best(folder / "best.ckpt", loaded)
-    content = contents.read(loaded.path)
-    as_it_was = loaded.path.resolve() == (folder / "last.ckpt").resolve()
+    content = training_state.checked(contents.read(loaded.path), loaded.model, folder)
     for key, state in list(content["callbacks"].items()):
-        if "best_model_path" not in state:
-            continue
-        best = folder / Path(state["best_model_path"]).name
-        if state["monitor"] is not None and not _is_of(best, loaded.epoch):
+        best = state.get("best_model_path")
+        if best and state["monitor"] is not None and not _is_of(Path(best), loaded.epoch):
             del content["callbacks"][key]
-            as_it_was = False
-        elif state["dirpath"] != str(folder):
-            content["callbacks"][key] = _moved(state, state["dirpath"], str(folder))
-            as_it_was = False
     before, after = (config["model"]["optimizer"] for config in (loaded.config, recipe))
     changed = {key: value for key, value in after.items() if before.get(key) != value}
     if changed:
         _change_optimizer(content, before, changed)
         # Once: the file is of the new recipe from here on, if no epoch should follow.
         content["ser"]["config"] = recipe
-    if changed or not as_it_was:
-        checkpoint_io.write(content, folder / "last.ckpt")
+    checkpoint_io.write(content, folder / "last.ckpt")
 
 
 def _check_best(best: Path, loaded: Checkpoint) -> None:

@@ -13,7 +13,7 @@ LONGEST = 2**26
 """Samples of a window; at 48 kHz that is 23 minutes."""
 
 SPECTRUM = 2**24
-"""Frames times samples of a frame, at most: eight clips' spectra take 0.3 GB."""
+"""Frames times samples, or bins, of a frame, at most: eight clips' spectra take 0.3 GB."""
 
 BATCH = 2**28
 """Values of the largest tensor of a batch, at most: 1 GB."""
@@ -46,11 +46,12 @@ def check_window(frontend: Mapping, samples: int) -> None:
     """
     if not 0 < samples <= LONGEST:
         raise ValueError(f"window.seconds makes {samples} samples: expected 1 to {LONGEST}")
-    n_fft, hop = frontend.get("n_fft", 2048), frontend.get("hop_length", 480)
-    if (samples // hop + 1) * n_fft > SPECTRUM:
+    hop = frontend.get("hop_length", 480)
+    bins = max(frontend.get(key, 0) for key in ("bins", "n_fft", "n_mels", "size"))
+    if (samples // hop + 1) * max(bins, 2048) > SPECTRUM:
         raise ValueError(
-            f"frontend.n_fft={n_fft} and frontend.hop_length={hop} make {samples // hop + 1} frames"
-            f" of a window of {samples} samples: expected at most {SPECTRUM // n_fft}"
+            f"frontend.hop_length={hop} makes {samples // hop + 1} frames of a window of {samples}"
+            f" samples: expected at most {SPECTRUM // max(bins, 2048)}"
         )
 
 

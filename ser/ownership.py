@@ -1,7 +1,8 @@
 """Which files this user has written: their digests, keyed so that nobody else can add one.
 
-Checkpoints with trees, boosters or nearest neighbours are read by compiled code that trusts them.
-One's own are loaded as they are; a stranger's are refused unless `compiled=true` is given.
+Checkpoints with trees, boosters or nearest neighbours are read by compiled code that trusts them:
+a stranger's are refused unless `compiled=true` is given. A training that goes on from a stranger's
+file takes nothing from it that says what is written, deleted or sent.
 """
 
 import hashlib
@@ -16,17 +17,17 @@ from platformdirs import user_data_path
 log = logging.getLogger(__name__)
 
 
-def remember(path: Path) -> None:
-    """Note that a file is this user's own, in the user's data folder."""
+def remember(path: Path, content: bytes | memoryview) -> None:
+    """Note that a file with this content is the user's own, in the user's data folder."""
     try:
         folder = user_data_path("ser")
         folder.mkdir(parents=True, exist_ok=True)
-        line = f"{_digest(path, _key(folder))}\n".encode()
+        line = f"{hmac.digest(_key(folder), content, 'sha256').hex()}\n".encode()
         opened = os.open(folder / "written", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(opened, "ab", buffering=0) as file:  # one write: runs may end together
             file.write(line)
     except OSError as error:
-        log.warning("%s is loaded with compiled=true alone: %s", path, error)
+        log.warning("%s will count as somebody else's: %s", path, error)
 
 
 def is_own(path: Path) -> bool:
@@ -34,7 +35,9 @@ def is_own(path: Path) -> bool:
     folder = user_data_path("ser")
     try:
         key, written = (folder / "key").read_bytes(), (folder / "written").read_bytes()
-        return _digest(path, key).encode() in written.split(b"\n")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hmac.new(key, digestmod="sha256"))
+        return digest.hexdigest().encode() in written.split(b"\n")
     except OSError:
         return False
 
@@ -54,8 +57,3 @@ def _key(folder: Path) -> bytes:
         finally:
             partial.unlink()
     return path.read_bytes()
-
-
-def _digest(path: Path, key: bytes) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hmac.new(key, digestmod="sha256")).hexdigest()

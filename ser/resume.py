@@ -1,6 +1,7 @@
 """`resume=last.ckpt`: the recipe of an interrupted run, with what is asked for besides."""
 
 import copy
+import logging
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from ser.run_folder import end
 if TYPE_CHECKING:
     from ser.checkpoint import Checkpoint
 
+log = logging.getLogger(__name__)
+
 FIXED = (
     "data", "fold", "frontend", "model", "normalize", "objective", "protocol", "scheduler", "seed",
     "select", "window",
@@ -33,9 +36,14 @@ FREE = (
 """What may change below them."""
 
 
-HERE = ("cache", "cache_max_gb", "download", "servers")
-"""Keys of data that say what is done outside the run folder: as of this start."""
+OF_THE_START = ("cache", "callbacks", "group", "logger", "name", "trainer")
+"""Keys that a file of somebody else does not set: they say what is written, deleted and sent."""
 
+OF_THE_TRAINING = (
+    "accumulate_grad_batches", "gradient_clip_algorithm", "gradient_clip_val",
+    "limit_train_batches", "max_epochs", "precision",
+)  # fmt: skip
+"""But for these keys of the trainer."""
 
 MAPPINGS = ("cache", "callbacks", "logger")
 """Keys that a recipe holds besides `ser.settings.RECIPES`."""
@@ -74,7 +82,7 @@ def take_up(config: DictConfig) -> None:
     Raises:
         ValueError: There is nothing to go on with, or the overrides change what must stay.
     """
-    from ser import checkpoint, interrupted
+    from ser import checkpoint, ownership
     from ser.estimator import EstimatorClassifier
 
     loaded = checkpoint.load(config.resume, key="resume")
@@ -89,7 +97,8 @@ def take_up(config: DictConfig) -> None:
             " its run was started: start a new run"
         )
     check_recipe(loaded)
-    overwrite = config.overwrite
+    overwrite, mine = config.overwrite, ownership.is_own(loaded.path)
+    before = list(loaded.overrides) if mine else []
     given = [text for text in config.hydra.overrides.task if not _is_resume(text)]
     own = loaded.path.resolve().parent
     here = not _sets_folder(config) or Path(config.hydra.run.dir).resolve() == own.parent
@@ -97,23 +106,15 @@ def take_up(config: DictConfig) -> None:
     if own_folder:
         _check_folder(loaded.path.resolve())
     with read_write(config.hydra), open_dict(config), open_dict(config.hydra):
-        config.name = loaded.config["name"]  # names the folder
+        if mine:
+            config.name = loaded.config["name"]  # names the folder
         folder = own.parent if own_folder else Path(config.hydra.run.dir).absolute()
         config.hydra.run.dir = str(folder)
         config.hydra.runtime.output_dir = str(folder)
         HydraConfig.instance().set_config(copy.deepcopy(config))  # it makes read-only what it gets
-        recipe = interrupted.moved(loaded, folder)
-        # What is fetched, written and deleted outside the run folder is no matter of a checkpoint.
-        here = {key: config.data.get(key) for key in HERE}
-        named = recipe["cache"].get("dir")
-        if named is not None and any(Path(named).glob("audio-*.json")):
-            here["cache"] = named  # a cache it is already
-        recipe["data"] |= here
-        recipe["cache"] = {"dir": here["cache"], "max_gb": here["cache_max_gb"]}
-        if isinstance(recipe["data"]["root"], dict):  # the embedded corpus, built where it is asked
-            recipe["data"]["root"] |= {"directory": here["cache"]}
+        recipe = _recipe(loaded, config, folder, mine)
         try:
-            removed, added = _changes(config, loaded.overrides, given)
+            removed, added = _changes(config, before, given)
         except HydraException as error:
             raise ValueError(
                 f"resume={str(loaded.path)!r} cannot go on with {' '.join(given)}"
@@ -131,11 +132,11 @@ def take_up(config: DictConfig) -> None:
         # overwrite is no matter of the checkpoint.
         own_keys = {"resume": str(loaded.path.resolve()), "select": None, "overwrite": overwrite}
         config.update(own_keys)
-        config.hydra.overrides.task = [*loaded.overrides, *given]
+        config.hydra.overrides.task = [*before, *given]
 
 
 def check_recipe(loaded: "Checkpoint") -> None:
-    """Refuse to train by a recipe that names other code, or writes outside its run folder.
+    """Refuse to train by a recipe that is none, or names other code.
 
     Raises:
         ValueError: With what it asks for; nothing of it has been built.
@@ -143,9 +144,6 @@ def check_recipe(loaded: "Checkpoint") -> None:
     from ser import settings
 
     source, config = f"resume={str(loaded.path)!r}", loaded.config
-    known = {*settings.SETTINGS, *settings.RECIPES, *settings.GROUPS}
-    if strange := sorted({*map(str, config)} - known):
-        raise ValueError(f"{source} has other keys than a run: {', '.join(strange)[:200]!r}")
     if lacking := sorted({"folder", "name", *settings.RECIPES, *MAPPINGS} - {*config}):
         raise ValueError(f"{source} lacks {', '.join(lacking)}: expected the recipe of a run")
     if wrong := [key for key in MAPPINGS if not isinstance(config[key], Mapping)]:
@@ -153,17 +151,36 @@ def check_recipe(loaded: "Checkpoint") -> None:
     if not all(isinstance(text, str) for text in loaded.overrides or ()):
         raise ValueError(f"{source} names overrides that are no text")
     settings.check_types(config, source)
-    folder = Path(config["folder"])
-    for key in ("trainer", "callbacks", "logger"):
-        for path, value in leaves(config[key]):
-            if not isinstance(value, str):
-                continue
-            place = Path(value)
-            if ".." in place.parts or (place.is_absolute() and not place.is_relative_to(folder)):
-                raise ValueError(
-                    f"{source} asks for {key}.{path}={value!r}: expected no path outside its run"
-                    f" folder {str(folder)!r}"
-                )
+
+
+def _recipe(loaded: "Checkpoint", config: DictConfig, folder: Path, mine: bool) -> dict:
+    """Return the recipe by which a training goes on.
+
+    Of a file that this user has not written here, data and model are taken, and how long it trains:
+    what it logs, where it writes and what it deletes are those of this start.
+    """
+    from ser import interrupted, settings
+
+    def here(node: object) -> object:
+        plain = isinstance(node, DictConfig)
+        return OmegaConf.to_container(node, resolve=True) if plain else node
+
+    known = {*settings.SETTINGS, *settings.RECIPES, *settings.GROUPS}
+    recipe = {key: node for key, node in interrupted.moved(loaded, folder).items() if key in known}
+    recipe["data"] |= {key: here(config.data.get(key)) for key in ("download", "servers")}
+    if mine:
+        return recipe
+    log.warning(
+        "resume=%s was not written here: trainer, callbacks and loggers are those of this start",
+        loaded.path,
+    )
+    recipe["data"] |= {key: config.data.get(key) for key in ("cache", "cache_max_gb")}
+    if isinstance(recipe["data"]["root"], dict):  # the embedded corpus, built where it is asked
+        recipe["data"]["root"] |= {"directory": config.data.get("cache")}
+    recipe |= {key: here(config[key]) for key in OF_THE_START}
+    trainer = loaded.config["trainer"]
+    recipe["trainer"] |= {key: trainer[key] for key in OF_THE_TRAINING if key in trainer}
+    return recipe
 
 
 def _asked(config: DictConfig) -> bool:

@@ -32,7 +32,10 @@ SETTINGS: Mapping[str, object] = {
     "folder": str,
     "group": str | None,
     "input": str | None,
-    "name": Annotated[str, Predicate(lambda name: bool(re.fullmatch(r"(?!\.+$)[^/\0]+", name)))],
+    "name": Annotated[
+        str,
+        Predicate(lambda name: bool(name.isprintable() and re.fullmatch(r"(?!\.+$)[^/]+", name))),
+    ],
     "nth": Natural,
     "normalize": Literal["speaker"] | None,
     "objective": Literal[OBJECTIVES],
@@ -61,6 +64,10 @@ GROUPS = (
 
 _KEY = re.compile(r"\b(data|protocol|window|frontend|model|optimizer|scheduler|trainer)\.\w")
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+
+
+def _is_folder_name(name: str) -> bool:
+    return name.isprintable() and re.fullmatch(r"(?!\.+$)[^/]+", name) is not None
 
 
 def check(cfg: DictConfig) -> None:

@@ -102,10 +102,11 @@ def test_another_estimator_than_the_recipe_is_refused():
     for other, named in (
         ([fitted(LOGISTIC).estimator], "it holds builtins.list"),
         (LogisticRegression().fit(FEATURES, LABELS), "it holds .*LogisticRegression"),
-        (pipeline, "it holds .*KNeighborsClassifier"),
     ):
         with pytest.raises(ValueError, match=f"not as its recipe makes it .{named}"):
             loaded(skops.io.dumps(other))
+    with pytest.raises(ValueError, match=r"holds .*KNeighborsClassifier, which compiled code"):
+        loaded(skops.io.dumps(pipeline))
 
 
 def test_another_number_of_classes_or_features_is_refused():
@@ -168,7 +169,7 @@ def test_an_svc_whose_arrays_do_not_fit_is_refused_before_libsvm_reads_it(name, 
     hidden[0] = calibrated.calibrated_classifiers_[0]
     for place in (calibrated.calibrated_classifiers_, hidden):
         calibrated.calibrated_classifiers_ = place
-        with pytest.raises(ValueError, match="the arrays of an SVC do not fit together"):
+        with pytest.raises(ValueError, match=r"the arrays of an SVC do not|other than numbers"):
             loaded(skops.io.dumps(model.estimator), SVM)
 
 

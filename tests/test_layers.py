@@ -136,7 +136,13 @@ ALLOWED = {
     "ser.folds": {"ser.status"},
     "ser.frontend": {"ser.quantities"},
     "ser.gender": set(),
-    "ser.interrupted": {"ser.checkpoint", "ser.checkpoint_io", "ser.contents", "ser.folds"},
+    "ser.interrupted": {
+        "ser.checkpoint",
+        "ser.checkpoint_io",
+        "ser.contents",
+        "ser.folds",
+        "ser.training_state",
+    },
     "ser.inventory": {"ser.data.datamodule", "ser.page", "ser.plots", "ser.spectra"},
     "ser.kept": {"ser.folds", "ser.members", "ser.status"},
     "ser.members": {"ser.data.corpora", "ser.report", "ser.status"},
@@ -170,6 +176,7 @@ ALLOWED = {
         "ser.estimator",
         "ser.folds",
         "ser.interrupted",
+        "ser.ownership",
         "ser.run_folder",
         "ser.settings",
     },
@@ -213,6 +220,7 @@ ALLOWED = {
     },
     "ser.sweep": {"ser.kept"},
     "ser.tracking": {"ser.report"},
+    "ser.training_state": set(),
 }
 
 

@@ -20,7 +20,7 @@ def test_a_file_is_ones_own_as_long_as_it_is_as_it_was_written(tmp_path: Path, d
     path, copy = tmp_path / "best.ckpt", tmp_path / "copy.ckpt"
     path.write_bytes(b"forest")
     assert not ownership.is_own(path)
-    ownership.remember(path)
+    ownership.remember(path, path.read_bytes())
     assert ownership.is_own(path)
     copy.write_bytes(path.read_bytes())
     assert ownership.is_own(copy)
@@ -32,10 +32,10 @@ def test_a_file_is_ones_own_as_long_as_it_is_as_it_was_written(tmp_path: Path, d
 def test_the_list_of_another_user_is_of_another_key(tmp_path: Path, data_home: Path):
     path = tmp_path / "best.ckpt"
     path.write_bytes(b"forest")
-    ownership.remember(path)
+    ownership.remember(path, path.read_bytes())
     written = (data_home / "written").read_bytes()
     (data_home / "key").unlink()
-    ownership.remember(tmp_path / "best.ckpt")
+    ownership.remember(path, path.read_bytes())
     (data_home / "written").write_bytes(written)
     assert not ownership.is_own(path)
 
@@ -47,8 +47,8 @@ def test_what_cannot_be_remembered_is_told(
     path = tmp_path / "best.ckpt"
     path.write_bytes(b"forest")
     with caplog.at_level(logging.WARNING):
-        ownership.remember(path)
-    assert "compiled=true" in caplog.text
+        ownership.remember(path, path.read_bytes())
+    assert "somebody else" in caplog.text
     assert not ownership.is_own(path)
 
 

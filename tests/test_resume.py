@@ -19,10 +19,9 @@ import pandas as pd
 import pytest
 import torch
 
-from ser import checkpoint
+from ser import checkpoint, contents, training_state
 from ser.checkpoint_io import write
 from ser.interrupted import finished_rows
-from ser.resume import check_recipe
 
 REPOSITORY = Path(__file__).parents[1]
 DEMO = ("data=demo", "logger=csv")
@@ -309,29 +308,64 @@ def test_a_strangers_checkpoint_runs_nothing_of_its_own(
     assert f"asks to build {target!r}" in capfd.readouterr().err
 
 
+def test_a_strangers_checkpoint_says_nothing_of_what_is_written(
+    two: Path, tmp_path: Path, cache: Path, capfd: pytest.CaptureFixture
+):
+    """Paths, loggers and files to delete, in the recipe and in the states of the callbacks."""
+    path, victim = two / "checkpoints" / "last.ckpt", tmp_path / "victim"
+    (victim / "of").mkdir(parents=True)
+    content = torch.load(path, weights_only=True)
+    config = content["ser"]["config"]
+    config["folder"] = "/"
+    config["callbacks"]["best"]["dirpath"] = str(tmp_path / "elsewhere")
+    config["logger"]["csv"]["save_dir"] = str(tmp_path / "elsewhere")
+    config["trainer"]["default_root_dir"] = str(tmp_path / "elsewhere")
+    config["name"] = "elsewhere"
+    config["hydra"] = {"run": {"dir": str(tmp_path / "elsewhere")}}
+    content["ser"]["overrides"] = ["hydra.searchpath=[pkg://this]"]
+    for state in content["callbacks"].values():
+        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[key] = f"local://{victim}/best.ckpt"
+        state["best_k_models"] = {f"local://{victim}": torch.tensor(0.0)}
+    torch.save(content, path)
+    run(f"resume={path}", "trainer.max_epochs=3", f"cache.dir={cache}", "logger=csv")
+    assert "was not written here" in capfd.readouterr().err
+    assert (victim / "of").is_dir()
+    assert not (tmp_path / "elsewhere").exists()
+    assert status(two) == "finished"
+
+
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("place", "value"),
     [
-        ("callbacks.best.dirpath", "/elsewhere/checkpoints"),
-        ("callbacks.last.filename", "../../victim"),
-        ("logger.csv.save_dir", "/elsewhere"),
-        ("trainer.default_root_dir", "/elsewhere"),
-        ("name", "../../elsewhere"),
-        ("hydra", {"run": {"dir": "/elsewhere"}}),
-        ("data.protocol.seed", {"_target_": "torch.nn.Linear"}),
+        (("optimizer_states", 0, "state", 0, "exp_avg"), torch.zeros(3)),
+        (("optimizer_states", 0, "state", 0, "exp_avg"), torch.zeros(1).expand(16, 1, 5, 5)),
+        (("optimizer_states", 0, "param_groups", 0, "lr"), float("nan")),
+        (("optimizer_states", 0, "param_groups", 0, "params"), [0]),
+        (("optimizer_states", 0, "state"), {99: {}}),
+        (("lr_schedulers", 0, "step"), "x"),
+        (("lr_schedulers",), []),
+        (("loops", "fit_loop"), {}),
+        (("callbacks",), None),
+        (("epoch",), None),
+        (("pytorch-lightning_version",), "x"),
     ],
 )
-def test_a_strangers_checkpoint_writes_nothing_outside_the_run(two: Path, key: str, value: object):
+def test_a_state_that_is_not_one_of_this_training_is_refused(
+    two: Path, place: tuple, value: object
+):
     path = two / "checkpoints" / "last.ckpt"
-    content = torch.load(path, weights_only=True)
-    node = content["ser"]["config"]
-    *parents, name = key.split(".")
+    loaded = checkpoint.load(path)
+    content = contents.read(path)
+    whole = training_state.checked(content, loaded.model, path.parent)
+    assert whole["callbacks"] == content["callbacks"]
+    node = content
+    *parents, key = place
     for parent in parents:
         node = node[parent]
-    node[name] = value
-    with pytest.raises(ValueError, match=r"^resume=") as caught:
-        check_recipe(checkpoint.build(content, path, "resume='x'"))
-    assert name in str(caught.value)
+    node[key] = value
+    with pytest.raises(ValueError, match="cannot go on from its state"):
+        training_state.checked(content, loaded.model, path.parent)
 
 
 def test_a_best_checkpoint_of_another_run_is_refused(two: Path, capfd: pytest.CaptureFixture):

@@ -1,9 +1,10 @@
 """A recurrent network over a vector of features, as if it were a sequence."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from ser.models.standardizer import Standardizer
@@ -32,7 +33,7 @@ class Recurrent(nn.Module):
         features: int,
         cell: Literal["lstm", "gru"] = "lstm",
         width: Count = 128,
-        layers: Count = 1,
+        layers: Annotated[int, Interval(ge=1, le=16)] = 1,
         dropout: Share = 0.2,
     ) -> None:
         super().__init__()
