@@ -44,10 +44,10 @@ def trained(cfg: DictConfig) -> list[tuple[int, Path]]:
     return sorted((int(folder.name.removeprefix("fold_")), folder) for folder in found)
 
 
-def is_cross_validation(run: Path) -> bool:
-    """Say whether a run is all folds of a cross-validation."""
+def recorded_fold(run: Path) -> int | str | None:
+    """Give the fold that a run was started with, `all` of a cross-validation; None of others."""
     recorded = run / ".hydra" / "config.yaml"
-    return recorded.is_file() and OmegaConf.load(recorded).get("fold") == "all"
+    return OmegaConf.load(recorded).get("fold") if recorded.is_file() else None
 
 
 def record(cfg: DictConfig, *overrides: str) -> None:

@@ -122,7 +122,7 @@ class Run(AbstractContextManager):
         self.begun = False
 
     def __enter__(self) -> "Run":
-        self.lock = run_folder.hold(self.folder)
+        run_folder.hold(self.folder)
         if held_run(self.folder) is None or not (self.folder / "status.json").exists():
             self.begin()
         # Hydra opened the log of its own folder; a fold below it gets another.
@@ -161,7 +161,7 @@ class Run(AbstractContextManager):
             else:
                 self._write("failed", _line(_cause(error)))
         finally:
-            run_folder.release(self.folder, self.lock)
+            run_folder.release(self.folder)
 
     def _write(self, status: str, error: str | None = None) -> None:
         content = {

@@ -15,11 +15,7 @@ PART = re.compile(r"(fold_|candidate_)?\d+")
 def held_run(folder: Path) -> str | None:
     """Describe the run that a folder holds; None where another start would remove nothing."""
     found = [name for name in KEPT if (folder / name).exists()]
-    found += sorted(
-        path.parent.name
-        for path in folder.glob("*/status.json")
-        if PART.fullmatch(path.parent.name) and held_run(path.parent) is not None
-    )
+    found += [part.name for part in held_parts(folder)]
     if not found:
         return None
     state = "an unfinished"
@@ -27,6 +23,12 @@ def held_run(folder: Path) -> str | None:
         named = {"finished": "a finished", "interrupted": "an interrupted", "failed": "a failed"}
         state = named.get((read_status(folder) or {}).get("status"), state)
     return f"{state} run ({', '.join(found)})"
+
+
+def held_parts(folder: Path) -> list[Path]:
+    """List the folders of folds, candidates and jobs that hold a run, within that of a run."""
+    found = [path.parent for path in folder.glob("*/status.json")]
+    return sorted(part for part in found if PART.fullmatch(part.name) and held_run(part))
 
 
 def read_status(folder: Path) -> dict | None:
