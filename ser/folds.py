@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ser.status import held_run
+from ser.status import NEXT_RECORD, held_run
 
 FREE = (
     "fold", "folder", "group", "logger", "cache", "name", "overwrite", "resume",
@@ -51,13 +51,13 @@ def recorded_fold(run: Path) -> int | str | None:
 
 
 def record(cfg: DictConfig, *overrides: str) -> None:
-    """Write .hydra/ into the folder of a run within a run, as Hydra does for the run itself.
+    """Write what becomes .hydra/ of a run within a run once it begins, as Hydra does for the run.
 
     Args:
         cfg: Its config.
         overrides: What it was given beside the overrides of the run and its fold.
     """
-    folder = Path(cfg.folder) / ".hydra"
+    folder = Path(cfg.folder) / NEXT_RECORD
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, folder / "config.yaml")
     given = [text for text in HydraConfig.get().overrides.task if text != "fold=all"]

@@ -4,6 +4,7 @@ import copy
 import errno
 import logging
 import os
+import shutil
 import socket
 import sys
 import traceback
@@ -20,7 +21,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ser import folds
-from ser.status import KEPT, held_run
+from ser.status import KEPT, NEXT_RECORD, RECORD, held_run
 
 LOCK, HOLDER = ".lock", ".holder"
 
@@ -60,6 +61,10 @@ class RunFolder(Callback):
                 hold(folder)
             check(config, folder)
             hold(folder)
+            shutil.rmtree(folder / NEXT_RECORD, ignore_errors=True)  # of a start that was killed
+            if held_run(folder) is not None and config.hydra.output_subdir == RECORD:
+                with read_write(config.hydra):
+                    config.hydra.output_subdir = NEXT_RECORD
         except Exception as error:  # noqa: BLE001 - Hydra makes warnings of them, and goes on
             release(folder)
             if not isinstance(error, ValueError | OSError):

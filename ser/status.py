@@ -8,6 +8,8 @@ from pathlib import Path
 RESULTS = ("predictions.csv", "metrics.json")
 KEPT = ("checkpoints/last.ckpt", "checkpoints/best.ckpt", *RESULTS)
 """Files of a run that another start in its folder would replace."""
+RECORD, NEXT_RECORD = ".hydra", ".hydra.next"
+"""Where Hydra writes what a run was started with; until a run that is there already is replaced."""
 PART = re.compile(r"(fold_|candidate_)?\d+")
 """Names of the folders of runs within a run, and of jobs."""
 

@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from ser.run_folder import LOCK, RunFolder, _warn_unlocked, check, hold, release
-from ser.status import KEPT, check_finished, held_run, read_status
+from ser.status import KEPT, NEXT_RECORD, RECORD, check_finished, held_run, read_status
 from ser.summary import Summary
 
 REPOSITORY = Path(__file__).parents[1]
@@ -227,16 +227,20 @@ def test_a_typo_costs_nothing(
     folder = launch("train", *given)
     before = content(folder)
     with pytest.raises(SystemExit):
-        launch("train", *given, "data.tess=foo")
+        launch("train", *given, "data.root=nowhere")
     assert content(folder) == before
     assert capfd.readouterr().err.splitlines()[-1].startswith(f"hydra.run.dir={folder} holds a")
 
     # Also where it may be replaced: not before data, model and trainer stand.
-    for typo in ("data.tess=foo", "trainer.accelerator=foo", "trainer.max_epochs=3"):
+    for typo in ("data.root=nowhere", "trainer.accelerator=foo", "trainer.max_epochs=3"):
         with pytest.raises(SystemExit):
             launch("train", *given, "overwrite=true", typo)
         after = content(folder)
-        for name in ("status.json", "metrics.csv", "split.csv", *KEPT[1:]):
-            assert after[folder / name] == before[folder / name]
+        assert {path: after[path] for path in before if path.suffix != ".log"} == {
+            path: text for path, text in before.items() if path.suffix != ".log"
+        }
+        assert not (folder / NEXT_RECORD).exists()
     launch("train", *given, "overwrite=true", "seed=1")
+    assert OmegaConf.load(folder / RECORD / "config.yaml").seed == 1
+    assert {path.name for path in folder.glob(".hydra*")} == {RECORD}
     assert "seed=1" in read_status(folder)["overrides"]
