@@ -148,6 +148,7 @@ class Run(AbstractContextManager):
         for path in self.folder.glob(f"{NEXT_RECORD}/*"):
             (self.folder / RECORD).mkdir(exist_ok=True)
             os.replace(path, self.folder / RECORD / path.name)
+        shutil.rmtree(self.folder / NEXT_RECORD, ignore_errors=True)
 
     def __exit__(
         self,
