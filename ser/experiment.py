@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import shutil
 import time
 from collections.abc import Mapping
 from itertools import pairwise
@@ -22,7 +23,7 @@ from ser.data.datamodule import EmotionDataModule
 from ser.fitting import build_loggers, build_trainer, fit_and_validate, help_to_fit, score
 from ser.pool import pool
 from ser.run import Run, finished_before, one_line_errors
-from ser.status import RESULTS
+from ser.status import KEPT, RESULTS, held_parts
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +35,12 @@ def train(cfg: DictConfig) -> float | None:
         What a sweep maximises: the objective on validation actors, over folds their mean.
     """
     with one_line_errors():
+        if cfg.resume_sweep is not None:
+            cfg.overwrite = False  # its first start has done that
         if not processes.is_first():
             processes.check(cfg, HydraConfig.get())
             help_to_fit(cfg)
             return None
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            settings.check(cfg)
         if cfg.resume_sweep is not None and (known := finished_before(cfg.folder)) is not None:
             log.info("%s is finished already", cfg.folder)
             return known
@@ -52,8 +53,7 @@ def evaluate(cfg: DictConfig) -> None:
     """Score a checkpoint on its own split again, or on recordings of any kind."""
     with one_line_errors(), Run(cfg.folder) as run, tracking.finished():
         marks = {"start": time.perf_counter()}
-        processes.check(cfg, HydraConfig.get())
-        tracking.check(cfg.logger)
+        _check(cfg)
         loaded = checkpoint.load(cfg.ckpt, cfg.compiled)
         trainer = build_trainer(cfg)
         if cfg.input is not None:
@@ -73,17 +73,31 @@ def evaluate(cfg: DictConfig) -> None:
         report.show(run.folder)
 
 
+def _check(cfg: DictConfig) -> None:
+    """Refuse a config that cannot be run; within its `Run`, as a table of jobs reads that."""
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN:  # a single run was checked by ser.start.Check
+        settings.check(cfg)
+    processes.check(cfg, hydra)
+    tracking.check(cfg.logger)
+
+
 def _cross_validate(cfg: DictConfig) -> float:
     """Run every fold in a folder of its own, then pool them; finished folds are kept."""
-    if not cfg.overwrite:
-        kept.check_folds(cfg)  # before anything is written over what an earlier start has left
     with Run(cfg.folder) as run:
-        processes.check(cfg, HydraConfig.get())
-        tracking.check(cfg.logger)
+        _check(cfg)
+        if not cfg.overwrite:
+            kept.check_folds(cfg)  # before anything is written over what an earlier start has left
         # Of a copy: it resolves what the folds' configs are recorded and compared with.
         partition = instantiate(copy.deepcopy(cfg).data).partition
         partition.check()
-        run.begin()
+        if cfg.overwrite:
+            run.begin(*KEPT)
+            for part in held_parts(run.folder):
+                if not part.name.isdigit():  # a job of a sweep is no part of this run
+                    shutil.rmtree(part)
+        else:
+            run.begin()
         objectives = []
         for number in range(partition.count()):
             fold = folds.of(cfg, number)
@@ -94,7 +108,7 @@ def _cross_validate(cfg: DictConfig) -> float:
                 folds.record(fold)
                 value = _train_fold(fold)
             objectives.append(value)
-        metrics = pool(run.folder)
+        metrics = pool(run.folder, "fold_*")
         with tracking.finished():
             loggers = build_loggers(cfg, {key: metrics[key] for key in report.STAMPS})
             tracking.log_report(loggers, metrics, run.folder, partition.found.root)
@@ -106,8 +120,7 @@ def _train_fold(cfg: DictConfig) -> float:
     """Train on one split of the clips; choose on val, then score test once."""
     with Run(cfg.folder) as run, tracking.finished():
         marks = {"start": time.perf_counter()}
-        processes.check(cfg, HydraConfig.get())
-        tracking.check(cfg.logger)
+        _check(cfg)
         if cfg.select is not None:
             cfg = selection.choose(cfg, _validate)
             marks["select"] = time.perf_counter()

@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ser.status import held_run
+from ser.status import NEXT_RECORD, held_run
 
 FREE = (
     "fold", "folder", "group", "logger", "cache", "name", "overwrite", "resume",
@@ -44,20 +44,20 @@ def trained(cfg: DictConfig) -> list[tuple[int, Path]]:
     return sorted((int(folder.name.removeprefix("fold_")), folder) for folder in found)
 
 
-def is_cross_validation(run: Path) -> bool:
-    """Say whether a run is all folds of a cross-validation."""
+def recorded_fold(run: Path) -> int | str | None:
+    """Give the fold that a run was started with, `all` of a cross-validation; None of others."""
     recorded = run / ".hydra" / "config.yaml"
-    return recorded.is_file() and OmegaConf.load(recorded).get("fold") == "all"
+    return OmegaConf.load(recorded).get("fold") if recorded.is_file() else None
 
 
 def record(cfg: DictConfig, *overrides: str) -> None:
-    """Write .hydra/ into the folder of a run within a run, as Hydra does for the run itself.
+    """Write what becomes .hydra/ of a run within a run once it begins, as Hydra does for the run.
 
     Args:
         cfg: Its config.
         overrides: What it was given beside the overrides of the run and its fold.
     """
-    folder = Path(cfg.folder) / ".hydra"
+    folder = Path(cfg.folder) / NEXT_RECORD
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, folder / "config.yaml")
     given = [text for text in HydraConfig.get().overrides.task if text != "fold=all"]

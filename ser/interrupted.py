@@ -26,7 +26,8 @@ def find(cfg: DictConfig, recipe: Mapping) -> Checkpoint | None:
     """Give the checkpoint from which a run goes on; None where it starts from nothing.
 
     It is that of `resume`. A fold, a candidate or a job of a sweep that is started once more goes
-    on by itself where an earlier start under the same recipe has left its last.ckpt.
+    on by itself where an earlier start under the same recipe has left its last.ckpt that is not
+    to be overwritten; so does the winner of `select`.
 
     Args:
         cfg: Of the run.
@@ -36,7 +37,8 @@ def find(cfg: DictConfig, recipe: Mapping) -> Checkpoint | None:
         return checkpoint.load(cfg.resume, key="resume")
     last = Path(cfg.folder) / "checkpoints" / "last.ckpt"
     within = Path(cfg.folder) != Path(HydraConfig.get().runtime.output_dir)
-    if not (within or cfg.resume_sweep is not None) or not last.is_file():
+    by_itself = within or cfg.resume_sweep is not None or cfg.select is not None
+    if not by_itself or cfg.overwrite or not last.is_file():
         return None
     try:
         loaded = checkpoint.load(last)

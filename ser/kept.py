@@ -31,7 +31,7 @@ def check_sweep(folder: Path) -> None:
     """Refuse to complete a sweep whose finished jobs know other clips than there are now."""
     for path in sorted(folder.glob("*/.hydra/config.yaml")):
         job = OmegaConf.load(path)
-        job.folder = str(path.parents[1])
+        job.folder, job.overwrite = str(path.parents[1]), False  # as `train` takes it up
         if job.fold == "all":
             check_folds(job)
         else:
@@ -72,6 +72,6 @@ def check_clips(source: str, began: pd.DataFrame, now: pd.DataFrame) -> None:
     if other:
         raise ValueError(
             f"{source} was trained on other clips: {len(other)} are missing, new, in another split"
-            f" or sound different, such as {other[0]}; expected the data that it began with, or"
-            " start a new run"
+            f" or sound different, such as {other[0]}; expected the data that it began with;"
+            " take another hydra.run.dir, or overwrite=true to replace it"
         )

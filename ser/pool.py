@@ -18,8 +18,12 @@ SHARED = (
 """Keys of metrics.json in which the folds of one result agree."""
 
 
-def pool(folder: Path) -> dict:
+def pool(folder: Path, parts: str = "*") -> dict:
     """Pool the finished folds in the folders below; write the files of a run beside them.
+
+    Args:
+        folder: Of a multirun over folds, or of a cross-validation.
+        parts: Pattern of the folds' folders; others are left alone.
 
     Returns:
         The content of metrics.json.
@@ -28,7 +32,7 @@ def pool(folder: Path) -> dict:
         ValueError: A fold is missing or not finished, is there twice, or differs in more than
             its number, such as in its clips.
     """
-    runs = _find(folder)
+    runs = _find(folder, parts)
     if (folder / "metrics.json").is_file():
         of = json.loads((folder / "metrics.json").read_text()).get("fold")
         if of != "all":
@@ -49,10 +53,10 @@ def pool(folder: Path) -> dict:
     return metrics
 
 
-def _find(folder: Path) -> list[Path]:
+def _find(folder: Path, parts: str) -> list[Path]:
     """List the run folders below, by fold."""
     found = {}
-    for run in sorted(path.parent for path in folder.glob("*/status.json")):
+    for run in sorted(path.parent for path in folder.glob(f"{parts}/status.json")):
         check_finished(run)
         if not (run / "metrics.json").exists():
             raise ValueError(f"{run} has no metrics.json: expected finished folds")

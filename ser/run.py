@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ser import run_folder
 from ser.data.names import shown
-from ser.status import held_run, read_status
+from ser.status import NEXT_RECORD, RECORD, held_run, read_status
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class Run(AbstractContextManager):
         self.begun = False
 
     def __enter__(self) -> "Run":
-        self.lock = run_folder.hold(self.folder)
+        run_folder.hold(self.folder)
         if held_run(self.folder) is None or not (self.folder / "status.json").exists():
             self.begin()
         # Hydra opened the log of its own folder; a fold below it gets another.
@@ -140,6 +141,14 @@ class Run(AbstractContextManager):
         self.begun = True
         for name in replaced:
             (self.folder / name).unlink(missing_ok=True)
+        self._take_record()
+
+    def _take_record(self) -> None:
+        """Let .hydra/ be of this start, now that the folder is."""
+        for path in self.folder.glob(f"{NEXT_RECORD}/*"):
+            (self.folder / RECORD).mkdir(exist_ok=True)
+            os.replace(path, self.folder / RECORD / path.name)
+        shutil.rmtree(self.folder / NEXT_RECORD, ignore_errors=True)
 
     def __exit__(
         self,
@@ -152,6 +161,7 @@ class Run(AbstractContextManager):
             self.log.close()
         try:
             if error is None:
+                self._take_record()
                 self._write("finished")
             elif not self.begun:
                 pass
@@ -161,7 +171,8 @@ class Run(AbstractContextManager):
             else:
                 self._write("failed", _line(_cause(error)))
         finally:
-            run_folder.release(self.folder, self.lock)
+            shutil.rmtree(self.folder / NEXT_RECORD, ignore_errors=True)
+            run_folder.release(self.folder)
 
     def _write(self, status: str, error: str | None = None) -> None:
         content = {

@@ -1,11 +1,17 @@
 """The run folder: one start at a time writes to it, and none removes a run without being asked."""
 
 import copy
+import errno
+import logging
 import os
+import shutil
 import socket
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,9 +21,17 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ser import folds
-from ser.status import KEPT, held_run
+from ser.status import KEPT, NEXT_RECORD, RECORD, held_run
 
 LOCK, HOLDER = ".lock", ".holder"
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a file system without locks answers."""
+
+log = logging.getLogger(__name__)
+
+_held: dict[Path, FileLock] = {}
+# Here, as the launchers of a multirun pickle its callbacks, and a lock that is dropped is let go.
 
 
 class RunFolder(Callback):
@@ -29,7 +43,6 @@ class RunFolder(Callback):
 
     def __init__(self, exit_code: int = 1) -> None:
         self.exit_code = exit_code
-        self.lock: FileLock | None = None
 
     def on_run_start(self, config: DictConfig, **_: object) -> None:
         """Lock the folder for this process; Hydra writes its record and log only after this."""
@@ -45,14 +58,24 @@ class RunFolder(Callback):
             HydraConfig.instance().set_config(copy.deepcopy(config))
             folder = Path(config.hydra.run.dir).absolute()
             if (folder / LOCK).exists():  # who writes there says more than what is there
-                self.lock = _lock(folder)
+                hold(folder)
             check(config, folder)
-            self.lock = hold(folder)
+            hold(folder)
+            shutil.rmtree(folder / NEXT_RECORD, ignore_errors=True)  # of a start that was killed
+            if held_run(folder) is not None and config.hydra.output_subdir == RECORD:
+                with read_write(config.hydra):
+                    config.hydra.output_subdir = NEXT_RECORD
         except Exception as error:  # noqa: BLE001 - Hydra makes warnings of them, and goes on
-            if self.lock is not None:
-                self.lock.release(force=True)
+            release(folder)
             if not isinstance(error, ValueError | OSError):
                 traceback.print_exc()
+            end(error, self.exit_code)
+
+    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
+        """Lock the folder of the multirun, of which ser.summary.Summary lets go."""
+        try:
+            hold(Path(config.hydra.sweep.dir))
+        except (ValueError, OSError) as error:
             end(error, self.exit_code)
 
 
@@ -62,45 +85,63 @@ def end(error: object, code: int = 1) -> NoReturn:
     raise SystemExit(code)  # of any other exception of a callback Hydra makes a warning
 
 
-def hold(folder: Path) -> FileLock:
+def hold(folder: Path) -> None:
     """Lock a folder, which is made where there is none, until release or the end of the process.
 
     Raises:
         ValueError: Another process holds it.
         OSError: It cannot be written.
     """
-    lock = _lock(folder)
-    now = datetime.now().astimezone().isoformat(" ", "seconds")
-    try:
-        holder = f"process {os.getpid()} on {socket.gethostname()} since {now}"
-        (folder / HOLDER).write_text(holder)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    return lock
-
-
-def release(folder: Path, lock: FileLock) -> None:
-    """Let a folder go."""
-    (folder / HOLDER).unlink(missing_ok=True)
-    lock.release(force=True)
-
-
-def _lock(folder: Path) -> FileLock:
-    # One instance a path: the run takes once more what its start has taken.
-    lock = FileLock(folder / LOCK, timeout=0, is_singleton=True)
+    if folder.resolve() in _held:  # the run takes once more what its start has taken
+        return
+    lock = FileLock(folder / LOCK, timeout=0)
+    holder = folder / HOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        try:
+            lock.acquire()
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+                raise
+            _warn_unlocked(str(error))
+        now = datetime.now().astimezone().isoformat(" ", "seconds")
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}")
     except Timeout as error:
-        holder = folder / HOLDER
         who = holder.read_text() if holder.is_file() else "another process"
         raise ValueError(
             f"{folder} is in use by {who}: wait for its end, or name another folder with"
-            " hydra.run.dir="
+            " hydra.run.dir=, or hydra.sweep.dir= for a multirun"
         ) from error
     except OSError as error:
+        lock.release()
         raise unwritable(folder, error) from error
-    return lock
+    _held[folder.resolve()] = lock
+
+
+def release(folder: Path) -> None:
+    """Let a folder go, if this process holds it."""
+    lock = _held.pop(folder.resolve(), None)
+    if lock is not None:
+        (folder / HOLDER).unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Hold a folder for a block."""
+    hold(folder)
+    try:
+        yield
+    finally:
+        release(folder)
+
+
+@cache
+def _warn_unlocked(reason: str) -> None:
+    log.warning(
+        "this file system has no locks (%s): see to it that one start at a time writes to a folder",
+        reason,
+    )
 
 
 def unwritable(folder: Path, error: OSError) -> OSError:
@@ -126,12 +167,17 @@ def check(config: DictConfig, folder: Path) -> None:
     resume = OmegaConf.select(config, "resume")
     if resume is not None and Path(resume).parent == folder / "checkpoints":
         return
-    if OmegaConf.select(config, "fold") == "all" and folds.is_cross_validation(folder):
+    fold = OmegaConf.select(config, "fold")
+    if fold is not None and folds.recorded_fold(folder) == fold:
         cfg = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
         with open_dict(cfg):
             cfg.folder = str(folder)
-        folds.check_settings(cfg)
-        return
+        if fold == "all":
+            folds.check_settings(cfg)
+            return
+        # Its candidates are kept, as folds are.
+        if cfg.select is not None and not folds.differences(folder, OmegaConf.to_container(cfg)):
+            return
     last = folder / KEPT[0]
     way = f", go on with resume={last}" if last.is_file() and "resume" in config else ""
     raise ValueError(

@@ -105,7 +105,8 @@ def _candidate(cfg: DictConfig, overrides: list[str]) -> DictConfig:
         ) from error
     with open_dict(composed):
         del composed["hydra"]
-    composed.fold, composed.folder, composed.group = cfg.fold, cfg.folder, cfg.group
+    for key in ("fold", "folder", "group", "overwrite"):
+        composed[key] = cfg[key]
     for key in ("protocol", "objective", "normalize", *(f"data.{name}" for name in cfg.data)):
         if key in ("data.window", "data.batch_size"):
             continue

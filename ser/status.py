@@ -8,6 +8,8 @@ from pathlib import Path
 RESULTS = ("predictions.csv", "metrics.json")
 KEPT = ("checkpoints/last.ckpt", "checkpoints/best.ckpt", *RESULTS)
 """Files of a run that another start in its folder would replace."""
+RECORD, NEXT_RECORD = ".hydra", ".hydra.next"
+"""Where Hydra writes what a run was started with; until a run that is there already is replaced."""
 PART = re.compile(r"(fold_|candidate_)?\d+")
 """Names of the folders of runs within a run, and of jobs."""
 
@@ -15,11 +17,7 @@ PART = re.compile(r"(fold_|candidate_)?\d+")
 def held_run(folder: Path) -> str | None:
     """Describe the run that a folder holds; None where another start would remove nothing."""
     found = [name for name in KEPT if (folder / name).exists()]
-    found += sorted(
-        path.parent.name
-        for path in folder.glob("*/status.json")
-        if PART.fullmatch(path.parent.name) and held_run(path.parent) is not None
-    )
+    found += [part.name for part in held_parts(folder)]
     if not found:
         return None
     state = "an unfinished"
@@ -27,6 +25,12 @@ def held_run(folder: Path) -> str | None:
         named = {"finished": "a finished", "interrupted": "an interrupted", "failed": "a failed"}
         state = named.get((read_status(folder) or {}).get("status"), state)
     return f"{state} run ({', '.join(found)})"
+
+
+def held_parts(folder: Path) -> list[Path]:
+    """List the folders of folds, candidates and jobs that hold a run, within that of a run."""
+    found = [path.parent for path in folder.glob("*/status.json")]
+    return sorted(part for part in found if PART.fullmatch(part.name) and held_run(part))
 
 
 def read_status(folder: Path) -> dict | None:

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import hydra
@@ -14,6 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
+from ser import run_folder
 from ser.run_folder import end
 from ser.status import held_run, read_status
 
@@ -47,7 +49,8 @@ def main(cfg: DictConfig) -> None:
                     f"sweep={str(folder)!r} holds no jobs: expected a multirun's folder"
                 )
             return
-        pool(folder)
+        with run_folder.holding(folder) if folder.is_dir() else nullcontext():
+            pool(folder)
         report.show(folder)
 
 
@@ -81,7 +84,9 @@ class Summary(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
         """Write the table over the jobs."""
-        rows = tabulate(Path(config.hydra.sweep.dir))
+        folder = Path(config.hydra.sweep.dir)
+        rows = tabulate(folder)
+        run_folder.release(folder)
         # Hydra tells callbacks nothing of jobs, and its own exit code is 0 whatever they did.
         if not rows or any(row["status"] != "finished" for row in rows):
             raise SystemExit(1)

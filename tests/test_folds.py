@@ -6,12 +6,16 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from omegaconf import DictConfig, OmegaConf
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
+from ser import experiment, interrupted
 from ser.pool import pool
+from ser.status import KEPT, held_run
 
 THREE = ("data=demo", "model=svm", "protocol=kfold", "protocol.folds=3")
 
@@ -144,6 +148,56 @@ def test_a_pool_takes_one_setting(launch: Callable[..., Path], tmp_path: Path):
     shutil.copytree(sweep / "0", sweep / "0" / "1")
     with pytest.raises(ValueError, match=r"holds a run of its own \(fold 0\)"):
         pool(sweep / "0")
+
+
+def test_what_a_folder_held_is_gone_before_the_first_fold(
+    launch: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for part in ("", "fold_0", "fold_5", "candidate_1", "7", "notes"):
+        folder = tmp_path / "run" / part
+        for name in (*KEPT, ".hydra/config.yaml"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text("content")
+        (folder / "status.json").write_text('{"status": "finished"}')
+    before = held_run(tmp_path / "run")
+
+    def train(cfg: DictConfig) -> float:
+        folder = Path(cfg.folder)
+        parts = sorted(path.parent.name for path in folder.parent.glob("*/status.json"))
+        assert parts == ["7", "notes"]
+        assert held_run(folder.parent) == "an unfinished run (7)"
+        raise ValueError("seen")
+
+    monkeypatch.setattr(experiment, "_train_fold", train)
+    for wrong, line in (("protocol.folds=99", "99"), ("seed=0", "seen")):
+        assert held_run(tmp_path / "run") == before
+        with pytest.raises(SystemExit):
+            launch("train", *THREE, "fold=all", "overwrite=true", wrong)
+        assert line in (tmp_path / "run" / "train.log").read_text()
+    with pytest.raises(ValueError, match="holds no runs"):
+        pool(tmp_path / "run", "fold_*")
+
+
+def test_only_what_may_be_kept_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "fold_0" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "fold_0" / "checkpoints" / "last.ckpt").touch()
+    recipe = {"folder": str(tmp_path / "fold_0"), "seed": 0}
+    loaded = SimpleNamespace(config=recipe)
+    hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(tmp_path)))
+    monkeypatch.setattr(interrupted.HydraConfig, "get", lambda: hydra)
+    monkeypatch.setattr(interrupted.checkpoint, "load", lambda *_, **__: loaded)
+
+    def find(**given: object) -> object:
+        base = {"resume": None, "resume_sweep": None, "select": None, "overwrite": False}
+        return interrupted.find(OmegaConf.create(recipe | base | given), recipe)
+
+    assert find() is loaded
+    assert find(overwrite=True) is None
+    assert find(overwrite=True, resume="last.ckpt") is loaded
+    hydra.runtime.output_dir = recipe["folder"]
+    assert find() is None
+    assert find(select="svm_regularisation") is loaded
+    assert find(select="svm_regularisation", overwrite=True) is None
 
 
 def test_protocols_are_swept_with_all_their_folds(launch: Callable[..., Path], tmp_path: Path):

@@ -73,8 +73,11 @@ def test_what_was_finished_on_other_clips_is_refused(
     assert kept.objective(folds.of(cfg, 1)) is None
     change(tmp_path / "data" / "Actor_01" / "03-01-05-01-01-01-01.wav")
     for check in (*checks, candidate):
-        with pytest.raises(ValueError, match=r"fold_\d was trained on other clips: \d+ are"):
+        with pytest.raises(
+            ValueError, match=r"fold_\d was trained on other clips: \d+ are"
+        ) as said:
             check()
+        assert str(said.value).endswith("another hydra.run.dir, or overwrite=true to replace it")
     cfg.data.protocol.val_actors = 3
     with pytest.raises(
         ValueError, match=r"fold_0 was run with data\.protocol\.val_actors: 2, not 3"

@@ -11,8 +11,11 @@ import pytest
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import OmegaConf
 
+from ser import folds
 from ser.run import BareMessage, Run, finished_before, one_line_errors
+from ser.status import NEXT_RECORD, RECORD
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +53,29 @@ def test_a_run_says_that_it_runs_that_it_finished_and_its_objective(tmp_path: Pa
         run.objective = 0.5
     assert status(run.folder) == ("finished", None)
     assert json.loads((run.folder / "status.json").read_text())["objective"] == 0.5
+
+
+def test_the_record_of_a_run_stays_until_another_begins(tmp_path: Path):
+    def start(seed: int) -> Run:
+        folds.record(OmegaConf.create({"folder": str(tmp_path), "fold": 0, "seed": seed}))
+        return Run(str(tmp_path))
+
+    def recorded() -> int:
+        assert not (tmp_path / NEXT_RECORD).exists()
+        return OmegaConf.load(tmp_path / RECORD / "config.yaml").seed
+
+    with start(1):
+        assert OmegaConf.load(tmp_path / RECORD / "overrides.yaml") == ["seed=1", "fold=0"]
+    (tmp_path / "metrics.json").touch()
+    with pytest.raises(ValueError, match="data"), start(2):
+        raise ValueError("no such data")
+    assert recorded() == 1
+    with start(3) as run:
+        run.begin()
+        assert recorded() == 3
+    with start(4):  # ser.compare and others begin only by their results
+        assert OmegaConf.load(tmp_path / RECORD / "config.yaml").seed == 3
+    assert recorded() == 4
 
 
 def test_only_a_finished_job_of_the_same_overrides_is_done(hydra: SimpleNamespace, tmp_path: Path):

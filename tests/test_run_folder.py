@@ -1,6 +1,8 @@
 """One start at a time writes to a run folder, and none removes a run without being asked."""
 
+import errno
 import json
+import pickle
 import signal
 import socket
 import subprocess
@@ -9,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from ser.run_folder import RunFolder, check, hold, release
-from ser.status import KEPT, check_finished, held_run, read_status
+from ser.run_folder import LOCK, RunFolder, _warn_unlocked, check, hold, release
+from ser.status import KEPT, NEXT_RECORD, RECORD, check_finished, held_run, read_status
 from ser.summary import Summary
 
 REPOSITORY = Path(__file__).parents[1]
@@ -43,6 +46,12 @@ def content(folder: Path) -> dict[Path, tuple[bytes, int]]:
 def config(name: str = "train", *overrides: str) -> DictConfig:
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         return compose(name, [*overrides], return_hydra_config=True)
+
+
+def record(cfg: DictConfig, folder: Path) -> None:
+    (folder / ".hydra").mkdir(parents=True)
+    cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
 
 
 @pytest.mark.parametrize(
@@ -122,15 +131,21 @@ def test_what_goes_on_is_let_in(tmp_path: Path):
         check(config("train", *folds), folder)
     whole = tmp_path / "whole"
     for path in (whole, write_run(whole / "fold_0", "interrupted", *KEPT)):
-        recorded = config("train", *folds)
-        recorded = OmegaConf.masked_copy(recorded, [key for key in recorded if key != "hydra"])
-        (path / ".hydra").mkdir(parents=True)
-        OmegaConf.save(recorded, path / ".hydra" / "config.yaml")
+        record(config("train", *folds), path)
     check(config("train", *folds, "logger=csv"), whole)
     with pytest.raises(ValueError, match=r"fold_0 was run with seed: 0, not 1.*overwrite=true"):
         check(config("train", *folds, "seed=1"), whole)
     with pytest.raises(ValueError, match=r"holds an unfinished run \(fold_0\)"):
         check(config("train", *folds[1:]), whole)
+
+    given = ("model=svm", "select=svm_regularisation")
+    selecting = write_run(tmp_path / "selecting", "interrupted")
+    write_run(selecting / "candidate_0", "finished", *KEPT)
+    record(config("train", *given), selecting)
+    check(config("train", *given, "logger=csv"), selecting)
+    for other in ("seed=1", "fold=1", "fold=all", "select=null"):
+        with pytest.raises(ValueError, match=r"holds an interrupted run \(candidate_0\)"):
+            check(config("train", *given, other), selecting)
 
 
 def test_a_folder_is_held_by_one_process_until_that_ends(tmp_path: Path):
@@ -143,10 +158,46 @@ def test_a_folder_is_held_by_one_process_until_that_ends(tmp_path: Path):
         assert f"process {holder.pid} on {socket.gethostname()} since 2" in str(refused.value)
         assert content(folder) == before
         holder.send_signal(signal.SIGKILL)
-    lock = hold(folder)
-    assert hold(folder) is lock  # what a start has taken, its run takes once more
-    release(folder, lock)
-    assert not lock.is_locked
+    hold(folder)
+    hold(folder.parent / ".." / "new" / "run")  # what a start has taken, its run takes once more
+    with pytest.raises(Timeout):
+        FileLock(folder / LOCK, timeout=0).acquire()
+    release(folder)
+    release(folder)
+    FileLock(folder / LOCK, timeout=0).acquire().lock.release()
+
+
+def test_a_sweep_is_held_until_its_table(tmp_path: Path, capfd: pytest.CaptureFixture):
+    cfg = config("train", f"hydra.sweep.dir={tmp_path}/sweep")
+    callback = RunFolder()
+    callback.on_multirun_start(cfg)
+    pickle.dumps(callback)  # by the launchers of joblib and submitit
+    with pytest.raises(Timeout):
+        FileLock(tmp_path / "sweep" / LOCK, timeout=0).acquire()
+    with pytest.raises(SystemExit):  # as there are no jobs
+        Summary().on_multirun_end(cfg)
+    with FileLock(tmp_path / "sweep" / LOCK, timeout=0):
+        with pytest.raises(SystemExit):
+            callback.on_multirun_start(cfg)
+        assert "/sweep is in use by" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOLCK, "No locks"), OSError(errno.EOPNOTSUPP, ""), NotImplementedError]
+)
+def test_without_locks_there_is_one_warning(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog
+):
+    def refuse(*_: object) -> None:
+        raise error
+
+    _warn_unlocked.cache_clear()
+    monkeypatch.setattr(FileLock, "_acquire", refuse)
+    for name in ("a", "b"):
+        hold(tmp_path / name)
+        release(tmp_path / name)
+    (line,) = caplog.messages
+    assert line.startswith("this file system has no locks")
 
 
 @pytest.mark.parametrize("name", ["train", "eval", "compare"])
@@ -176,16 +227,20 @@ def test_a_typo_costs_nothing(
     folder = launch("train", *given)
     before = content(folder)
     with pytest.raises(SystemExit):
-        launch("train", *given, "data.tess=foo")
+        launch("train", *given, "data.root=nowhere")
     assert content(folder) == before
     assert capfd.readouterr().err.splitlines()[-1].startswith(f"hydra.run.dir={folder} holds a")
 
     # Also where it may be replaced: not before data, model and trainer stand.
-    for typo in ("data.tess=foo", "trainer.accelerator=foo", "trainer.max_epochs=3"):
+    for typo in ("data.root=nowhere", "trainer.accelerator=foo", "trainer.max_epochs=3"):
         with pytest.raises(SystemExit):
             launch("train", *given, "overwrite=true", typo)
         after = content(folder)
-        for name in ("status.json", "metrics.csv", "split.csv", *KEPT[1:]):
-            assert after[folder / name] == before[folder / name]
+        assert {path: after[path] for path in before if path.suffix != ".log"} == {
+            path: text for path, text in before.items() if path.suffix != ".log"
+        }
+        assert not (folder / NEXT_RECORD).exists()
     launch("train", *given, "overwrite=true", "seed=1")
+    assert OmegaConf.load(folder / RECORD / "config.yaml").seed == 1
+    assert {path.name for path in folder.glob(".hydra*")} == {RECORD}
     assert "seed=1" in read_status(folder)["overrides"]

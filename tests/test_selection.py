@@ -74,10 +74,10 @@ def test_a_finished_candidate_is_kept_and_a_failed_one_is_out(
     assert (run / "candidate_1" / "split.csv").stat().st_mtime_ns == stamp
     assert (run / "selection.json").read_text() == selection
 
-    def refuse(cfg: DictConfig, marks: dict, fit: Callable = experiment.fit_and_validate):
+    def refuse(cfg: DictConfig, *given: object, fit: Callable = experiment.fit_and_validate):
         if cfg.model.estimator._args_[1].estimator.C == 10:
             raise ValueError("not this one")
-        return fit(cfg, marks)
+        return fit(cfg, *given)
 
     monkeypatch.setattr(experiment, "fit_and_validate", refuse)
     run = launch("train", "data=demo", *FOLD, "select=svm_regularisation", folder="again")

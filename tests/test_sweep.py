@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -47,6 +48,18 @@ def test_a_sweep_killed_midway_is_completed_with_its_own_overrides(tmp_path: Pat
     assert table["data.drop"].tolist() == ["[]", "[sat]", "[sad]", "[calm,sad]"]
     assert table.status.tolist() == ["finished", "failed", "finished", "finished"]
     assert not (tmp_path / "outputs").exists()  # no run of its own
+
+
+@pytest.mark.parametrize(("script", "wrong"), [("train", "fold"), ("eval", "split")])
+def test_a_wrong_value_is_the_row_of_its_job(
+    script: str, wrong: str, launch: Callable[..., Path], tmp_path: Path
+):
+    with pytest.raises(SystemExit):
+        launch(script, "-m", f"{wrong}=-7,x", f"hydra.sweep.dir={tmp_path}/sweep")
+    rows = json.loads((tmp_path / "sweep" / "summary.json").read_text())
+    assert [row["status"] for row in rows] == ["failed", "failed"]
+    for row, value in zip(rows, ("-7", "'x'"), strict=True):
+        assert row["error"].startswith(f"{wrong}={value}")
 
 
 def test_what_is_no_sweep_is_one_line(tmp_path: Path):
