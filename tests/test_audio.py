@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from joblib import Parallel, delayed
 
 from ser.data.audio import SMALL, decode, decode_and_peak, open_waveforms
 
@@ -245,6 +246,24 @@ def test_a_pool_of_processes_yields_what_one_does(demo: Path, tmp_path: Path):
     many = open_waveforms(paths, demo, RATE, tmp_path)
     for row in (0, len(paths) // 2, len(paths) - 1):
         assert np.array_equal(many[row], decode(paths[row], RATE))
+
+
+def test_a_pool_within_a_worker_or_of_one_process_leaves_ctrl_c_as_it_was(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    paths = sorted(demo.rglob("*.wav"))[: SMALL + 8]
+
+    def handler_after(number: int) -> tuple[int, object]:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        store = open_waveforms(paths, demo, RATE, tmp_path / str(number))
+        return len(store), signal.getsignal(signal.SIGINT)
+
+    expected = len(paths), signal.default_int_handler
+    # Within a worker of joblib's launcher the pool is one of threads.
+    nested = Parallel(2)(delayed(handler_after)(number) for number in range(2))
+    assert nested == [expected, expected]
+    monkeypatch.setattr("ser.data.audio.cpu_count", lambda: 1)
+    assert handler_after(2) == expected
 
 
 def test_an_unreadable_file_is_an_empty_row_that_is_tried_again(

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -149,7 +150,7 @@ def _decode_all(paths: Sequence[Path], sample_rate: int) -> Iterator[tuple[np.nd
         # Joblib's processes, which a job of its launcher may ask for too: one of its workers
         # cannot spawn, and a fork of a process that runs torch's threads can hang.
         rows = Parallel(cpu_count(), return_as="generator")(
-            delayed(_deaf)(job, path) for path in paths
+            delayed(_deaf)(os.getpid(), job, path) for path in paths
         )
     loud, errors = [], []
     for path, (samples, note, peak) in zip(paths, track(rows, "decoding", len(paths)), strict=True):
@@ -163,9 +164,11 @@ def _decode_all(paths: Sequence[Path], sample_rate: int) -> Iterator[tuple[np.nd
         raise ValueError(f"none of {len(paths)} recordings can be read: {'; '.join(errors[:5])}")
 
 
-def _deaf(job: Callable[[Path], tuple], path: Path) -> tuple:
+def _deaf(parent: int, job: Callable[[Path], tuple], path: Path) -> tuple:
     """Work in a process that Ctrl-C does not reach: the parent, which it reaches too, ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Joblib stays in the parent where it has one process, and takes threads in a worker of its own.
+    if os.getpid() != parent:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     return job(path)
 
 
