@@ -5,12 +5,15 @@ import os
 import socket
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -40,26 +43,46 @@ class RunFolder(Callback):
                 with read_write(config.hydra):
                     config.hydra.output_subdir = None  # the record is the first's
                 return
-        try:
-            # Hydra does so only later, and the folder may be named by ${hydra:...}.
-            HydraConfig.instance().set_config(copy.deepcopy(config))
-            folder = Path(config.hydra.run.dir).absolute()
-            if (folder / LOCK).exists():  # who writes there says more than what is there
-                self.lock = _lock(folder)
-            check(config, folder)
-            self.lock = hold(folder)
-        except Exception as error:  # noqa: BLE001 - Hydra makes warnings of them, and goes on
-            if self.lock is not None:
-                self.lock.release(force=True)
-            if not isinstance(error, ValueError | OSError):
-                traceback.print_exc()
-            end(error, self.exit_code)
+        with ending(self.exit_code):
+            try:
+                # Hydra does so only later, and the folder may be named by ${hydra:...}.
+                HydraConfig.instance().set_config(copy.deepcopy(config))
+                folder = Path(config.hydra.run.dir).absolute()
+                if (folder / LOCK).exists():  # who writes there says more than what is there
+                    self.lock = _lock(folder)
+                check(config, folder)
+                self.lock = hold(folder)
+            except Exception:
+                if self.lock is not None:
+                    self.lock.release(force=True)
+                raise
 
 
 def end(error: object, code: int = 1) -> NoReturn:
     """End a start from within a callback, with one line and an exit code."""
     print(error, file=sys.stderr)  # noqa: T201
     raise SystemExit(code)  # of any other exception of a callback Hydra makes a warning
+
+
+@contextmanager
+def ending(
+    code: int = 1, expected: tuple[type[Exception], ...] = (ValueError, OSError)
+) -> Iterator[None]:
+    """End a start from within a callback on any exception, where Hydra would go on.
+
+    Args:
+        code: The exit code.
+        expected: Errors of the user's making: one line; of others the traceback is printed too.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        cause = error
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if not isinstance(cause, expected):
+            traceback.print_exception(error)
+        end(" ".join(str(cause).split()) or type(cause).__name__, code)
 
 
 def hold(folder: Path) -> FileLock:

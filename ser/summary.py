@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import hydra
-from hydra.errors import InstantiationException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
-from ser.run_folder import end
+from ser.run_folder import ending
 from ser.status import held_run, read_status
 
 SCORES = ("accuracy", "uar", "macro_f1")
@@ -56,32 +55,27 @@ class Summary(Callback):
 
     def on_run_start(self, config: DictConfig, **_: object) -> None:
         """Take up a multirun that broke off, instead of a run."""
-        folder = OmegaConf.select(config, "resume_sweep")
+        folder = config.get("resume_sweep")
         if folder is None:
             return
         from ser.sweep import resume
 
-        try:
+        with ending():
             code = resume(folder, config.hydra.overrides)
-        except InstantiationException as error:
-            end(error.__cause__ or error)
-        except (ValueError, OSError) as error:
-            end(error)
         raise SystemExit(code)
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         """Settle on one folder: each job would resolve a name that varies for itself."""
-        try:
+        with ending():
             _check(config)
-        except ValueError as error:
-            end(error)
         folder = str(config.hydra.sweep.dir).replace("'", "\\'")
         with open_dict(config.hydra):
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
 
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
         """Write the table over the jobs."""
-        rows = tabulate(Path(config.hydra.sweep.dir))
+        with ending():
+            rows = tabulate(Path(config.hydra.sweep.dir))
         # Hydra tells callbacks nothing of jobs, and its own exit code is 0 whatever they did.
         if not rows or any(row["status"] != "finished" for row in rows):
             raise SystemExit(1)
@@ -140,8 +134,9 @@ def _altered(folder: Path, rows: Sequence[Mapping[str, object]]) -> list[str]:
     """List the clips whose samples differ between finished jobs: the data changed under way."""
     heard = {}
     for row in rows:
-        if row["status"] == "finished":
-            with (folder / str(row["job"]) / "split.csv").open(newline="") as file:
+        path = folder / str(row["job"]) / "split.csv"
+        if row["status"] == "finished" and path.is_file():  # recordings of `input=` have no split
+            with path.open(newline="") as file:
                 for clip in csv.DictReader(file):
                     heard.setdefault(clip["path"], set()).add(clip["sha256"])
     return [path for path, digests in heard.items() if len(digests) > 1]

@@ -4,11 +4,14 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 
 from ser import summary
+from ser.start import Check
 
 
 def test_a_multirun_goes_on_after_a_failed_job_and_ends_with_a_table(
@@ -65,6 +68,69 @@ def test_a_poisoned_job_is_a_row_without_scores_and_its_folder_is_no_other_sweep
         assert expected in line
     shutil.copy(tmp_path / "1" / "metrics.json", tmp_path / "0" / "metrics.json")
     assert summary.collect(tmp_path)[0]["uar"] is None  # an earlier start's
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Callable[..., None]:
+    """Leave what a job leaves, without running one; of no `clips` it has no split."""
+
+    def write(number: int, clips: dict | None, status: str = "finished", **config: object) -> None:
+        folder = tmp_path / str(number)
+        (folder / ".hydra").mkdir(parents=True)
+        OmegaConf.save([f"input={number}"], folder / ".hydra" / "overrides.yaml")
+        OmegaConf.save(config, folder / ".hydra" / "config.yaml")
+        (folder / "status.json").write_text(json.dumps({"status": status}))
+        if clips is not None:
+            rows = pd.DataFrame({"path": clips.keys(), "sha256": clips.values()})
+            rows.to_csv(folder / "split.csv", index=False)
+
+    return write
+
+
+def test_a_sweep_over_recordings_without_a_split_ends_with_what_its_jobs_did(
+    job: Callable[..., None], tmp_path: Path
+):
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    job(0, None)
+    summary.Summary().on_multirun_end(config)
+    job(1, None, "failed")
+    with pytest.raises(SystemExit) as stop:
+        summary.Summary().on_multirun_end(config)
+    assert stop.value.code == 1
+    assert [row["status"] for row in summary.tabulate(tmp_path)] == ["finished", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), [(OSError("no room\nleft"), True), (RuntimeError("a bug"), False)]
+)
+def test_no_exception_lets_a_sweep_end_or_go_on_as_if_all_were_well(
+    error: Exception,
+    expected: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    def fail(*_: object) -> None:
+        raise error
+
+    for name in ("ser.summary.tabulate", "ser.summary._check", "ser.sweep.resume"):
+        monkeypatch.setattr(name, fail)
+    monkeypatch.setattr("ser.settings.check", fail)
+    monkeypatch.setattr("ser.start.HydraConfig", Mock())
+    hydra = {"sweep": {"dir": str(tmp_path)}, "run": {"dir": str(tmp_path)}, "overrides": {}}
+    config = OmegaConf.create({"resume_sweep": str(tmp_path), "hydra": {**hydra, "runtime": {}}})
+    for call in (
+        summary.Summary().on_multirun_end,
+        summary.Summary().on_multirun_start,
+        summary.Summary().on_run_start,
+        Check().on_run_start,
+    ):
+        with pytest.raises(SystemExit) as stop:
+            call(config)
+        assert stop.value.code == 1
+        shown = capsys.readouterr().err.splitlines()
+        assert shown[-1] == " ".join(str(error).split())
+        assert (len(shown) == 1) == expected  # of a bug the traceback too
 
 
 def test_a_name_that_varies_splits_no_folder(launch: Callable[..., Path], tmp_path: Path):
