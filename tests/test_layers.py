@@ -151,7 +151,7 @@ ALLOWED = {
     "ser.ownership": set(),
     "ser.page": set(),
     "ser.plots": set(),
-    "ser.plugins": {"ser.data.cache", "ser.run_folder"},
+    "ser.plugins": {"ser.data.cache", "ser.run_folder", "ser.selection"},
     "ser.pool": {"ser.folds", "ser.metrics", "ser.report", "ser.status"},
     "ser.premium": {"ser.compare", "ser.plots", "ser.summary"},
     "ser.processes": set(),
