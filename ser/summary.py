@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from ser.run_folder import ending
-from ser.status import held_run, read_status
+from ser.status import held_run, read_status, recorded_data
 
 SCORES = ("accuracy", "uar", "macro_f1")
 STAMPS = ("leaky", "transductive")
@@ -24,6 +24,7 @@ OUTCOME = (
     "classes", "emotion_uar",
 )  # fmt: skip
 """Keys of a row beside what varied; `emotion_uar` is by emotion alone, whatever the classes."""
+CHOICE = "a row chosen by its test score is no longer tested: choose by validation (summary.csv)"
 
 
 @hydra.main(version_base="1.3", config_path="../conf/hydra/command", config_name="summary")
@@ -131,15 +132,20 @@ def tabulate(folder: Path) -> list[dict[str, object]]:
 
 
 def _altered(folder: Path, rows: Sequence[Mapping[str, object]]) -> list[str]:
-    """List the clips whose samples differ between finished jobs: the data changed under way."""
+    """List the clips whose samples differ between finished jobs: the data changed under way.
+
+    Only jobs of one root and sample rate are compared, as paths and digests are of these.
+    """
     heard = {}
     for row in rows:
         path = folder / str(row["job"]) / "split.csv"
         if row["status"] == "finished" and path.is_file():  # recordings of `input=` have no split
+            data = recorded_data(path.parent)
+            source = str([data.get(key) for key in ("root", "sample_rate")])
             with path.open(newline="") as file:
                 for clip in csv.DictReader(file):
-                    heard.setdefault(clip["path"], set()).add(clip["sha256"])
-    return [path for path, digests in heard.items() if len(digests) > 1]
+                    heard.setdefault((clip["path"], source), set()).add(clip["sha256"])
+    return sorted({path for (path, _), digests in heard.items() if len(digests) > 1})
 
 
 def collect(folder: Path) -> list[dict[str, object]]:
@@ -216,6 +222,7 @@ def _html(folder: Path, rows: Sequence[Mapping[str, object]]) -> str:
         keys=_keys(rows),
         scores=SCORES,
         picture=picture,
+        choice=CHOICE if _tempting(rows) else None,
     )
 
 
@@ -239,10 +246,17 @@ def show(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
             _state(row),
         )
     console.print(table)
+    if _tempting(rows):
+        console.print(CHOICE, soft_wrap=True)
     for row in rows:
         if row["error"]:
             console.print(f"job {row['job']}: {row['error']}", soft_wrap=True)
     console.print(f"summary.csv, .json and .html are in {folder}", soft_wrap=True)
+
+
+def _tempting(rows: Sequence[Mapping[str, object]]) -> bool:
+    """Say whether one of several scored rows could be chosen."""
+    return sum(row["uar"] is not None for row in rows) > 1
 
 
 def _state(row: Mapping[str, object]) -> str:

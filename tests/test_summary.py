@@ -133,6 +133,33 @@ def test_no_exception_lets_a_sweep_end_or_go_on_as_if_all_were_well(
         assert (len(shown) == 1) == expected  # of a bug the traceback too
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        ({"root": "r", "sample_rate": 16000}, {"root": "r", "sample_rate": 16000}, True),
+        ({"root": "r", "sample_rate": 16000}, {"root": "r", "sample_rate": 48000}, False),
+        ({"root": "r", "sample_rate": 16000}, {"root": {"dir": "s"}, "sample_rate": 16000}, False),
+    ],
+)
+@pytest.mark.parametrize("scored", [False, True])
+def test_only_jobs_of_one_root_and_rate_can_sound_different(
+    one: dict, other: dict, told: bool, scored: bool, job: Callable[..., None],
+    tmp_path: Path, capsys: pytest.CaptureFixture,
+):  # fmt: skip
+    for number, data in enumerate((one, other)):
+        config = {"data": data}
+        if scored:  # by eval.py, of a checkpoint that knows its data
+            run = tmp_path / "runs" / str(number)
+            (run / ".hydra").mkdir(parents=True)
+            OmegaConf.save(config, run / ".hydra" / "config.yaml")
+            config = {"ckpt": str(run / "checkpoints" / "best.ckpt"), "data": {"root": None}}
+        job(number, {"a.wav": str(number), "b.wav": "0"}, **config)
+    summary.tabulate(tmp_path)
+    shown = capsys.readouterr().out
+    assert ("1 clips sound different in the jobs, such as a.wav" in shown) == told
+    assert summary.CHOICE not in shown  # without scores
+
+
 def test_a_name_that_varies_splits_no_folder(launch: Callable[..., Path], tmp_path: Path):
     sweep = "hydra.sweep.dir=" + str(tmp_path / "${name}")
     launch("train", "-m", "data=demo", "model=svm", "name=default,other", sweep)
@@ -140,11 +167,15 @@ def test_a_name_that_varies_splits_no_folder(launch: Callable[..., Path], tmp_pa
     assert [row["name"] for row in rows] == ["default", "other"]
 
 
-def test_a_multirun_that_finishes_ends_well(launch: Callable[..., Path], tmp_path: Path):
+def test_a_multirun_that_finishes_ends_well(
+    launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
+):
     sweep = tmp_path / "sweep"
     launch("train", "-m", f"hydra.sweep.dir={sweep}", "data=demo", "model=svm,logistic")
     rows = json.loads((sweep / "summary.json").read_text())
     assert [row["model"] for row in rows] == ["svm", "logistic"]
+    assert capfd.readouterr().out.count(summary.CHOICE) == 1
+    assert (sweep / "summary.html").read_text().count(summary.CHOICE) == 1
     assert {row["status"] for row in rows} == {"finished"}
 
 
