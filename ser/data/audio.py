@@ -15,7 +15,7 @@ from rich.progress import track
 
 from ser.data.cache import Store, digest, load_or_build
 from ser.data.container import MP4_SUFFIXES, blocks, import_av
-from ser.data.fingerprints import fingerprints
+from ser.data.fingerprints import fingerprints, state
 
 VERSION = 2
 """Part of the cache's key: raise it when `decode` yields or refuses other than before."""
@@ -114,8 +114,9 @@ def open_waveforms(paths: Sequence[Path], root: Path, sample_rate: int, director
         directory: The cache folder.
 
     Raises:
-        ValueError: None of the files can be read.
+        ValueError: None of the files can be read, or one changed meanwhile.
     """
+    before = [state(path) for path in paths]
     facts = (
         VERSION,
         soxr.__version__,
@@ -123,7 +124,16 @@ def open_waveforms(paths: Sequence[Path], root: Path, sample_rate: int, director
         [path.suffix.lower() for path in paths],
         fingerprints(paths, root, directory),
     )
-    produce = partial(_decode_all, paths, sample_rate)
+
+    def produce() -> Iterator[tuple[np.ndarray, str]]:
+        yield from _decode_all(paths, sample_rate)
+        # The key is of what was read before: a store of other samples would serve every root.
+        for path, old in zip(paths, before, strict=True):
+            if state(path) != old:
+                raise ValueError(
+                    f"{path} changed while it was read: expected files that stay; start again"
+                )
+
     store = load_or_build(directory, "audio", digest(*facts), produce)
     failed = [row for row, note in enumerate(store.notes) if note.startswith(ERROR)]
     again = {row: _decode_or_explain(paths[row], sample_rate) for row in failed}
