@@ -1,6 +1,6 @@
 """What an earlier start has finished: kept under the settings, and on the clips, of now."""
 
-import copy
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,29 +29,38 @@ def check_folds(cfg: DictConfig) -> None:
 
 def check_sweep(folder: Path) -> None:
     """Refuse to complete a sweep whose finished jobs know other clips than there are now."""
+    runs = []
     for path in sorted(folder.glob("*/.hydra/config.yaml")):
         job = OmegaConf.load(path)
-        job.folder, job.overwrite = str(path.parents[1]), False  # as `train` takes it up
-        if job.fold == "all":
-            check_folds(job)
+        job.folder = str(path.parents[1])
+        job.overwrite = False  # taken up again, a sweep replaces nothing that is finished
+        if job.get("fold") == "all":  # what earlier versions recorded may lack keys of now
+            folds.check_settings(job)
+            runs += [folds.of(job, number) for number, _ in folds.trained(job)]
         else:
-            check([job])
+            runs.append(job)
+    check(runs)
 
 
 def check(runs: Sequence[DictConfig]) -> None:
     """Refuse runs that were finished on other clips than there are now.
 
     Args:
-        runs: Configs of folds, or of candidates, over the same data; those not finished pass.
+        runs: Configs of jobs, folds or candidates; those not finished pass.
     """
-    finished = [cfg for cfg in runs if objective(cfg) is not None]
-    if not finished:
-        return
-    # Of a copy: it resolves what the configs are recorded and compared with.
-    data = instantiate(copy.deepcopy(finished[0]).data)
-    for cfg in finished:
+    opened = {}
+    for cfg in runs:
+        if objective(cfg) is None:
+            continue
+        recipe = OmegaConf.to_container(cfg.data, resolve=True)
+        fold = recipe.get("fold", 0)
+        recipe |= {"fold": 0, "seed": 0}  # one scan serves all folds and orders
+        key = json.dumps(recipe, sort_keys=True)
+        if key not in opened:
+            opened[key] = instantiate(recipe)
         began = members.read_rows(Path(cfg.folder) / "split.csv")
-        check_clips(cfg.folder, began, pd.DataFrame(data.record(cfg.fold)).set_index("name"))
+        now = pd.DataFrame(opened[key].record(fold)).set_index("name")
+        check_clips(cfg.folder, began, now)
 
 
 def check_clips(source: str, began: pd.DataFrame, now: pd.DataFrame) -> None:

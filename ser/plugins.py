@@ -3,27 +3,22 @@
 import json
 import logging
 import os
-from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from ser.run_folder import end
+from ser.run_folder import ending
 
 log = logging.getLogger(__name__)
 
 FREE = ("hydra", "name", "folder", "group", "logger", "cache", "overwrite")
 """Root keys in which the starts of one study may differ."""
-
-
-TESTED = ("fold", "protocol", "data", "objective", "normalize")
-"""Root keys that decide who tests and what is scored, but for `OPEN`."""
-
-OPEN = ("data.window", "data.batch_size")
-"""What may be searched below them."""
 
 
 class Threads(Callback):
@@ -57,10 +52,8 @@ class Study(Callback):
             return
         given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         swept = [one for one in given if one.is_sweep_override()]
-        try:
-            _check_blind(config, [*(one.key_or_group for one in swept), *(sweeper.params or {})])
-        except ValueError as error:
-            end(error)
+        with ending():
+            _check_blind(config)
         sweeper.direction = "maximize"  # every objective is a score, and Optuna minimises
         self._end_without_a_best()
         if sweeper.storage is None:
@@ -116,28 +109,50 @@ class Study(Callback):
         OptunaSweeperImpl.sweep = sweep_to_the_end
 
 
-def _check_blind(config: DictConfig, searched: Sequence[str]) -> None:
-    """Refuse a search whose best is chosen by speakers who test.
+def _check_blind(config: DictConfig) -> None:
+    """Refuse a search whose best is chosen by speakers who test, or by scores of other things.
 
     Args:
         config: Of the multirun.
-        searched: The keys that its sweeper draws.
     """
-    if config.fold == "all":
+    from ser import selection  # with torch and pandas, which no start should wait for
+
+    params = config.hydra.sweeper.params or {}
+    texts = [*config.hydra.overrides.task, *(f"{key}={value}" for key, value in params.items())]
+    given = OverridesParser.create().parse_overrides(texts)
+    fixed = [one.input_line for one in given if not one.is_sweep_override()]
+    searched = [_some(one) for one in given if one.is_sweep_override()]
+    first = [values[0] for values in searched]
+    begun = None
+    for place, values in enumerate(searched):
+        for value in values:
+            drawn = [*first[:place], value, *first[place + 1 :]]
+            try:
+                composed = selection.compose_again(config.hydra, [*fixed, *drawn])
+            except HydraException:  # its trial will say so
+                continue
+            begun = composed if begun is None else begun
+            if changed := selection.changes(composed, begun):
+                raise ValueError(
+                    f"{value} is searched by hydra/sweeper=optuna, but changes {changed[0]}, which"
+                    " decides who tests or what is scored and must not be chosen by a score:"
+                    " expected it fixed, or a sweep without hydra/sweeper"
+                )
+    if "all" in (config.fold, begun is not None and begun.fold):
         raise ValueError(
             "fold=all under hydra/sweeper=optuna chooses by validation actors whom other folds"
             " test: expected one fold, or without the sweeper select=<a file of conf/sweep>, which"
             " chooses inside each fold"
         )
-    for key in searched:
-        if key.partition(".")[0] in TESTED and not f"{key}.".startswith(
-            tuple(f"{free}." for free in OPEN)
-        ):
-            raise ValueError(
-                f"{key} is searched by hydra/sweeper=optuna, but decides who tests or what is"
-                " scored, which must not be chosen by a score: expected it fixed, or a sweep"
-                " without hydra/sweeper"
-            )
+
+
+def _some(override: Override) -> list[str]:
+    """List the choices of a sweep as overrides; two values of a range show what it changes."""
+    key, value = override.get_key_element(), override.value()
+    if isinstance(value, IntervalSweep):
+        return [f"{key}={value.start}", f"{key}={value.end}"]
+    count = 2 if override.is_range_sweep() else None
+    return [f"{key}={text}" for text in islice(override.sweep_string_iterator(), count)]
 
 
 class KilledJobs(Callback):

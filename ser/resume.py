@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ser.folds import leaves
-from ser.run_folder import end
+from ser.run_folder import end, ending
 
 if TYPE_CHECKING:
     from ser.checkpoint import Checkpoint
@@ -57,12 +56,8 @@ class Resume(Callback):
         # A further process of trainer=ddp may start from the recipe that the first has recorded.
         if config.get("resume") is None or not _asked(config):
             return
-        try:
+        with ending():
             take_up(config)
-        except Exception as error:  # noqa: BLE001 - Hydra makes warnings of them, and goes on
-            if not isinstance(error, ValueError | OSError):
-                traceback.print_exc()
-            end(error)
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         """Refuse it for several jobs."""

@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -98,9 +98,9 @@ def _way_on(stop: BaseException) -> str:
 def finished_before(folder: str) -> float | None:
     """Give the objective of the job that an earlier start of the sweep has finished here."""
     content = read_status(Path(folder))
-    if content is None or content["status"] != "finished" or content["overrides"] != _overrides():
+    if content is None or content["status"] != "finished":
         return None
-    return content["objective"]
+    return content["objective"] if _own(content["overrides"] or ()) == _own(_overrides()) else None
 
 
 class Run(AbstractContextManager):
@@ -193,6 +193,11 @@ class Run(AbstractContextManager):
 def _overrides() -> list[str]:
     given = HydraConfig.get().overrides.task
     return [text for text in given if not text.startswith("resume_sweep=")]
+
+
+def _own(overrides: Sequence[str]) -> list[str]:
+    """List what makes the run, without what its start may replace."""
+    return [text for text in overrides if not text.startswith("overwrite=")]
 
 
 def _cause(error: BaseException) -> BaseException:

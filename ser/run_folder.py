@@ -17,10 +17,12 @@ from typing import NoReturn
 
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ser import folds
+from ser.data.names import shown
 from ser.status import KEPT, NEXT_RECORD, RECORD, held_run
 
 LOCK, HOLDER = ".lock", ".holder"
@@ -53,23 +55,24 @@ class RunFolder(Callback):
                 with read_write(config.hydra):
                     config.hydra.output_subdir = None  # the record is the first's
                 return
-        try:
-            # Hydra does so only later, and the folder may be named by ${hydra:...}.
-            HydraConfig.instance().set_config(copy.deepcopy(config))
-            folder = Path(config.hydra.run.dir).absolute()
-            if (folder / LOCK).exists():  # who writes there says more than what is there
+        with ending(self.exit_code):
+            try:
+                # Hydra does so only later, and the folder may be named by ${hydra:...}.
+                HydraConfig.instance().set_config(copy.deepcopy(config))
+                folder = Path(config.hydra.run.dir).absolute()
+                if (folder / LOCK).exists():  # who writes there says more than what is there
+                    hold(folder)
+                check(config, folder)
                 hold(folder)
-            check(config, folder)
-            hold(folder)
-            shutil.rmtree(folder / NEXT_RECORD, ignore_errors=True)  # of a start that was killed
-            if held_run(folder) is not None and config.hydra.output_subdir == RECORD:
-                with read_write(config.hydra):
-                    config.hydra.output_subdir = NEXT_RECORD
-        except Exception as error:  # noqa: BLE001 - Hydra makes warnings of them, and goes on
-            release(folder)
-            if not isinstance(error, ValueError | OSError):
-                traceback.print_exc()
-            end(error, self.exit_code)
+                shutil.rmtree(
+                    folder / NEXT_RECORD, ignore_errors=True
+                )  # of a start that was killed
+                if held_run(folder) is not None and config.hydra.output_subdir == RECORD:
+                    with read_write(config.hydra):
+                        config.hydra.output_subdir = NEXT_RECORD
+            except Exception:
+                release(folder)
+                raise
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         """Lock the folder of the multirun, of which ser.summary.Summary lets go."""
@@ -81,8 +84,30 @@ class RunFolder(Callback):
 
 def end(error: object, code: int = 1) -> NoReturn:
     """End a start from within a callback, with one line and an exit code."""
-    print(error, file=sys.stderr)  # noqa: T201
+    line = " ".join(str(error).split()) or type(error).__name__
+    print(shown(line), file=sys.stderr)  # noqa: T201
     raise SystemExit(code)  # of any other exception of a callback Hydra makes a warning
+
+
+@contextmanager
+def ending(
+    code: int = 1, expected: tuple[type[Exception], ...] = (ValueError, OSError)
+) -> Iterator[None]:
+    """End a start from within a callback on any exception, where Hydra would go on.
+
+    Args:
+        code: The exit code.
+        expected: Errors of the user's making: one line; of others the traceback is printed too.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        cause = error
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if not isinstance(cause, expected):
+            traceback.print_exception(error)
+        end(cause, code)
 
 
 def hold(folder: Path) -> None:

@@ -20,6 +20,9 @@ from ser import folds, kept
 
 log = logging.getLogger(__name__)
 
+OPEN = ("data.window", "data.batch_size", "data.seed")
+"""What may be searched of the data: neither who tests nor what is scored."""
+
 
 def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> DictConfig:
     """Train each candidate of the preset `select` and give the config of the best.
@@ -79,7 +82,7 @@ def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> DictConf
 def candidates(preset: str) -> list[list[str]]:
     """List the overrides of each job that a file of conf/sweep stands for."""
     try:
-        params = _compose([f"sweep={preset}"]).hydra.sweeper.params
+        params = compose_again(HydraConfig.get(), [f"sweep={preset}"]).hydra.sweeper.params
     except MissingConfigException as error:
         known = ", ".join(error.options or ())
         raise ValueError(f"select={preset!r} is unknown: expected one of {known}") from error
@@ -96,7 +99,8 @@ def candidates(preset: str) -> list[list[str]]:
 def _candidate(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     """Compose the run's own overrides with a candidate's; this fold stays this fold."""
     try:
-        composed = _compose([*HydraConfig.get().overrides.task, *overrides])
+        job = HydraConfig.get()
+        composed = compose_again(job, [*job.overrides.task, *overrides])
     except HydraException as error:
         line = str(error).partition("\n")[0]
         raise ValueError(
@@ -107,19 +111,27 @@ def _candidate(cfg: DictConfig, overrides: list[str]) -> DictConfig:
         del composed["hydra"]
     for key in ("fold", "folder", "group", "overwrite"):
         composed[key] = cfg[key]
-    for key in ("protocol", "objective", "normalize", *(f"data.{name}" for name in cfg.data)):
-        if key in ("data.window", "data.batch_size"):
-            continue
-        if OmegaConf.select(composed, key) != OmegaConf.select(cfg, key):
-            raise ValueError(
-                f"select={cfg.select} changes {key} ({' '.join(overrides)}): expected a preset that"
-                " leaves the clips, the protocol and the objective as they are"
-            )
+    if changed := changes(composed, cfg):
+        raise ValueError(
+            f"select={cfg.select} changes {changed[0]} ({' '.join(overrides)}): expected a preset"
+            " that leaves the clips, the protocol and the objective as they are"
+        )
     return composed
 
 
-def _compose(overrides: list[str]) -> DictConfig:
-    job = HydraConfig.get()
+def changes(candidate: DictConfig, cfg: DictConfig) -> list[str]:
+    """List the keys that decide who tests or what is scored, and differ between two configs."""
+    data = sorted({*candidate.data, *cfg.data})
+    keys = ("fold", "protocol", "objective", "normalize", *(f"data.{key}" for key in data))
+    return [
+        key
+        for key in keys
+        if key not in OPEN and OmegaConf.select(candidate, key) != OmegaConf.select(cfg, key)
+    ]
+
+
+def compose_again(job: DictConfig, overrides: list[str]) -> DictConfig:
+    """Compose the config of a start, of which `job` is Hydra's own part, with other overrides."""
     (source,) = (one.path for one in job.runtime.config_sources if one.provider == "main")
     # A job that a launcher has sent elsewhere has no context of its own.
     here = GlobalHydra.instance().is_initialized()

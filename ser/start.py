@@ -16,20 +16,19 @@ class Check(Callback):
     def on_run_start(self, config: DictConfig, **_: object) -> None:
         """Check the config as `ser.settings.check` does."""
         from ser.run import USER_ERRORS, quiet_lightning
-        from ser.run_folder import end
+        from ser.run_folder import ending
         from ser.settings import check
 
         quiet_lightning()
-        config = copy.deepcopy(config)
-        hydra = HydraConfig.instance()
-        before = hydra.cfg
-        with read_write(config), read_write(config.hydra), open_dict(config):
-            config.hydra.runtime.output_dir = config.hydra.run.dir
-            hydra.set_config(copy.deepcopy(config))  # what the config refers to
-            del config["hydra"]
-        try:
-            check(config)
-        except USER_ERRORS as error:
-            end(error)
-        finally:
-            hydra.cfg = before
+        with ending(expected=USER_ERRORS):
+            config = copy.deepcopy(config)
+            hydra = HydraConfig.instance()
+            before = hydra.cfg
+            with read_write(config), read_write(config.hydra), open_dict(config):
+                config.hydra.runtime.output_dir = config.hydra.run.dir
+                hydra.set_config(copy.deepcopy(config))  # what the config refers to
+                del config["hydra"]
+            try:
+                check(config)
+            finally:
+                hydra.cfg = before

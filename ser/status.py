@@ -5,6 +5,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 RESULTS = ("predictions.csv", "metrics.json")
 KEPT = ("checkpoints/last.ckpt", "checkpoints/best.ckpt", *RESULTS)
 """Files of a run that another start in its folder would replace."""
@@ -48,6 +50,21 @@ def read_status(folder: Path) -> dict | None:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}): run it again") from error
     return {"error": None, "objective": None, "overrides": None} | content
+
+
+def recorded_data(folder: Path) -> dict:
+    """Give the key `data` of a run's recorded config, not resolved; empty where there is none.
+
+    What eval.py was not given is from the run of its checkpoint.
+    """
+    path = folder / ".hydra" / "config.yaml"
+    if not path.is_file():
+        return {}
+    config = OmegaConf.to_container(OmegaConf.load(path))
+    data = {key: value for key, value in (config.get("data") or {}).items() if value is not None}
+    if (ckpt := config.get("ckpt")) is not None:
+        return recorded_data(Path(str(ckpt)).expanduser().parent.parent) | data
+    return data
 
 
 def check_finished(folder: Path) -> None:

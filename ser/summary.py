@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import hydra
-from hydra.errors import InstantiationException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich import box
@@ -16,8 +15,8 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from ser import run_folder
-from ser.run_folder import end
-from ser.status import held_run, read_status
+from ser.run_folder import ending
+from ser.status import held_run, read_status, recorded_data
 
 SCORES = ("accuracy", "uar", "macro_f1")
 STAMPS = ("leaky", "transductive")
@@ -27,6 +26,7 @@ OUTCOME = (
     "classes", "emotion_uar",
 )  # fmt: skip
 """Keys of a row beside what varied; `emotion_uar` is by emotion alone, whatever the classes."""
+CHOICE = "a row chosen by its test score is no longer tested: choose by validation (summary.csv)"
 
 
 @hydra.main(version_base="1.3", config_path="../conf/hydra/command", config_name="summary")
@@ -59,34 +59,29 @@ class Summary(Callback):
 
     def on_run_start(self, config: DictConfig, **_: object) -> None:
         """Take up a multirun that broke off, instead of a run."""
-        folder = OmegaConf.select(config, "resume_sweep")
+        folder = config.get("resume_sweep")
         if folder is None:
             return
         from ser.sweep import resume
 
-        try:
+        with ending():
             code = resume(folder, config.hydra.overrides)
-        except InstantiationException as error:
-            end(error.__cause__ or error)
-        except (ValueError, OSError) as error:
-            end(error)
         raise SystemExit(code)
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         """Settle on one folder: each job would resolve a name that varies for itself."""
-        try:
+        with ending():
             _check(config)
-        except ValueError as error:
-            end(error)
         folder = str(config.hydra.sweep.dir).replace("'", "\\'")
         with open_dict(config.hydra):
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
 
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
         """Write the table over the jobs."""
-        folder = Path(config.hydra.sweep.dir)
-        rows = tabulate(folder)
-        run_folder.release(folder)
+        with ending():
+            folder = Path(config.hydra.sweep.dir)
+            rows = tabulate(folder)
+            run_folder.release(folder)
         # Hydra tells callbacks nothing of jobs, and its own exit code is 0 whatever they did.
         if not rows or any(row["status"] != "finished" for row in rows):
             raise SystemExit(1)
@@ -142,14 +137,20 @@ def tabulate(folder: Path) -> list[dict[str, object]]:
 
 
 def _altered(folder: Path, rows: Sequence[Mapping[str, object]]) -> list[str]:
-    """List the clips whose samples differ between finished jobs: the data changed under way."""
+    """List the clips whose samples differ between finished jobs: the data changed under way.
+
+    Only jobs of one root and sample rate are compared, as paths and digests are of these.
+    """
     heard = {}
     for row in rows:
-        if row["status"] == "finished":
-            with (folder / str(row["job"]) / "split.csv").open(newline="") as file:
+        path = folder / str(row["job"]) / "split.csv"
+        if row["status"] == "finished" and path.is_file():  # recordings of `input=` have no split
+            data = recorded_data(path.parent)
+            source = str([data.get(key) for key in ("root", "sample_rate")])
+            with path.open(newline="") as file:
                 for clip in csv.DictReader(file):
-                    heard.setdefault(clip["path"], set()).add(clip["sha256"])
-    return [path for path, digests in heard.items() if len(digests) > 1]
+                    heard.setdefault((clip["path"], source), set()).add(clip["sha256"])
+    return sorted({path for (path, _), digests in heard.items() if len(digests) > 1})
 
 
 def collect(folder: Path) -> list[dict[str, object]]:
@@ -226,6 +227,7 @@ def _html(folder: Path, rows: Sequence[Mapping[str, object]]) -> str:
         keys=_keys(rows),
         scores=SCORES,
         picture=picture,
+        choice=CHOICE if _tempting(rows) else None,
     )
 
 
@@ -249,10 +251,17 @@ def show(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
             _state(row),
         )
     console.print(table)
+    if _tempting(rows):
+        console.print(CHOICE, soft_wrap=True)
     for row in rows:
         if row["error"]:
             console.print(f"job {row['job']}: {row['error']}", soft_wrap=True)
     console.print(f"summary.csv, .json and .html are in {folder}", soft_wrap=True)
+
+
+def _tempting(rows: Sequence[Mapping[str, object]]) -> bool:
+    """Say whether one of several scored rows could be chosen."""
+    return sum(row["uar"] is not None for row in rows) > 1
 
 
 def _state(row: Mapping[str, object]) -> str:

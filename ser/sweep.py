@@ -55,5 +55,6 @@ def resume(folder: str, given: DictConfig) -> int:
     quoted = "'" + str(own).replace("'", "\\'") + "'"
     folders = [f"hydra.sweep.dir={quoted}", f"resume_sweep={quoted}"]
     script = str(Path(sys.argv[0]).resolve())
-    command = [sys.executable, script, "-m", *overrides.task, *hydra, *folders]
+    task = [text for text in overrides.task if not text.startswith("overwrite=")]
+    command = [sys.executable, script, "-m", *task, *hydra, *folders]
     return subprocess.run(command, cwd=started.runtime.cwd, check=False).returncode

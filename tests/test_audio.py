@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from joblib import Parallel, delayed
 
 from ser.data.audio import SMALL, decode, decode_and_peak, open_waveforms
 
@@ -240,11 +241,51 @@ def test_only_touched_files_are_read_again_and_only_new_content_is_decoded(
     assert np.array_equal(swapped[0], first[1])
 
 
+def test_a_file_replaced_while_it_is_read_stands_for_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root, same, cache = tmp_path / "data", tmp_path / "same", tmp_path / "cache"
+    root.mkdir()
+    path = root / "a.wav"
+    soundfile.write(path, tone(), RATE)
+    shutil.copytree(root, same)
+    soundfile.write(tmp_path / "b.wav", tone(hertz=300), RATE)
+
+    def replace_and_decode(file: Path, rate: int) -> tuple[np.ndarray, float]:
+        shutil.copy(tmp_path / "b.wav", file)
+        return decode_and_peak(file, rate)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ser.data.audio.decode_and_peak", replace_and_decode)
+        with pytest.raises(ValueError, match=r"a\.wav changed while it was read: expected"):
+            open_waveforms([path], root, RATE, cache)
+    for file, folder in ((same / "a.wav", same), (path, root)):
+        assert np.array_equal(open_waveforms([file], folder, RATE, cache)[0], decode(file, RATE))
+
+
 def test_a_pool_of_processes_yields_what_one_does(demo: Path, tmp_path: Path):
     paths = sorted(demo.rglob("*.wav"))[: SMALL + 8]
     many = open_waveforms(paths, demo, RATE, tmp_path)
     for row in (0, len(paths) // 2, len(paths) - 1):
         assert np.array_equal(many[row], decode(paths[row], RATE))
+
+
+def test_a_pool_within_a_worker_or_of_one_process_leaves_ctrl_c_as_it_was(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    paths = sorted(demo.rglob("*.wav"))[: SMALL + 8]
+
+    def handler_after(number: int) -> tuple[int, object]:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        store = open_waveforms(paths, demo, RATE, tmp_path / str(number))
+        return len(store), signal.getsignal(signal.SIGINT)
+
+    expected = len(paths), signal.default_int_handler
+    # Within a worker of joblib's launcher the pool is one of threads.
+    nested = Parallel(2)(delayed(handler_after)(number) for number in range(2))
+    assert nested == [expected, expected]
+    monkeypatch.setattr("ser.data.audio.cpu_count", lambda: 1)
+    assert handler_after(2) == expected
 
 
 def test_an_unreadable_file_is_an_empty_row_that_is_tried_again(

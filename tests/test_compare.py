@@ -84,12 +84,19 @@ def test_neither_order_nor_path_nor_container_tells_clips_apart(run):
     assert all(values["difference"] == 0 for values in found["scores"].values())
 
 
-def test_clips_that_sound_different_are_told(run, caplog):
+def test_clips_that_sound_different_are_told(run, caplog, tmp_path: Path):
     a, b = clips().assign(sha256="0"), clips().assign(sha256="0")
     b.loc[2, "sha256"] = "1"
     compare(run("a", a), run("b", b))
     (line,) = caplog.messages
     assert line.startswith("1 clips sound different in the runs")
+    for name, rate in (("a", 16000), ("b", 48000)):  # no two samples are the same
+        folder = tmp_path / name / ".hydra"
+        folder.mkdir()
+        (folder / "config.yaml").write_text(f"data: {{sample_rate: {rate}}}")
+    caplog.clear()
+    compare(tmp_path / "a", tmp_path / "b")
+    assert not caplog.messages
 
 
 def test_only_shared_clips_count_and_the_rest_is_told(run, caplog):

@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ser import folds, kept
+from ser.data import datamodule
 
 
 def finish(cfg: DictConfig) -> None:
@@ -84,3 +85,26 @@ def test_what_was_finished_on_other_clips_is_refused(
     ):
         kept.check_folds(cfg)
     kept.check([folds.of(cfg, 2)])  # of other settings: it runs again
+
+
+def test_a_sweep_of_an_earlier_version_is_compared_with_one_scan(
+    cfg: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its jobs lack keys of now; one that may overwrite is finished all the same."""
+    scans = []
+    scan = datamodule.scan
+    monkeypatch.setattr(datamodule, "scan", lambda *given: scans.append(given) or scan(*given))
+    for number in (1, 2):
+        job = folds.of(cfg, number)
+        job.folder, job.overwrite = str(tmp_path / "sweep" / str(number)), True
+        finish(job)
+    del job.overwrite, job.fold
+    job.data.fold = 2
+    OmegaConf.save(job, Path(job.folder) / ".hydra" / "config.yaml")
+    scans.clear()
+    kept.check_sweep(tmp_path / "sweep")
+    assert len(scans) == 1  # for four runs whose data differ in fold alone
+    split = tmp_path / "sweep" / "1" / "split.csv"
+    split.write_text(split.read_text().replace(",val,", ",test,"))
+    with pytest.raises(ValueError, match="1 was trained on other clips"):
+        kept.check_sweep(tmp_path / "sweep")

@@ -158,7 +158,7 @@ ALLOWED = {
     "ser.ownership": set(),
     "ser.page": set(),
     "ser.plots": set(),
-    "ser.plugins": {"ser.data.cache", "ser.run_folder"},
+    "ser.plugins": {"ser.data.cache", "ser.run_folder", "ser.selection"},
     "ser.pool": {"ser.folds", "ser.metrics", "ser.report", "ser.status"},
     "ser.premium": {"ser.compare", "ser.plots", "ser.summary"},
     "ser.processes": set(),
@@ -181,7 +181,7 @@ ALLOWED = {
         "ser.settings",
     },
     "ser.run": {"ser.data.names", "ser.run_folder", "ser.status"},
-    "ser.run_folder": {"ser.folds", "ser.processes", "ser.status"},
+    "ser.run_folder": {"ser.data.names", "ser.folds", "ser.processes", "ser.status"},
     "ser.seeds": {"ser.statistics"},
     "ser.selection": {"ser.folds", "ser.kept"},
     "ser.settings": {

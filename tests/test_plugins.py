@@ -3,40 +3,66 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ser.plugins import Study, Threads, _check_blind
 
 REPOSITORY = Path(__file__).parents[1]
 
 
+def search(task: list[str], params: dict | None = None) -> DictConfig:
+    """Compose a search as Hydra does for its multirun."""
+    fixed = [text for text in task if "," not in text]
+    config = compose("train", fixed, return_hydra_config=True)
+    with read_write(config.hydra), open_dict(config.hydra):
+        config.hydra.overrides.task = task
+        config.hydra.job.config_name = "train"
+        sweeper = {"_target_": "optuna", "params": params, "storage": None, "direction": ""}
+        config.hydra.sweeper = sweeper
+    return config
+
+
+@pytest.fixture
+def _composing() -> Iterator[None]:
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        yield
+
+
+@pytest.mark.usefixtures("_composing")
 @pytest.mark.parametrize(
-    ("changes", "searched", "line"),
+    ("task", "params", "line"),
     [
-        ({"fold": "all"}, "model.lr=1,2", "fold=all under hydra/sweeper=optuna chooses by valid"),
-        ({}, "fold=0,1", "fold is searched by hydra/sweeper=optuna"),
-        ({}, "protocol=luna5,kfold", "protocol is searched by"),
-        ({}, "data.tess=train,off", "data.tess is searched by"),
-        ({"drawn": {"protocol.seed": "range(0, 9)"}}, "seed=0,1", "protocol.seed is searched by"),
+        (["fold=all", "seed=1,2"], {}, "fold=all under hydra/sweeper=optuna chooses by valid"),
+        (["fold=0,1"], {}, "fold=1 is searched by hydra/sweeper=optuna, but changes fold"),
+        (["protocol=luna5,kfold"], {}, "changes protocol"),
+        (["seed=0,1"], {"protocol.seed": "range(0, 9)"}, "protocol.seed=1 is searched by"),
+        (["data.tess=train,off"], {}, "data.tess=off is searched by"),
+        # These groups set keys of others.
+        (["model=mlp,gender_split"], {}, "model=gender_split is searched by"),
+        ([], {"experiment": "forest,drop_sad"}, "experiment=drop_sad is searched by"),
     ],
 )
-def test_nothing_is_optimised_over_who_tests(
-    changes: dict, searched: str, line: str, capsys: pytest.CaptureFixture
+def test_nothing_is_optimised_over_who_tests_or_what_is_scored(
+    task: list[str], params: dict, line: str, capsys: pytest.CaptureFixture
 ):
-    sweeper = {"_target_": "optuna", "params": changes.get("drawn"), "storage": None}
-    hydra = {"sweeper": sweeper, "overrides": {"task": [searched]}}
     with pytest.raises(SystemExit) as stop:
-        Study().on_multirun_start(OmegaConf.create({"fold": 0, "hydra": hydra} | changes))
+        Study().on_multirun_start(search(task, params))
     assert stop.value.code == 1
     (shown,) = capsys.readouterr().err.splitlines()
     assert line in shown
 
 
-def test_other_keys_are_searched():
-    _check_blind(OmegaConf.create({"fold": 3}), ["model", "seed", "data.window.seconds", "window"])
+@pytest.mark.usefixtures("_composing")
+def test_other_keys_are_searched_and_fixed_ones_are_not():
+    drawn = {"data.window.seconds": "interval(1, 3)", "data.batch_size": "16,32"}
+    fixed = {"fold": 3, "data.tess": "off", "model": "gender_split"}
+    _check_blind(search(["seed=0,1", "data.drop=[sad]"], drawn | fixed))
+    _check_blind(search(["experiment=knn,logistic"]))  # both of sixteen classes
 
 
 @pytest.mark.parametrize("override", ["data.root=/nowhere", "resume=/nowhere.ckpt"])

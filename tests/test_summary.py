@@ -4,11 +4,14 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 
 from ser import summary
+from ser.start import Check
 
 
 def test_a_multirun_goes_on_after_a_failed_job_and_ends_with_a_table(
@@ -67,6 +70,96 @@ def test_a_poisoned_job_is_a_row_without_scores_and_its_folder_is_no_other_sweep
     assert summary.collect(tmp_path)[0]["uar"] is None  # an earlier start's
 
 
+@pytest.fixture
+def job(tmp_path: Path) -> Callable[..., None]:
+    """Leave what a job leaves, without running one; of no `clips` it has no split."""
+
+    def write(number: int, clips: dict | None, status: str = "finished", **config: object) -> None:
+        folder = tmp_path / str(number)
+        (folder / ".hydra").mkdir(parents=True)
+        OmegaConf.save([f"input={number}"], folder / ".hydra" / "overrides.yaml")
+        OmegaConf.save(config, folder / ".hydra" / "config.yaml")
+        (folder / "status.json").write_text(json.dumps({"status": status}))
+        if clips is not None:
+            rows = pd.DataFrame({"path": clips.keys(), "sha256": clips.values()})
+            rows.to_csv(folder / "split.csv", index=False)
+
+    return write
+
+
+def test_a_sweep_over_recordings_without_a_split_ends_with_what_its_jobs_did(
+    job: Callable[..., None], tmp_path: Path
+):
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    job(0, None)
+    summary.Summary().on_multirun_end(config)
+    job(1, None, "failed")
+    with pytest.raises(SystemExit) as stop:
+        summary.Summary().on_multirun_end(config)
+    assert stop.value.code == 1
+    assert [row["status"] for row in summary.tabulate(tmp_path)] == ["finished", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), [(OSError("no room\nleft"), True), (RuntimeError("a bug"), False)]
+)
+def test_no_exception_lets_a_sweep_end_or_go_on_as_if_all_were_well(
+    error: Exception,
+    expected: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    def fail(*_: object) -> None:
+        raise error
+
+    for name in ("ser.summary.tabulate", "ser.summary._check", "ser.sweep.resume"):
+        monkeypatch.setattr(name, fail)
+    monkeypatch.setattr("ser.settings.check", fail)
+    monkeypatch.setattr("ser.start.HydraConfig", Mock())
+    hydra = {"sweep": {"dir": str(tmp_path)}, "run": {"dir": str(tmp_path)}, "overrides": {}}
+    config = OmegaConf.create({"resume_sweep": str(tmp_path), "hydra": {**hydra, "runtime": {}}})
+    for call in (
+        summary.Summary().on_multirun_end,
+        summary.Summary().on_multirun_start,
+        summary.Summary().on_run_start,
+        Check().on_run_start,
+    ):
+        with pytest.raises(SystemExit) as stop:
+            call(config)
+        assert stop.value.code == 1
+        shown = capsys.readouterr().err.splitlines()
+        assert shown[-1] == " ".join(str(error).split())
+        assert (len(shown) == 1) == expected  # of a bug the traceback too
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        ({"root": "r", "sample_rate": 16000}, {"root": "r", "sample_rate": 16000}, True),
+        ({"root": "r", "sample_rate": 16000}, {"root": "r", "sample_rate": 48000}, False),
+        ({"root": "r", "sample_rate": 16000}, {"root": {"dir": "s"}, "sample_rate": 16000}, False),
+    ],
+)
+@pytest.mark.parametrize("scored", [False, True])
+def test_only_jobs_of_one_root_and_rate_can_sound_different(
+    one: dict, other: dict, told: bool, scored: bool, job: Callable[..., None],
+    tmp_path: Path, capsys: pytest.CaptureFixture,
+):  # fmt: skip
+    for number, data in enumerate((one, other)):
+        config = {"data": data}
+        if scored:  # by eval.py, of a checkpoint that knows its data
+            run = tmp_path / "runs" / str(number)
+            (run / ".hydra").mkdir(parents=True)
+            OmegaConf.save(config, run / ".hydra" / "config.yaml")
+            config = {"ckpt": str(run / "checkpoints" / "best.ckpt"), "data": {"root": None}}
+        job(number, {"a.wav": str(number), "b.wav": "0"}, **config)
+    summary.tabulate(tmp_path)
+    shown = capsys.readouterr().out
+    assert ("1 clips sound different in the jobs, such as a.wav" in shown) == told
+    assert summary.CHOICE not in shown  # without scores
+
+
 def test_a_name_that_varies_splits_no_folder(launch: Callable[..., Path], tmp_path: Path):
     sweep = "hydra.sweep.dir=" + str(tmp_path / "${name}")
     launch("train", "-m", "data=demo", "model=svm", "name=default,other", sweep)
@@ -74,11 +167,15 @@ def test_a_name_that_varies_splits_no_folder(launch: Callable[..., Path], tmp_pa
     assert [row["name"] for row in rows] == ["default", "other"]
 
 
-def test_a_multirun_that_finishes_ends_well(launch: Callable[..., Path], tmp_path: Path):
+def test_a_multirun_that_finishes_ends_well(
+    launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
+):
     sweep = tmp_path / "sweep"
     launch("train", "-m", f"hydra.sweep.dir={sweep}", "data=demo", "model=svm,logistic")
     rows = json.loads((sweep / "summary.json").read_text())
     assert [row["model"] for row in rows] == ["svm", "logistic"]
+    assert capfd.readouterr().out.count(summary.CHOICE) == 1
+    assert (sweep / "summary.html").read_text().count(summary.CHOICE) == 1
     assert {row["status"] for row in rows} == {"finished"}
 
 

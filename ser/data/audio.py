@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from rich.progress import track
 
 from ser.data.cache import Store, digest, load_or_build
 from ser.data.container import MP4_SUFFIXES, blocks, import_av
-from ser.data.fingerprints import fingerprints
+from ser.data.fingerprints import fingerprints, state
 
 VERSION = 2
 """Part of the cache's key: raise it when `decode` yields or refuses other than before."""
@@ -113,8 +114,9 @@ def open_waveforms(paths: Sequence[Path], root: Path, sample_rate: int, director
         directory: The cache folder.
 
     Raises:
-        ValueError: None of the files can be read.
+        ValueError: None of the files can be read, or one changed meanwhile.
     """
+    before = [state(path) for path in paths]
     facts = (
         VERSION,
         soxr.__version__,
@@ -122,7 +124,16 @@ def open_waveforms(paths: Sequence[Path], root: Path, sample_rate: int, director
         [path.suffix.lower() for path in paths],
         fingerprints(paths, root, directory),
     )
-    produce = partial(_decode_all, paths, sample_rate)
+
+    def produce() -> Iterator[tuple[np.ndarray, str]]:
+        yield from _decode_all(paths, sample_rate)
+        # The key is of what was read before: a store of other samples would serve every root.
+        for path, old in zip(paths, before, strict=True):
+            if state(path) != old:
+                raise ValueError(
+                    f"{path} changed while it was read: expected files that stay; start again"
+                )
+
     store = load_or_build(directory, "audio", digest(*facts), produce)
     failed = [row for row, note in enumerate(store.notes) if note.startswith(ERROR)]
     again = {row: _decode_or_explain(paths[row], sample_rate) for row in failed}
@@ -149,7 +160,7 @@ def _decode_all(paths: Sequence[Path], sample_rate: int) -> Iterator[tuple[np.nd
         # Joblib's processes, which a job of its launcher may ask for too: one of its workers
         # cannot spawn, and a fork of a process that runs torch's threads can hang.
         rows = Parallel(cpu_count(), return_as="generator")(
-            delayed(_deaf)(job, path) for path in paths
+            delayed(_deaf)(os.getpid(), job, path) for path in paths
         )
     loud, errors = [], []
     for path, (samples, note, peak) in zip(paths, track(rows, "decoding", len(paths)), strict=True):
@@ -163,9 +174,11 @@ def _decode_all(paths: Sequence[Path], sample_rate: int) -> Iterator[tuple[np.nd
         raise ValueError(f"none of {len(paths)} recordings can be read: {'; '.join(errors[:5])}")
 
 
-def _deaf(job: Callable[[Path], tuple], path: Path) -> tuple:
+def _deaf(parent: int, job: Callable[[Path], tuple], path: Path) -> tuple:
     """Work in a process that Ctrl-C does not reach: the parent, which it reaches too, ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Joblib stays in the parent where it has one process, and takes threads in a worker of its own.
+    if os.getpid() != parent:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     return job(path)
 
 

@@ -29,8 +29,8 @@ def fingerprints(paths: Sequence[Path], root: Path, directory: Path) -> list[str
     """
     memory = directory / f"files-{digest(str(root.resolve()))}.json"
     known = _recall(memory)
-    states = {path.relative_to(root).as_posix(): _state(path) for path in paths}
-    touched = [name for name, state in states.items() if known.get(name, [])[:-1] != state]
+    states = {path.relative_to(root).as_posix(): state(path) for path in paths}
+    touched = [name for name, now in states.items() if known.get(name, [])[:-1] != now]
     read = {name: _hash(root / name) for name in touched if states[name]}
     new = {name: [*states[name], sha256] for name, sha256 in read.items() if sha256}
     known = {name: entry for name, entry in known.items() if name not in touched} | new
@@ -40,7 +40,7 @@ def fingerprints(paths: Sequence[Path], root: Path, directory: Path) -> list[str
     return [known[name][-1] if name in known else None for name in states]
 
 
-def _state(path: Path) -> list[int] | None:
+def state(path: Path) -> list[int] | None:
     """Give what changes with every write to a file, and when another takes its place."""
     with suppress(OSError):  # gone, or a broken link
         status = path.stat()
