@@ -54,9 +54,6 @@ LOADERS = {
 """What skops writes these estimators as, and the types that each makes; types of objects are those
 of the recipe and of `TRUSTED`."""
 
-LEAVES = ("JsonNode", "NdArrayNode", "TypeNode")
-"""Those that hold no others."""
-
 MATRICES = frozenset(
     ("_best_coefs", "_dual_coef_", "_fit_X", "coef_", "coefs_", "components_", "dual_coef_", "ms",
      "support_vectors_", "vs")
@@ -153,10 +150,10 @@ def _check_archive(content: bytes) -> None:
             loader, name = node["__loader__"], f"{node['__module__']}.{node['__class__']}"
             if loader not in LOADERS or name not in (LOADERS[loader] or [name]):
                 raise ValueError(f"{name} is read by {loader}")
-            # What holds nothing may stand in several places; what holds others, in one.
+            # What stands in several places is written in each: a short reference to much is not.
             number = node.get("__id__")
-            if number in known and (loader not in LEAVES or known[number] != node):
-                raise ValueError("a part of it is in two places")
+            if number in known and known[number] != node:
+                raise ValueError("two parts of it have one identity")
             known[number] = node
             if loader == "NdArrayNode":
                 if node["type"] != "numpy":

@@ -86,6 +86,11 @@ def end(error: object, code: int = 1) -> NoReturn:
     """End a start from within a callback, with one line and an exit code."""
     line = " ".join(str(error).split()) or type(error).__name__
     print(shown(line), file=sys.stderr)  # noqa: T201
+    for folder in list(_held):
+        release(folder)
+        if {path.name for path in folder.iterdir()} == {LOCK}:  # nothing began there
+            (folder / LOCK).unlink()
+            folder.rmdir()
     raise SystemExit(code)  # of any other exception of a callback Hydra makes a warning
 
 

@@ -122,6 +122,8 @@ def _callback(state: Mapping, folder: Path) -> dict:
     name = Path(state["best_model_path"]).name
     if not re.fullmatch(r"([\w=.-]+\.ckpt)?", name):
         raise ValueError("the best checkpoint has no name of one")
+    if state["monitor"] is None and name != "last.ckpt":
+        name = ""  # it removes the file before, when it writes the next
     best = str(folder / name) if name else ""
     score = _score(state["best_model_score"])
     monitored = state["monitor"] is not None and score is not None and name

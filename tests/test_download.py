@@ -488,7 +488,8 @@ def test_a_checkpoint_does_not_say_what_is_downloaded(
         raise LookupError(config["download"])
 
     monkeypatch.setattr(recorded, "instantiate", build)
-    loaded = SimpleNamespace(config={"data": {"root": str(tmp_path), "download": True}})
+    config = {"data": {"root": str(tmp_path), "download": True}}
+    loaded = SimpleNamespace(config=config, clips_at_once=32)
     with pytest.raises(LookupError, match="False"):
         recorded.data(loaded, None, None, "test")
 

@@ -17,7 +17,7 @@ from ser.classifier import EmotionClassifier
 from ser.estimator import EstimatorClassifier
 from ser.resume import check_recipe
 
-ROUNDS = int(os.environ.get("FUZZ", "2000"))
+ROUNDS = int(os.environ.get("FUZZ", "1000"))
 """Of each sound checkpoint; 50,000 take about ten minutes."""
 
 KNOWN = {name for slot in allowed.SLOTS.values() for name in slot}
