@@ -244,7 +244,7 @@ def check_value(
         if _takes_null(kind):
             wanted["null"] = None
         expected = " or ".join(wanted) or "a recipe with a _target_"
-        if "a list" in wanted and isinstance(value, str):
+        if "a list" in wanted and isinstance(value, str) and _plain(value) == value:
             expected += f", such as '[{value}]'"
         raise ValueError(f"{place}={_shown(value)}: expected {expected}") from error
 

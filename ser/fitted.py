@@ -152,7 +152,7 @@ def _check_archive(content: bytes) -> None:
                 raise ValueError(f"{name} is read by {loader}")
             # What stands in several places is written in each: a short reference to much is not.
             number = node.get("__id__")
-            if number in known and known[number] != node:
+            if number in known and _written(known[number]) != _written(node):
                 raise ValueError("two parts of it have one identity")
             known[number] = node
             if loader == "NdArrayNode":
@@ -163,6 +163,13 @@ def _check_archive(content: bytes) -> None:
                     _check_array(member, sizes[node["file"]], name != "numpy.ndarray")
     if read > len(content) + FEWEST_REPEATS:
         raise ValueError("its records are read too often")
+
+
+def _written(node: object) -> object:
+    """Return a node without identities: what is made while it is written has one each time."""
+    if isinstance(node, dict):
+        return {key: _written(value) for key, value in node.items() if key != "__id__"}
+    return [_written(value) for value in node] if isinstance(node, list) else node
 
 
 def _check_array(member: io.BufferedIOBase, size: int, scalar: bool) -> None:
