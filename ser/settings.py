@@ -110,7 +110,8 @@ def check_types(config: Mapping, source: str = "", named: Callable[[str], str] =
 def recipes(config: Mapping) -> Iterator[tuple[str, str, object]]:
     """Yield slot, key and content of each recipe of a whole config."""
     for slot in RECIPES:
-        if "_target_" in config.get(slot, {}):  # eval.py has only some keys of data
+        # Of data, eval.py has only some keys.
+        if slot in config and (slot != "data" or "_target_" in config[slot]):
             yield slot, slot, config[slot]
     for slot, key in (("callback", "callbacks"), ("logger", "logger")):
         for name, recipe in (config.get(key) or {}).items():
