@@ -37,7 +37,6 @@ COMPILED = (
 )
 """What compiled code reads as it is, unchecked: from files of one's own alone."""
 
-
 LOADERS = {
     "DictNode": {"builtins.dict", "sklearn.utils._bunch.Bunch"},
     "JsonNode": {"builtins.str"},

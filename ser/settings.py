@@ -24,6 +24,11 @@ METRICS = ("uar", "macro_f1", "accuracy")
 OBJECTIVES = tuple(f"{place}/{metric}" for place in ("val", "cv") for metric in METRICS)
 """On the validation clips, or for classical models cross-validated on the training actors."""
 
+
+def _is_folder_name(name: str) -> bool:
+    return name.isprintable() and re.fullmatch(r"(?!\.+$)[^/]+", name) is not None
+
+
 SETTINGS: Mapping[str, object] = {
     "ckpt": str | None,
     "compiled": bool,
@@ -32,10 +37,7 @@ SETTINGS: Mapping[str, object] = {
     "folder": str,
     "group": str | None,
     "input": str | None,
-    "name": Annotated[
-        str,
-        Predicate(lambda name: bool(name.isprintable() and re.fullmatch(r"(?!\.+$)[^/]+", name))),
-    ],
+    "name": Annotated[str, Predicate(_is_folder_name)],
     "nth": Natural,
     "normalize": Literal["speaker"] | None,
     "objective": Literal[OBJECTIVES],
@@ -64,10 +66,6 @@ GROUPS = (
 
 _KEY = re.compile(r"\b(data|protocol|window|frontend|model|optimizer|scheduler|trainer)\.\w")
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
-
-
-def _is_folder_name(name: str) -> bool:
-    return name.isprintable() and re.fullmatch(r"(?!\.+$)[^/]+", name) is not None
 
 
 def check(cfg: DictConfig) -> None:
