@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ser.status import check_finished, recorded_data
+from ser.evaluation.status import check_finished, recorded_data
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ STAMPS = ("protocol", "fold", "leaky", "transductive")
 def main(cfg: DictConfig) -> None:
     """Compose the config and compare one run with one or several."""
     # Imported here, so that --help answers at once.
-    from ser.run import Run, one_line_errors
+    from ser.launch.run import Run, one_line_errors
 
     with one_line_errors(), Run(cfg.folder) as run:
         if cfg.a is None or cfg.b in (None, []):
@@ -49,7 +49,7 @@ def main(cfg: DictConfig) -> None:
 
 def compare_several(a: Path, others: Sequence[Path]) -> list[dict]:
     """Compare one run with each of the others; `p_holm` allows for how many they are."""
-    from ser.statistics import SCORES, holm
+    from ser.evaluation.statistics import SCORES, holm
 
     pairs = [compare(a, b) for b in others]
     for score in SCORES:
@@ -73,7 +73,7 @@ def compare(a: Path, b: Path) -> dict:
     Raises:
         ValueError: A folder lacks a file, no clip is shared, or one has two labels.
     """
-    from ser.statistics import METHOD, lowest_p, paired_difference
+    from ser.evaluation.statistics import METHOD, lowest_p, paired_difference
 
     (clips_a, metrics_a), (clips_b, metrics_b) = _read(a), _read(b)
     shared = [clip for clip in clips_a if clip in clips_b]

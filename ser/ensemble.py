@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> None:
     """Compose the config and let the runs vote."""
     # Imported here, so that --help answers at once.
-    from ser import report
-    from ser.run import Run, one_line_errors
+    from ser.launch.run import Run, one_line_errors
+    from ser.reporting import run_report as report
 
     with one_line_errors(), Run(cfg.folder) as run:
         runs = OmegaConf.to_container(cfg).get("runs")
@@ -60,7 +60,9 @@ def ensemble(runs: Sequence[Path], weights: Sequence[float], folder: Path) -> di
     Raises:
         ValueError: A run is not finished, or two differ in split, classes or clips.
     """
-    from ser import members, pool, report
+    from ser.evaluation import pool
+    from ser.evaluation import results as members
+    from ser.reporting import run_report as report
 
     first, *others = found = [members.read(run) for run in runs]
     for other in others:

@@ -17,13 +17,19 @@ from lightning import Trainer
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
-from ser import checkpoint, folds, kept, processes, recorded, report, selection, settings, tracking
+from ser.checkpoints import format as checkpoint
+from ser.checkpoints import source as recorded
 from ser.data import recordings
 from ser.data.datamodule import EmotionDataModule
-from ser.fitting import build_loggers, build_trainer, fit_and_validate, help_to_fit, score
-from ser.pool import pool
-from ser.run import Run, finished_before, one_line_errors
-from ser.status import KEPT, RESULTS, held_parts
+from ser.evaluation.pool import pool
+from ser.evaluation.status import KEPT, RESULTS, held_parts
+from ser.launch import settings
+from ser.launch.run import Run, finished_before, one_line_errors
+from ser.reporting import run_report as report
+from ser.reporting import wandb as tracking
+from ser.training import folds, kept, selection
+from ser.training import trainer as processes
+from ser.training.fit import build_loggers, build_trainer, fit_and_validate, help_to_fit, score
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +82,7 @@ def evaluate(cfg: DictConfig) -> None:
 def _check(cfg: DictConfig) -> None:
     """Refuse a config that cannot be run; within its `Run`, as a table of jobs reads that."""
     hydra = HydraConfig.get()
-    if hydra.mode == RunMode.MULTIRUN:  # a single run was checked by ser.start.Check
+    if hydra.mode == RunMode.MULTIRUN:  # a single run was checked by ser.launch.start.Check
         settings.check(cfg)
     processes.check(cfg, hydra)
     tracking.check(cfg.logger)

@@ -14,8 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 def main(cfg: DictConfig) -> None:
     """Compose the config and draw a recording, or the corpora."""
     # Imported here, so that --help answers at once.
-    from ser import allowed, inventory, settings, spectra
-    from ser.run import Run, one_line_errors
+    from ser.analysis import corpus_stats as inventory
+    from ser.analysis import spectra
+    from ser.checkpoints import trust as allowed
+    from ser.launch import settings
+    from ser.launch.run import Run, one_line_errors
 
     with one_line_errors(), Run(cfg.folder) as run:
         config = OmegaConf.to_container(cfg, resolve=True)

@@ -14,9 +14,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
-from ser import run_folder
-from ser.run_folder import ending
-from ser.status import held_run, read_status, recorded_data
+from ser.evaluation.status import held_run, read_status, recorded_data
+from ser.launch import run_folder
+from ser.launch.run_folder import ending
 
 SCORES = ("accuracy", "uar", "macro_f1")
 STAMPS = ("leaky", "transductive")
@@ -33,9 +33,9 @@ CHOICE = "a row chosen by its test score is no longer tested: choose by validati
 def main(cfg: DictConfig) -> None:
     """Write the table of a multirun, or pool its folds into one result."""
     # Imported here, so that --help answers at once.
-    from ser import report
-    from ser.pool import pool
-    from ser.run import one_line_errors
+    from ser.evaluation.pool import pool
+    from ser.launch.run import one_line_errors
+    from ser.reporting import run_report as report
 
     with one_line_errors():
         if (cfg.sweep is None) == (cfg.pool is None):
@@ -62,7 +62,7 @@ class Summary(Callback):
         folder = config.get("resume_sweep")
         if folder is None:
             return
-        from ser.sweep import resume
+        from ser.launch.sweep import resume
 
         with ending():
             code = resume(folder, config.hydra.overrides)
@@ -109,7 +109,7 @@ def _check(config: DictConfig) -> None:
     if resumed is None and (held := held_run(folder)) is not None:
         raise ValueError(f"hydra.sweep.dir={folder} holds {held}: expected another folder")
     if "trainer" in config and config.trainer.get("devices", 1) != 1:
-        from ser import processes
+        from ser.training import trainer as processes
 
         processes.check(config, config.hydra)
 
@@ -128,7 +128,7 @@ def tabulate(folder: Path) -> list[dict[str, object]]:
         )
     keys = varied(rows)
     if "seed" in keys:
-        from ser import seeds  # with pandas, which no start should wait for
+        from ser.analysis import seeds  # with pandas, which no start should wait for
 
         if spreads := seeds.collect(folder, rows, keys):
             seeds.write(folder, spreads)
@@ -214,7 +214,8 @@ def write(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def _html(folder: Path, rows: Sequence[Mapping[str, object]]) -> str:
-    from ser import page, plots
+    from ser.reporting import html as page
+    from ser.reporting import plots
 
     picture = None
     if any(row["uar"] is not None for row in rows):

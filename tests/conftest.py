@@ -55,7 +55,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demo(cache: Path) -> Path:
     """Root of the embedded corpus."""
-    from ser.data.demo import build
+    from ser.corpora.demo import build
 
     return Path(build(cache))
 

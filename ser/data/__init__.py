@@ -1,1 +1,1 @@
-"""Where recordings come from, which split they are in, and how they become batches."""
+"""Clips, splits and features -> batches."""

@@ -13,20 +13,20 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
-from ser.data.audit import audit
-from ser.data.cache import cache_directory, digest
-from ser.data.classes import TARGETS, label_clips, label_emotions
-from ser.data.corpora import CHANNELS, CORPORA, MODALITIES, Scan, scan
+from ser.audio.clips import ON_ERROR, Library, open_library
+from ser.audio.window import Window
+from ser.cache.eviction import trim
+from ser.cache.store import cache_directory, digest
+from ser.config.quantities import Count, Fold, Hertz, Positive, Seed
+from ser.corpora.clip import CHANNELS, CORPORA, MODALITIES, Scan, scan
+from ser.corpora.labels import TARGETS, label_clips, label_emotions
 from ser.data.dataset import Batch, ClipDataset, Reader
-from ser.data.download import Servers
-from ser.data.eviction import trim
-from ser.data.library import ON_ERROR, Library, open_library
-from ser.data.partition import Partition
-from ser.data.placement import PLACEMENTS, effective
-from ser.data.protocols import VERSION, SplitProtocol
-from ser.data.reader import ClipReader
-from ser.data.window import Window
-from ser.quantities import Count, Fold, Hertz, Positive, Seed
+from ser.data.loading import ClipReader
+from ser.download import Servers
+from ser.splits.leakage import audit
+from ser.splits.protocols import VERSION, SplitProtocol
+from ser.splits.roles import PLACEMENTS, effective
+from ser.splits.table import Partition
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class EmotionDataModule(LightningDataModule):
         corpora: `ravdess`, `tess` or both.
         channels: `speech`, `song` or both.
         modality: `audio`, `video` (the sound of RAVDESS's mp4 files) or both.
-        tess: Where TESS is placed, see `ser.data.placement.assign`.
+        tess: Where TESS is placed, see `ser.splits.roles.assign`.
         drop: Emotions to leave out.
         keep: Emotions to keep; None keeps all.
         merge: By emotion, the one whose name and place it takes.
@@ -64,7 +64,7 @@ class EmotionDataModule(LightningDataModule):
         sample_rate: Hz.
         seed: Of the order of the training clips, together with the epoch.
         cache: Folder of decoded audio and features; None is the user's cache folder.
-        cache_max_gb: GB that it may take, see `ser.data.eviction.trim`; None is any amount.
+        cache_max_gb: GB that it may take, see `ser.cache.eviction.trim`; None is any amount.
         download: Fetch what is missing below `root` before anything is read.
         servers: Where from; None where the corpus is not published.
     """

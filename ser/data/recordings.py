@@ -13,11 +13,11 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from ser.data.audio import decode_and_peak, tell_clipped
-from ser.data.container import holds_audio
-from ser.data.corpora import AUDIO_SUFFIXES, files, parse
-from ser.data.names import cell, shown
-from ser.data.window import Window
+from ser.audio.containers import holds_audio
+from ser.audio.decode import decode_and_peak, tell_clipped
+from ser.audio.window import Window
+from ser.corpora.clip import AUDIO_SUFFIXES, files, parse
+from ser.corpora.names import cell, shown
 
 BATCH = 64
 """Windows that are scored at once, where they fit."""

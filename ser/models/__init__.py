@@ -1,1 +1,1 @@
-"""Networks: (batch, channels, bins, frames) -> (batch, classes)."""
+"""Features -> logits: networks, and an estimator in two stages."""

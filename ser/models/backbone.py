@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ser.config.quantities import Share, Widths
 from ser.models.dense_head import DenseHead
-from ser.quantities import Share, Widths
 
 TOPS = ("fc", "classifier")
 """What torchvision calls the dense layers at the end of a network."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ser.quantities import Share, Widths
+from ser.config.quantities import Share, Widths
 
 
 class CNN(nn.Module):

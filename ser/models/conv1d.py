@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor, nn
 
+from ser.config.quantities import Count, Share, Widths
 from ser.models.standardizer import Standardizer
-from ser.quantities import Count, Share, Widths
 
 
 class Conv1D(nn.Module):

@@ -7,9 +7,9 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
+from ser.config.quantities import Count, Share, Widths
 from ser.models.dense_head import DenseHead
 from ser.models.standardizer import Standardizer
-from ser.quantities import Count, Share, Widths
 
 
 class PCACNN(nn.Module):

@@ -7,8 +7,8 @@ import numpy as np
 from annotated_types import Interval
 from torch import Tensor, nn
 
+from ser.config.quantities import Count, Share
 from ser.models.standardizer import Standardizer
-from ser.quantities import Count, Share
 
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
 

@@ -27,7 +27,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, Dataset
 
 from ser.data.datamodule import EmotionDataModule
-from ser.run import quiet_lightning
+from ser.launch.run import quiet_lightning
 
 EPOCHS = 4  # the first warms up and does not count
 TURNS = 3

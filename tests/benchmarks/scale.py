@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from ser.audio.window import Window
 from ser.data.datamodule import EmotionDataModule
-from ser.data.protocols import Holdout
-from ser.data.window import Window
+from ser.splits.protocols import Holdout
 
 STEPS = ("scan", "split", "cache", "open")
 RATE = 8000  # Hz

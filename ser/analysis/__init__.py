@@ -1,0 +1,1 @@
+"""Finished runs -> findings: tables, pictures and comparisons."""

@@ -1,0 +1,78 @@
+"""What the seed changes, beside what the choice of actors changes."""
+
+import csv
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from ser.evaluation.statistics import seed_spread
+
+log = logging.getLogger(__name__)
+
+
+def collect(
+    folder: Path, jobs: Sequence[Mapping[str, object]], varied: Sequence[str]
+) -> list[dict[str, object]]:
+    """Give a row for each setting that was run with several seeds.
+
+    A row holds what else varied, whether it is `leaky`, the number of `seeds`, the `mean` UAR over
+    them, its standard deviation over seeds `seed_sd`, and its standard error over actors
+    `actor_se`. Jobs that scored different clips are named in the log and left out.
+
+    Args:
+        folder: Of the multirun.
+        jobs: Rows of its summary.
+        varied: The keys that vary in it, `seed` among them.
+    """
+    settings = defaultdict(list)
+    for job in jobs:
+        if job["status"] == "finished":
+            settings[tuple((key, job[key]) for key in varied if key != "seed")].append(job)
+    rows = []
+    for setting, of_setting in settings.items():
+        paths = [folder / str(job["job"]) / "predictions.csv" for job in of_setting]
+        tables = [pd.read_csv(path, dtype=str) for path in paths]
+        if len(tables) < 2:
+            continue
+        clips = tables[0][["path", "sha256"]]
+        if any(not table[["path", "sha256"]].equals(clips) for table in tables):
+            numbers = [job["job"] for job in of_setting]
+            log.warning("jobs %s scored different clips: no spread over their seeds", numbers)
+            continue
+        spread = seed_spread(
+            tables[0].label.to_numpy(str),
+            [table.prediction.to_numpy(str) for table in tables],
+            tables[0].actor.to_numpy(str),
+            "uar",
+        )
+        leaky = of_setting[0]["leaky"]
+        rows.append({**dict(setting), "leaky": leaky, "seeds": len(tables), **spread})
+    return rows
+
+
+def write(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write seeds.csv."""
+    with (folder / "seeds.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def show(rows: Sequence[Mapping[str, object]], varied: Sequence[str]) -> None:
+    """Print the spread over seeds beside that over actors."""
+    others = [key for key in varied if key != "seed"]
+    table = Table(*others, "seeds", "mean UAR", "sd over seeds", "se over actors", "")
+    for row in rows:
+        table.add_row(
+            *(str(row[key]) for key in (*others, "seeds")),
+            f"{row['mean']:.3f}",
+            f"{row['seed_sd']:.3f}",
+            "" if row["actor_se"] is None else f"{row['actor_se']:.3f}",
+            "LEAKY" if row["leaky"] else "",
+        )
+    Console(markup=False).print(table)  # [sad] is a value, no style

@@ -1,0 +1,1 @@
+"""Files -> samples: decoded, resampled to one rate, and cut to the window of the model."""

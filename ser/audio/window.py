@@ -1,0 +1,94 @@
+"""Which seconds of a recording the model hears."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Interval
+
+from ser.config.quantities import Amount, Hertz, Seconds
+
+VERSION = 1
+"""Part of the key of cached features: raise it when `Window` cuts other samples than before."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of fixed length, padded with zeros.
+
+    Attributes:
+        seconds: Length.
+        start: Where it begins, by corpus (`ravdess`, `tess`, `other`): seconds from the start of
+            the file, or `onset`, the first sample within `threshold_db` of the peak.
+        hop_seconds: Distance of the windows that follow in a longer recording of `other`.
+        threshold_db: What counts as sound, relative to the recording's peak.
+        trim_end: Whether the silence at the end is taken for padding too.
+        sample_rate: Hz.
+    """
+
+    seconds: Seconds
+    start: Mapping[Literal["ravdess", "tess", "other"], Amount | Literal["onset"]]
+    hop_seconds: Seconds = 1.5
+    threshold_db: Annotated[float, Interval(ge=-200, le=0)] = -40.0
+    trim_end: bool = False
+    sample_rate: Hertz = 48000
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0 or self.hop_seconds <= 0:
+            raise ValueError(
+                f"window.seconds={self.seconds}, window.hop_seconds={self.hop_seconds}: expected"
+                " more than 0"
+            )
+        if not round(self.hop_seconds * self.sample_rate):
+            raise ValueError(
+                f"window.hop_seconds={self.hop_seconds}: expected at least one sample, which is"
+                f" {1 / self.sample_rate:.2g} s"
+            )
+        for corpus, start in self.start.items():
+            if start != "onset" and (isinstance(start, str) or start < 0):
+                raise ValueError(f"window.start.{corpus}={start!r}: expected seconds or onset")
+
+    @property
+    def samples(self) -> int:
+        """Length in samples."""
+        return round(self.seconds * self.sample_rate)
+
+    def spans(self, recording: np.ndarray, corpus: str) -> list[tuple[int, int]]:
+        """Say where the windows of a recording begin and end, in samples.
+
+        A clip of a known corpus has one window; any other recording has as many as cover it from
+        its start on.
+        """
+        onset, offset = 0, len(recording)
+        if self.trim_end or self.start[corpus] == "onset":
+            onset, offset = self._sound(recording)
+        begin = self.start[corpus]
+        begin = onset if begin == "onset" else round(begin * self.sample_rate)
+        end = offset if self.trim_end else len(recording)
+        if begin >= end:  # shorter than the corpus's leading silence
+            begin = 0
+        if corpus != "other":
+            return [(begin, min(begin + self.samples, end))]
+        hop = round(self.hop_seconds * self.sample_rate)
+        beyond = max(0, end - begin - self.samples)
+        begins = range(begin, begin + -(-beyond // hop) * hop + 1, hop)
+        return [(start, min(start + self.samples, end)) for start in begins]
+
+    def cut(self, recording: np.ndarray, span: tuple[int, int]) -> np.ndarray:
+        """Cut one span out of a recording and pad it with zeros to (samples,)."""
+        padded = np.zeros(self.samples, recording.dtype)
+        begin, end = span
+        padded[: end - begin] = recording[begin:end]
+        return padded
+
+    def _sound(self, recording: np.ndarray) -> tuple[int, int]:
+        # An hour is 173 million samples: nothing wider than a byte is made of each.
+        peak = max(int(recording.max(initial=0)), -int(recording.min(initial=0)))
+        level = max(1, math.ceil(peak * 10 ** (self.threshold_db / 20)))
+        loud = recording >= level
+        loud |= recording <= -level
+        if not loud.any():  # digital silence throughout
+            return 0, len(recording)
+        return int(loud.argmax()), len(loud) - int(loud[::-1].argmax())

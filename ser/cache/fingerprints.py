@@ -1,0 +1,72 @@
+"""The sha256 of files, computed again only for those that the file system says were touched."""
+
+import hashlib
+import json
+import logging
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock
+
+from ser.cache.store import digest
+
+log = logging.getLogger(__name__)
+
+
+def fingerprints(paths: Sequence[Path], root: Path, directory: Path) -> list[str | None]:
+    """Give the sha256 of each file's content; None for what is no file that can be read.
+
+    They are remembered in the cache folder, a JSON file a root. Size and time of change alone
+    would not do: two files that are swapped, or written over with their times kept, have the same.
+
+    Args:
+        paths: Files below `root`.
+        root: Folder that the paths are remembered by.
+        directory: The cache folder.
+    """
+    memory = directory / f"files-{digest(str(root.resolve()))}.json"
+    known = _recall(memory)
+    states = {path.relative_to(root).as_posix(): state(path) for path in paths}
+    touched = [name for name, now in states.items() if known.get(name, [])[:-1] != now]
+    read = {name: _hash(root / name) for name in touched if states[name]}
+    new = {name: [*states[name], sha256] for name, sha256 in read.items() if sha256}
+    known = {name: entry for name, entry in known.items() if name not in touched} | new
+    if new:
+        log.info("%d files are new or were touched since they were last read", len(new))
+        _remember(memory, known)
+    return [known[name][-1] if name in known else None for name in states]
+
+
+def state(path: Path) -> list[int] | None:
+    """Give what changes with every write to a file, and when another takes its place."""
+    with suppress(OSError):  # gone, or a broken link
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    return None
+
+
+def _hash(path: Path) -> str | None:
+    with suppress(OSError), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+    return None
+
+
+def _recall(memory: Path) -> dict[str, list]:
+    with suppress(OSError, ValueError, AttributeError, RecursionError):  # new, damaged or foreign
+        entries = json.loads(memory.read_bytes())
+        return {name: entry for name, entry in entries.items() if isinstance(entry, list)}
+    return {}
+
+
+def _remember(memory: Path, entries: dict[str, list]) -> None:
+    # A folder that is full or may only be read: the files are read once more next time.
+    with suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(memory.with_suffix(".lock")):
+            partial = memory.with_suffix(".tmp")
+            partial.write_text(json.dumps(entries))
+            os.replace(partial, memory)

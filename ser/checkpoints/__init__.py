@@ -1,0 +1,1 @@
+"""A model <-> one file, which is hostile until it is checked."""

@@ -1,0 +1,94 @@
+"""A recipe's network without memory for its weights: their shapes, and what it computes."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from hydra.utils import instantiate
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ser.features.spectral import build_frontend, shape_of
+
+LONGEST = 2**26
+"""Samples of a window; at 48 kHz that is 23 minutes."""
+
+SPECTRUM = 2**24
+"""Frames times samples, or bins, of a frame, at most: eight clips' spectra take 0.3 GB."""
+
+BATCH = 2**28
+"""Values of the largest tensor of a batch, at most: 1 GB."""
+
+
+def build(
+    classes: Sequence[str], frontend: Mapping, network: Mapping
+) -> tuple[nn.Module, nn.Module]:
+    """Build the front end of a recipe, and its network on the meta device.
+
+    Args:
+        classes: Their names.
+        frontend: Recipe of the front end.
+        network: Recipe of the network.
+    """
+    built = build_frontend(frontend, network)
+    with torch.device("meta"):
+        return built, instantiate(network, classes=len(classes), **shape_of(built))
+
+
+def check_window(frontend: Mapping, samples: int) -> None:
+    """Refuse a window that would take all memory, or whose spectra would.
+
+    Args:
+        frontend: Recipe of the front end.
+        samples: Of the window.
+
+    Raises:
+        ValueError: It is empty, or longer than `LONGEST` or `SPECTRUM` admit.
+    """
+    if not 0 < samples <= LONGEST:
+        raise ValueError(f"window.seconds makes {samples} samples: expected 1 to {LONGEST}")
+    hop = frontend.get("hop_length", 480)
+    bins = max(frontend.get(key, 0) for key in ("bins", "n_fft", "n_mels", "size"))
+    if (samples // hop + 1) * max(bins, 2048) > SPECTRUM:
+        raise ValueError(
+            f"frontend.hop_length={hop} makes {samples // hop + 1} frames of a window of {samples}"
+            f" samples: expected at most {SPECTRUM // max(bins, 2048)}"
+        )
+
+
+def clips_at_once(samples: int, frontend: nn.Module, network: nn.Module | None) -> int:
+    """Count the clips that can be scored in one batch.
+
+    Args:
+        samples: Of a window, of which `check_window` has been asked.
+        frontend: Of the model.
+        network: On the meta device; None of a classical model.
+
+    Raises:
+        ValueError: There is no memory for one.
+    """
+    largest = samples
+    if network is not None:
+        with torch.inference_mode():
+            features = frontend(torch.zeros(1, samples))
+            with _Sizes() as sizes:
+                network.eval()(torch.empty(features.shape, device="meta"))
+        largest = max(samples, features.numel(), sizes.largest)
+    if largest > BATCH:
+        raise ValueError(
+            f"model.network makes a tensor of {largest} values of one clip: expected at most"
+            f" {BATCH}"
+        )
+    return BATCH // largest
+
+
+class _Sizes(TorchDispatchMode):
+    """Keeps the size of the largest tensor that any operation gives."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+        output = function(*args, **(kwargs or {}))
+        for each in output if isinstance(output, list | tuple) else (output,):
+            if isinstance(each, torch.Tensor):
+                self.largest = max(self.largest, each.numel())
+        return output

@@ -1,0 +1,118 @@
+"""The clips a checkpoint was trained and tested on, found again."""
+
+import logging
+import os
+from pathlib import Path
+
+import pandas as pd
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from ser.checkpoints.format import Checkpoint
+from ser.corpora.clip import from_name
+from ser.data.datamodule import EmotionDataModule
+from ser.features.spectral import cache_key
+from ser.splits.leakage import audit
+
+log = logging.getLogger(__name__)
+
+
+def data(
+    loaded: Checkpoint,
+    root: str | None,
+    cache: str | None,
+    split: str,
+    on_error: str | None = None,
+    cache_max_gb: float | None = None,
+) -> EmotionDataModule:
+    """Build the data of a checkpoint, wherever it lies now, with the split it was trained on.
+
+    Clips that are missing or sound different now are told in the log. The audit is of the clips to
+    score as they are now, and of all others as the checkpoint recorded them: these need not be
+    there.
+
+    Args:
+        loaded: The checkpoint.
+        root: Where its corpora lie now; None where they lay.
+        cache: The cache folder; None is the user's.
+        split: What is to be scored: `val` or `test`.
+        on_error: `raise` or `skip` recordings that cannot be read; None is as in training.
+        cache_max_gb: What the cache may take; None is any amount.
+    """
+    # A checkpoint may be a stranger's: it says neither what is downloaded, nor what is deleted.
+    here = {"cache": cache, "cache_max_gb": cache_max_gb, "download": False}
+    config = loaded.config["data"] | here
+    config["batch_size"] = min(config.get("batch_size", 32), loaded.clips_at_once)
+    if on_error is not None:
+        config["on_error"] = on_error
+    if root is not None:
+        config["root"] = root
+    elif isinstance(config["root"], dict):  # the embedded corpus is built where the cache is now
+        config["root"] |= {"directory": cache}
+    elif not Path(config["root"]).is_dir():
+        config["root"] = os.environ.get("SER_DATA", config["root"])
+    try:
+        found = instantiate(config)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ValueError | OSError):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"ckpt={str(loaded.path)!r}: the data of its own recipe cannot be built ({reason})"
+        ) from error
+    if found.classes != loaded.model.classes:
+        raise ValueError(
+            f"ckpt={str(loaded.path)!r} tells {loaded.model.classes} apart, but its data have the"
+            f" classes {found.classes}: expected an untouched file"
+        )
+    found.recorded = loaded.split["split"].to_dict()
+    found.setup("test")
+    changed = _compare(loaded.split, found, split)
+    found.audit = _audit(loaded, found, split) | {"unreadable": dict(found.library.unreadable)}
+    if changed and found.audit["passed"]:
+        found.audit["passed"] = None
+        found.audit["unknown"] = (
+            f"{changed} {split} clips sound different from those that the checkpoint recorded, so"
+            " copies of its training clips may be among them"
+        )
+    if found.normalize:
+        key = cache_key(loaded.model.hparams.frontend)
+        found.cache_features(loaded.model.frontend, key)
+    return found
+
+
+def _audit(loaded: Checkpoint, data: EmotionDataModule, split: str) -> dict[str, object]:
+    """Audit the clips to score now against the others as they were in training."""
+    there = {clip.name: clip for clip in data.found.clips}
+    now = pd.DataFrame(data.record()).set_index("name")
+    rows = pd.concat([now[now.split == split], loaded.split[loaded.split.split != split]])
+    clips = [there.get(name) or from_name(name) for name in rows.index]
+    if None in clips:
+        raise ValueError(
+            f"ckpt={str(loaded.path)!r} names the clip {rows.index[clips.index(None)]!r}, which is"
+            " of neither corpus: expected an untouched file"
+        )
+    return audit(clips, rows.split, rows.sha256, loaded.stamps["leaky"])
+
+
+def _compare(trained: pd.DataFrame, data: EmotionDataModule, split: str) -> int:
+    """Warn where the data are not those of the checkpoint; without any to score, stop.
+
+    Returns:
+        How many clips to score sound different now.
+    """
+    found = pd.DataFrame(data.record()).set_index("name")
+    expected = trained[trained["split"] == split]
+    there = expected.index.intersection(found.index)
+    if there.empty:
+        raise ValueError(
+            f"data.root={data.root!r} holds none of the {len(expected)} clips that split={split}"
+            f" names in the checkpoint (splits: {', '.join(sorted(set(trained['split'])))})"
+        )
+    missing = expected.index.difference(there)
+    if len(missing):
+        log.warning("%d %s clips are missing, such as %s", len(missing), split, missing[0])
+    changed = there[expected.loc[there, "sha256"] != found.loc[there, "sha256"]]
+    if len(changed):
+        log.warning("%d %s clips sound different now, such as %s", len(changed), split, changed[0])
+    return len(changed)

@@ -1,0 +1,1 @@
+"""The composed config: bounds of its values, and differences of two."""

@@ -1,0 +1,1 @@
+"""File names -> clips: what each corpus says of a recording by its name."""

@@ -1,0 +1,136 @@
+"""What the model is given of a clip: its window as a waveform, or features computed from it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from ser.audio.window import VERSION, Window
+from ser.cache.store import Store, digest, load_or_build
+
+PART = 64
+"""Clips that are turned into features at once."""
+
+
+class ClipReader:
+    """Reads batches of clips by their rows in the store of waveforms.
+
+    Args:
+        waveforms: All decoded clips.
+        corpora: The corpus of each, which says where its window begins.
+        window: What is cut out of a clip.
+    """
+
+    def __init__(self, waveforms: Store, corpora: Sequence[str], window: Window) -> None:
+        self.waveforms = waveforms
+        self.corpora = corpora
+        self.window = window
+        self.features: Store | None = None
+        self.held: Tensor | None = None
+        self.withheld = np.zeros(len(waveforms), bool)
+        self.standards: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.speakers = np.full(len(waveforms), "", object)
+
+    def withhold(self, rows: Sequence[int]) -> None:
+        """Refuse these rows, and no others, to all who read: nothing is fitted on them."""
+        self.withheld[:] = False
+        self.withheld[rows] = True
+
+    def read_waveforms(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Read `waveform` (batch, samples) in -1..1."""
+        self._refuse_withheld(rows)
+        return {"waveform": self._waveforms(rows)}
+
+    def read_fastest(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Read `features` (batch, ...) where they are cached, else `waveform`."""
+        self._refuse_withheld(rows)
+        if self.features is not None:
+            return {"features": torch.from_numpy(self._standardised(rows))}
+        if self.held is not None:
+            return {"waveform": self.held[torch.tensor(rows)].float() / 32768}
+        return {"waveform": self._waveforms(rows)}
+
+    def cache_features(
+        self, frontend: Callable[[Tensor], Tensor], key: object, directory: Path
+    ) -> None:
+        """Compute the features of every clip once for all runs.
+
+        Args:
+            frontend: Turns (batch, samples) into features of one shape a clip.
+            key: What `frontend` was built from: plain containers.
+            directory: The cache folder.
+        """
+        key = digest(self.waveforms.key, VERSION, repr(self.window), key)
+        rows = partial(self._feature_rows, frontend)
+        self.features = load_or_build(directory, "features", key, rows)
+
+    def standardise(self, speakers: pd.Series) -> None:
+        """Centre and scale cached features by what the rows of one speaker have in common.
+
+        Unlabelled clips of a test speaker count too: what is scored so is transductive.
+
+        Args:
+            speakers: Who speaks, by row; other rows stay as they are.
+        """
+        self.speakers[speakers.index] = speakers
+        for name, rows in speakers.groupby(speakers).groups.items():
+            values = self.features.values[rows]  # (clips, features) or (..., bins, frames)
+            axes = (0,) if values.ndim == 2 else (0, values.ndim - 1)
+            scale = values.std(axis=axes, keepdims=True)[0]
+            self.standards[name] = (
+                values.mean(axis=axes, keepdims=True)[0],
+                np.where(scale > 0, scale, 1).astype(np.float32),
+            )
+
+    def hold(self, rows: np.ndarray, device: torch.device) -> None:
+        """Keep the windows of these rows on the device, where the front end then runs."""
+        # 16 bit: 1.5 GB for everything. Other rows stay empty.
+        self.held = torch.zeros(
+            len(self.waveforms), self.window.samples, dtype=torch.int16, device=device
+        )
+        for part in np.array_split(rows, -(-len(rows) // PART)):
+            windows = torch.from_numpy(self._windows(part))
+            self.held[torch.tensor(part, device=device)] = windows.to(device)
+
+    def _refuse_withheld(self, rows: np.ndarray) -> None:
+        if count := int(self.withheld[rows].sum()):
+            raise ValueError(
+                f"{count} test clips were asked for before the model was final: expected that"
+                " nothing is fitted, chosen or stopped on them"
+            )
+
+    def _standardised(self, rows: np.ndarray) -> np.ndarray:
+        values = self.features.values[rows]
+        if self.standards:
+            centre, scale = zip(
+                *(self.standards[name] for name in self.speakers[rows]), strict=True
+            )
+            return (values - np.stack(centre)) / np.stack(scale)
+        return values
+
+    def _waveforms(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(self._windows(rows)).float() / 32768
+
+    def _windows(self, rows: np.ndarray) -> np.ndarray:
+        """Cut the rows' windows: (rows, samples) int16."""
+        windows = np.empty((len(rows), self.window.samples), np.int16)
+        for window, row in zip(windows, rows, strict=True):
+            recording = self.waveforms[row]
+            spans = self.window.spans(recording, self.corpora[row])
+            window[:] = self.window.cut(recording, spans[0])
+        return windows
+
+    @torch.no_grad()
+    def _feature_rows(
+        self, frontend: Callable[[Tensor], Tensor]
+    ) -> Iterator[tuple[np.ndarray, str]]:
+        # Every clip of the scan, not the selection: a sweep over drops computes nothing again.
+        parts = np.array_split(np.arange(len(self.waveforms)), -(-len(self.waveforms) // PART))
+        for rows in track(parts, "features"):
+            for features in frontend(self._waveforms(rows)).numpy():
+                yield features[None], ""

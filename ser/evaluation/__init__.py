@@ -1,0 +1,1 @@
+"""Predictions -> scores and their intervals; finished runs read back."""

@@ -1,0 +1,1 @@
+"""Samples -> features: (batch, samples) -> one plane or vector a clip."""

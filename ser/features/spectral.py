@@ -1,0 +1,301 @@
+"""Features of waveforms: (batch, samples) -> (batch, channels, bins, frames) or (batch, features).
+
+A clip's features do not depend on its company: nothing here looks across the batch.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Annotated, Literal
+
+import torch
+import torchaudio
+from annotated_types import Len
+from hydra.utils import get_class, instantiate
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torchaudio import transforms
+from torchaudio.functional import compute_deltas
+
+from ser.config.quantities import Bands, Hertz, Hop, Samples
+
+VERSION = f"1, torchaudio {torchaudio.__version__}"
+"""Part of the key of cached features: raise it when a front end gives other values than before."""
+
+CACHE_SIZED = 8
+"""Clips whose spectrograms stay in a CPU's cache: 4.6 times faster than 64 at once."""
+
+
+def shape_of(frontend: torch.nn.Module) -> dict[str, int]:
+    """Give what a network must know of the features."""
+    if hasattr(frontend, "bins"):
+        return {"bins": frontend.bins, "channels": frontend.channels}
+    return {"features": frontend.features}
+
+
+def build_frontend(frontend: Mapping, network: Mapping) -> torch.nn.Module:
+    """Build the front end, and check that its features are of the kind that the network takes."""
+    built = instantiate(frontend)
+    needed = inspect.signature(get_class(network["_target_"])).parameters
+    if not set(shape_of(built)) <= set(needed):
+        kind, options = (
+            ("one vector a clip", "functionals")
+            if "features" in needed
+            else ("channels, bins and frames", "mfcc, logmel, mfcc_chroma or mel_image")
+        )
+        raise ValueError(
+            f"{frontend['_target_']} gives another kind of features, but {network['_target_']}"
+            f" takes {kind}: expected frontend={options}"
+        )
+    return built
+
+
+def cache_key(recipe: Mapping) -> list:
+    """Name what cached features depend on, given what the front end is built from."""
+    return [VERSION, recipe]
+
+
+def _in_cache_sized_parts(transform: Callable[[Tensor], Tensor], waveform: Tensor) -> Tensor:
+    # With a channel axis the 80 dB floor is relative to the clip's own peak, not the batch's.
+    waveform = waveform.unsqueeze(1)  # (batch, 1, samples)
+    if waveform.device.type != "cpu":
+        return transform(waveform)
+    return torch.cat([transform(part) for part in waveform.split(CACHE_SIZED)])
+
+
+class MFCC(nn.Module):
+    """Mel-frequency cepstral coefficients: (batch, samples) -> (batch, 1, bins, frames).
+
+    `n_fft` and `hop_length` are in samples, `sample_rate` in Hz; `bins` coefficients are kept.
+    """
+
+    channels = 1
+
+    def __init__(
+        self,
+        bins: Bands = 40,
+        n_fft: Samples = 2048,
+        hop_length: Hop = 480,
+        n_mels: Bands = 128,
+        sample_rate: Hertz = 48000,
+    ) -> None:
+        super().__init__()
+        self.bins = bins
+        self.transform = transforms.MFCC(
+            sample_rate,
+            n_mfcc=bins,
+            melkwargs={"n_fft": n_fft, "hop_length": hop_length, "n_mels": n_mels},
+        )
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Transform (batch, samples) to (batch, 1, bins, frames)."""
+        return _in_cache_sized_parts(self.transform, waveform)
+
+
+class LogMel(nn.Module):
+    """Mel spectrogram in dB: (batch, samples) -> (batch, 1, bins, frames).
+
+    It is floored 80 dB below the clip's peak. `n_fft` and `hop_length` are in samples,
+    `sample_rate` in Hz.
+    """
+
+    channels = 1
+
+    def __init__(
+        self,
+        bins: Bands = 64,
+        n_fft: Samples = 2048,
+        hop_length: Hop = 480,
+        sample_rate: Hertz = 48000,
+    ) -> None:
+        super().__init__()
+        self.bins = bins
+        self.transform = nn.Sequential(
+            transforms.MelSpectrogram(sample_rate, n_fft, hop_length=hop_length, n_mels=bins),
+            transforms.AmplitudeToDB(top_db=80.0),
+        )
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Transform (batch, samples) to (batch, 1, bins, frames)."""
+        return _in_cache_sized_parts(self.transform, waveform)
+
+
+class Chroma(nn.Module):
+    """Energy of the twelve semitones over all octaves: (batch, samples) -> (batch, 1, 12, frames).
+
+    Each frame is scaled to a largest value of 1; tuning is that of A = 440 Hz. `n_fft` and
+    `hop_length` are in samples, `sample_rate` in Hz. The filters are those of Ellis (2007), Chroma
+    feature analysis and synthesis, as librosa has them.
+    """
+
+    channels = 1
+    bins = 12
+
+    def __init__(
+        self, n_fft: Samples = 2048, hop_length: Hop = 480, sample_rate: Hertz = 48000
+    ) -> None:
+        super().__init__()
+        self.spectrogram = transforms.Spectrogram(n_fft, hop_length=hop_length, power=1.0)
+        self.register_buffer("filters", _chroma_filters(n_fft, sample_rate), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Transform (batch, samples) to (batch, 1, 12, frames)."""
+        return _in_cache_sized_parts(lambda part: self.of(self.spectrogram(part)), waveform)
+
+    def of(self, magnitude: Tensor) -> Tensor:
+        """Transform spectra (batch, 1, bins, frames) to (batch, 1, 12, frames)."""
+        energy = self.filters @ magnitude
+        largest = energy.amax(dim=2, keepdim=True)
+        return energy / torch.where(largest > torch.finfo(energy.dtype).tiny, largest, 1)
+
+
+class MFCCChroma(nn.Module):
+    """MFCC above chroma, as bins of one plane: (batch, samples) -> (batch, 1, bins + 12, frames).
+
+    The arguments are those of `MFCC`.
+    """
+
+    channels = 1
+
+    def __init__(
+        self,
+        bins: Bands = 40,
+        n_fft: Samples = 2048,
+        hop_length: Hop = 480,
+        n_mels: Bands = 128,
+        sample_rate: Hertz = 48000,
+    ) -> None:
+        super().__init__()
+        self.mfcc = MFCC(bins, n_fft, hop_length, n_mels, sample_rate)
+        self.chroma = Chroma(n_fft, hop_length, sample_rate)
+        self.bins = bins + self.chroma.bins
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Transform (batch, samples) to (batch, 1, bins + 12, frames)."""
+        parts = ("mfcc", "chroma")
+        return _in_cache_sized_parts(partial(_tracks, parts, self.mfcc, self.chroma), waveform)
+
+
+class MelImage(nn.Module):
+    """Mel spectrogram as a square picture in three equal colours, for networks made for photos.
+
+    (batch, samples) -> (batch, 3, size, size), from 0 at 80 dB below the clip's peak to 1 at it.
+
+    Args:
+        size: Of the picture, in pixels.
+        imagenet: Whether colours are scaled as for weights that were trained on ImageNet.
+        bins: Mel bands before they are drawn.
+        n_fft: In samples.
+        hop_length: In samples.
+        sample_rate: Hz.
+    """
+
+    channels = 3
+    cached = False  # 602 KB a clip: drawn in less time than read
+
+    def __init__(
+        self,
+        size: Bands = 224,
+        imagenet: bool = False,
+        bins: Bands = 128,
+        n_fft: Samples = 2048,
+        hop_length: Hop = 480,
+        sample_rate: Hertz = 48000,
+    ) -> None:
+        super().__init__()
+        self.bins = size
+        self.decibels = LogMel(bins, n_fft, hop_length, sample_rate)
+        # Mean and deviation of ImageNet's red, green and blue, as torchvision has them.
+        mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        for name, values in (("mean", mean), ("deviation", deviation)):
+            scaling = torch.tensor(values).view(3, 1, 1) if imagenet else torch.ones(3, 1, 1)
+            self.register_buffer(name, scaling, persistent=False)
+        if not imagenet:
+            self.mean.zero_()
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Transform (batch, samples) to (batch, 3, size, size)."""
+        decibels = self.decibels(waveform)
+        plane = (decibels - decibels.amax(dim=(2, 3), keepdim=True)) / 80 + 1
+        plane = interpolate(plane, (self.bins, self.bins), mode="bilinear", antialias=True)
+        return (plane - self.mean) / self.deviation
+
+
+Parts = Annotated[Sequence[Literal["mfcc", "delta", "delta2", "chroma", "mel"]], Len(1, 5)]
+Statistics = Annotated[Sequence[Literal["mean", "std"]], Len(1, 2)]
+
+
+class Functionals(nn.Module):
+    """Statistics over time, one vector a clip: (batch, samples) -> (batch, features).
+
+    Args:
+        parts: What is followed over time: `mfcc`, its derivatives `delta` and `delta2`, `chroma`,
+            and `mel`, the power in mel bands.
+        statistics: `mean`, `std` or both, each over all parts.
+        bins: Coefficients of the MFCC.
+        n_fft: In samples.
+        hop_length: In samples.
+        n_mels: Mel bands.
+        sample_rate: Hz.
+    """
+
+    def __init__(
+        self,
+        parts: Parts = ("mfcc", "delta", "delta2"),
+        statistics: Statistics = ("mean", "std"),
+        bins: Bands = 40,
+        n_fft: Samples = 2048,
+        hop_length: Hop = 480,
+        n_mels: Bands = 128,
+        sample_rate: Hertz = 48000,
+    ) -> None:
+        super().__init__()
+        sizes = {"mfcc": bins, "delta": bins, "delta2": bins, "chroma": Chroma.bins, "mel": n_mels}
+        self.parts = list(parts)
+        self.statistics = list(statistics)
+        self.features = len(statistics) * sum(sizes[part] for part in parts)
+        needed = {part.replace("delta2", "mfcc").replace("delta", "mfcc") for part in parts}
+        self.sizes = {part: sizes[part] for part in ("mfcc", "chroma", "mel") if part in needed}
+        self.mfcc = MFCC(bins, n_fft, hop_length, n_mels, sample_rate)
+        self.chroma = Chroma(n_fft, hop_length, sample_rate) if "chroma" in parts else None
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Transform (batch, samples) to (batch, features)."""
+        compute = partial(_tracks, list(self.sizes), self.mfcc, self.chroma)
+        static = _in_cache_sized_parts(compute, waveform).squeeze(1)
+        tracks = dict(zip(self.sizes, static.split(list(self.sizes.values()), dim=1), strict=True))
+        if not {"delta", "delta2"}.isdisjoint(self.parts):
+            tracks["delta"] = compute_deltas(tracks["mfcc"])
+            tracks["delta2"] = compute_deltas(tracks["delta"])
+        joined = torch.cat([tracks[part] for part in self.parts], dim=1)
+        return torch.cat([getattr(joined, name)(dim=2) for name in self.statistics], dim=1)
+
+
+def _tracks(parts: Sequence[str], mfcc: MFCC, chroma: Chroma | None, waveform: Tensor) -> Tensor:
+    """Give `mfcc`, `chroma` and `mel` from one spectrogram: (batch, 1, bins, frames)."""
+    recipe = mfcc.transform
+    power = recipe.MelSpectrogram.spectrogram(waveform)
+    mel = recipe.MelSpectrogram.mel_scale(power)
+    tracks = {"mel": mel}
+    if "mfcc" in parts:
+        tracks["mfcc"] = (recipe.amplitude_to_DB(mel).mT @ recipe.dct_mat).mT
+    if "chroma" in parts:
+        tracks["chroma"] = chroma.of(power.sqrt())
+    return torch.cat([tracks[part] for part in parts], dim=2)
+
+
+def _chroma_filters(n_fft: int, sample_rate: int) -> Tensor:
+    """Give (12, n_fft / 2 + 1) weights, a Gaussian around each semitone of every octave."""
+    hertz = torch.arange(1, n_fft, dtype=torch.float64) * sample_rate / n_fft
+    semitones = 12 * torch.log2(hertz / 27.5)  # above the lowest A of a piano
+    # The constant component lies an octave and a half below the first bin.
+    semitones = torch.cat([semitones[:1] - 18, semitones])
+    widths = torch.cat([semitones.diff().clamp(min=1), torch.ones(1)])
+    # From each semitone, counted from C, to the nearest one of that name: -6 to 6.
+    names = torch.arange(12, dtype=torch.float64) + 3
+    distance = (semitones - names[:, None] + 6).remainder(12) - 6
+    weights = (-0.5 * (2 * distance / widths) ** 2).exp()
+    weights = weights / weights.norm(dim=0)
+    # Octaves count less the farther they lie from the fifth.
+    weights = weights * (-0.5 * ((semitones / 12 - 5) / 2) ** 2).exp()
+    return weights[:, : n_fft // 2 + 1].float()

@@ -1,0 +1,1 @@
+"""Servers -> files below the root of the data."""

@@ -1,0 +1,1 @@
+"""Files -> remarks: recordings measured and compared with the official releases."""

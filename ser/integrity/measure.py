@@ -1,0 +1,113 @@
+"""What one recording on disk is: its container, its header, and what its samples are like."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from joblib import Parallel, cpu_count, delayed
+from rich.progress import track
+
+from ser.audio.decode import SMALL, decode_and_peak
+
+MP4_RATE = 48000
+"""Hz. The header of a video is not read: its sound is examined at the rate of RAVDESS's."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found in one file. Samples are mono, of 16 bit, at the rate of the file.
+
+    Attributes:
+        path: The file.
+        error: Why it cannot be read; the rest is then unknown.
+        container: libsndfile's name, or MP4.
+        subtype: libsndfile's name of the samples' type.
+        sample_rate: Hz.
+        channels: How many.
+        seconds: Length.
+        peak: 1 is full scale, which floats and lossy containers may exceed.
+        rms: Likewise.
+        longest_zeros_s: The longest run of digital zeros, in s.
+        longest_clipping: The longest run of samples at full scale.
+        samples_sha256: Of the samples: the same in every lossless copy.
+        file_sha256: Of the file.
+    """
+
+    path: Path
+    error: str | None = None
+    container: str = ""
+    subtype: str = ""
+    sample_rate: int = 0
+    channels: int = 0
+    seconds: float = 0.0
+    peak: float = 0.0
+    rms: float = 0.0
+    longest_zeros_s: float = 0.0
+    longest_clipping: int = 0
+    samples_sha256: str = ""
+    file_sha256: str = ""
+
+    def describe(self) -> str:
+        """Say in a few words what was read."""
+        kind = f"{self.container} {self.subtype}".strip()
+        return f"{self.seconds:.2f} s at {self.sample_rate} Hz, {kind}, peak {self.peak:.2f}"
+
+
+def examine(path: Path) -> Examination:
+    """Read one file as training would and measure it."""
+    container, subtype, rate, channels = _header(path)
+    try:
+        samples, peak = decode_and_peak(path, rate)
+        with path.open("rb") as file:
+            file_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except (ValueError, OSError) as error:
+        return Examination(path, str(error))
+    scaled = samples / 32768
+    return Examination(
+        path=path,
+        container=container,
+        subtype=subtype,
+        sample_rate=rate,
+        channels=channels,
+        seconds=len(samples) / rate,
+        peak=peak,
+        rms=float(np.sqrt(np.mean(scaled**2))),
+        longest_zeros_s=longest_run(samples == 0) / rate,
+        longest_clipping=longest_run((samples >= 32767) | (samples <= -32767)),
+        samples_sha256=hashlib.sha256(samples.tobytes()).hexdigest(),
+        file_sha256=file_sha256,
+    )
+
+
+def examine_all(paths: Sequence[Path]) -> Iterator[Examination]:
+    """Examine files in parallel, in the order given."""
+    if len(paths) <= SMALL:
+        found = map(examine, paths)
+    else:
+        found = Parallel(cpu_count(), return_as="generator")(delayed(examine)(p) for p in paths)
+    return track(found, "examining", len(paths))
+
+
+def longest_run(mask: np.ndarray) -> int:
+    """Count the samples of the longest stretch that is true; `mask` is (samples,)."""
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
+def _header(path: Path) -> tuple[str, str, int, int]:
+    """Read container, type of the samples, rate in Hz and channels.
+
+    What libsndfile cannot read is a video, or for the decoder to refuse.
+    """
+    unread = ("MP4", "", MP4_RATE, 1)
+    if not path.is_file():  # opening a pipe would wait for its writer
+        return unread
+    try:
+        with path.open("rb") as file:
+            header = soundfile.info(file)
+    except (soundfile.LibsndfileError, OSError, TypeError, ValueError):
+        return unread
+    return header.format, header.subtype, header.samplerate, header.channels

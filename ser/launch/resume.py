@@ -1,0 +1,267 @@
+"""`resume=last.ckpt`: the recipe of an interrupted run, with what is asked for besides."""
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from ser.launch.run_folder import end, ending
+from ser.training.folds import leaves
+
+if TYPE_CHECKING:
+    from ser.checkpoints.format import Checkpoint
+
+log = logging.getLogger(__name__)
+
+FIXED = (
+    "data", "fold", "frontend", "model", "normalize", "objective", "protocol", "scheduler", "seed",
+    "select", "window",
+)  # fmt: skip
+"""Root keys that make the model, its classes or its split, or choose the epoch."""
+
+FREE = (
+    "data.root", "data.batch_size", "data.cache", "data.on_error", "data.download", "data.servers",
+    "model.augment", "model.autocast", "model.label_smoothing", "model.class_weights",
+    "model.optimizer",
+)  # fmt: skip
+"""What may change below them."""
+
+
+OF_THE_START = ("cache", "callbacks", "group", "logger", "name", "trainer")
+"""Keys that a file of somebody else does not set: they say what is written, deleted and sent."""
+
+OF_THE_TRAINING = (
+    "accumulate_grad_batches", "gradient_clip_algorithm", "gradient_clip_val",
+    "limit_train_batches", "max_epochs", "precision",
+)  # fmt: skip
+"""But for these keys of the trainer."""
+
+MAPPINGS = ("cache", "callbacks", "logger")
+"""Keys that a recipe holds besides `ser.launch.settings.RECIPES`."""
+
+
+class Resume(Callback):
+    """Makes a start with `resume=` the run that broke off, in its own folder."""
+
+    def on_run_start(self, config: DictConfig, **_: object) -> None:
+        """Replace the composed config by the checkpoint's recipe and the overrides given now."""
+        # A further process of trainer=ddp may start from the recipe that the first has recorded.
+        if config.get("resume") is None or not _asked(config):
+            return
+        with ending():
+            take_up(config)
+
+    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
+        """Refuse it for several jobs."""
+        if _asked(config):
+            end(
+                "resume= goes on with one run: leave -m and what varies out; a sweep that broke off"
+                " goes on with resume_sweep=<its folder>"
+            )
+
+
+def take_up(config: DictConfig) -> None:
+    """Replace a composed config by the recipe of its `resume`.
+
+    Args:
+        config: As composed by Hydra, with its own part; changed in place.
+
+    Raises:
+        ValueError: There is nothing to go on with, or the overrides change what must stay.
+    """
+    from ser.checkpoints import format as checkpoint
+    from ser.checkpoints import ownership
+    from ser.training.estimator import EstimatorClassifier
+
+    loaded = checkpoint.load(config.resume, key="resume")
+    if isinstance(loaded.model, EstimatorClassifier):
+        raise ValueError(
+            f"resume={str(loaded.path)!r} holds a classical model, which is fitted once: there is"
+            " nothing to go on with; start a new run"
+        )
+    if loaded.overrides is None:
+        raise ValueError(
+            f"resume={str(loaded.path)!r} was written by a ser without resume= and does not say how"
+            " its run was started: start a new run"
+        )
+    check_recipe(loaded)
+    overwrite, mine = config.overwrite, ownership.is_own(loaded.path)
+    before = list(loaded.overrides) if mine else []
+    given = [text for text in config.hydra.overrides.task if not _is_resume(text)]
+    own = loaded.path.resolve().parent
+    here = not _sets_folder(config) or Path(config.hydra.run.dir).resolve() == own.parent
+    own_folder = own.name == "checkpoints" and here
+    if own_folder:
+        _check_folder(loaded.path.resolve())
+    with read_write(config.hydra), open_dict(config), open_dict(config.hydra):
+        if mine:
+            config.name = loaded.config["name"]  # names the folder
+        folder = own.parent if own_folder else Path(config.hydra.run.dir).absolute()
+        config.hydra.run.dir = str(folder)
+        config.hydra.runtime.output_dir = str(folder)
+        HydraConfig.instance().set_config(copy.deepcopy(config))  # it makes read-only what it gets
+        recipe = _recipe(loaded, config, folder, mine)
+        try:
+            removed, added = _changes(config, before, given)
+        except HydraException as error:
+            raise ValueError(
+                f"resume={str(loaded.path)!r} cannot go on with {' '.join(given)}"
+                f" ({str(error).partition(chr(10))[0]}): expected what fits the run that broke off"
+            ) from error
+        there = dict(leaves(recipe))
+        other = [path for path in added if path not in there or there[path] != added[path]]
+        _check([*removed, *other], loaded.path)
+        _change(recipe, removed, added)
+        _continue_wandb(recipe, own.parent)
+        for key in [key for key in config if key != "hydra"]:
+            del config[key]
+        config.update(recipe)
+        # The candidates have been compared: the recipe is that of the winner. What this start may
+        # overwrite is no matter of the checkpoint.
+        own_keys = {"resume": str(loaded.path.resolve()), "select": None, "overwrite": overwrite}
+        config.update(own_keys)
+        config.hydra.overrides.task = [*before, *given]
+
+
+def check_recipe(loaded: "Checkpoint") -> None:
+    """Refuse to train by a recipe that is none, or names other code.
+
+    Raises:
+        ValueError: With what it asks for; nothing of it has been built.
+    """
+    from ser.launch import settings
+
+    source, config = f"resume={str(loaded.path)!r}", loaded.config
+    if lacking := sorted({"folder", "name", *settings.RECIPES, *MAPPINGS} - {*config}):
+        raise ValueError(f"{source} lacks {', '.join(lacking)}: expected the recipe of a run")
+    if wrong := [key for key in MAPPINGS if not isinstance(config[key], Mapping)]:
+        raise ValueError(f"{source} holds no mapping as {wrong[0]}: expected the recipe of a run")
+    if not all(isinstance(text, str) for text in loaded.overrides or ()):
+        raise ValueError(f"{source} names overrides that are no text")
+    settings.check_types(config, source)
+
+
+def _recipe(loaded: "Checkpoint", config: DictConfig, folder: Path, mine: bool) -> dict:
+    """Return the recipe by which a training goes on.
+
+    Of a file that this user has not written here, data and model are taken, and how long it trains:
+    what it logs, where it writes and what it deletes are those of this start.
+    """
+    from ser.launch import settings
+    from ser.training import restart as interrupted
+
+    def here(node: object) -> object:
+        plain = isinstance(node, DictConfig)
+        return OmegaConf.to_container(node, resolve=True) if plain else node
+
+    known = {*settings.SETTINGS, *settings.RECIPES, *settings.GROUPS}
+    recipe = {key: node for key, node in interrupted.moved(loaded, folder).items() if key in known}
+    recipe["data"] |= {key: here(config.data.get(key)) for key in ("download", "servers")}
+    if mine:
+        return recipe
+    log.warning(
+        "resume=%s was not written here: trainer, callbacks and loggers are those of this start",
+        loaded.path,
+    )
+    recipe["data"] |= {key: config.data.get(key) for key in ("cache", "cache_max_gb")}
+    if isinstance(recipe["data"]["root"], dict):  # the embedded corpus, built where it is asked
+        recipe["data"]["root"] |= {"directory": config.data.get("cache")}
+    recipe |= {key: here(config[key]) for key in OF_THE_START}
+    trainer = loaded.config["trainer"]
+    recipe["trainer"] |= {key: trainer[key] for key in OF_THE_TRAINING if key in trainer}
+    return recipe
+
+
+def _asked(config: DictConfig) -> bool:
+    return any(map(_is_resume, config.hydra.overrides.task))
+
+
+def _is_resume(override: str) -> bool:
+    return override.lstrip("+").startswith("resume=")
+
+
+def _sets_folder(config: DictConfig) -> bool:
+    return any(text.startswith("hydra.run.dir=") for text in config.hydra.overrides.hydra)
+
+
+def _check_folder(path: Path) -> None:
+    """Refuse to go on in a folder where that would spoil something."""
+    last, run = path.with_name("last.ckpt"), path.parent.parent
+    if path.name != last.name and last.is_file():
+        raise ValueError(
+            f"resume={str(path)!r} would go back behind {last.name} beside it: expected that one,"
+            " or hydra.run.dir= for another folder"
+        )
+    hydra = run / ".hydra"
+    if (hydra / "config.yaml").is_file() and not (hydra / "hydra.yaml").is_file():
+        raise ValueError(
+            f"resume={str(path)!r} is part of the run in {run.parent}: start that once more with"
+            " its own overrides and hydra.run.dir=, it goes on by itself"
+        )
+
+
+def _changes(
+    config: DictConfig, before: list[str], given: list[str]
+) -> tuple[list[str], dict[str, object]]:
+    """Give what overrides remove from a run that was started with others, and what they set."""
+    name = config.hydra.job.config_name
+    old, new = (
+        dict(leaves(OmegaConf.to_container(compose(name, overrides), resolve=True)))
+        for overrides in (before, [*before, *given])
+    )
+    removed = [path for path in old if path not in new]
+    # What is said holds, also where it is what the config has by itself.
+    said = [override.key_or_group for override in OverridesParser.create().parse_overrides(given)]
+    said = tuple(f"{place}{key}." for key in said for place in ("", "data.", "model."))
+    return removed, {
+        path: value
+        for path, value in new.items()
+        if path not in old or old[path] != value or f"{path}.".startswith(said)
+    }
+
+
+def _check(paths: Sequence[str], source: Path) -> None:
+    """Refuse changes to what a training cannot change under way."""
+    for path in paths:
+        free = path.startswith(FREE) and not path.endswith("optimizer._target_")
+        if (path.partition(".")[0] in FIXED or path.startswith("callbacks.best")) and not free:
+            raise ValueError(
+                f"resume={str(source)!r} cannot go on with another {path}: the model, its classes,"
+                " its split and what chooses the epoch stay as they began; start a new run"
+            )
+
+
+def _change(recipe: dict, removed: Sequence[str], added: Mapping[str, object]) -> None:
+    """Change plain containers by paths such as `trainer.max_epochs`."""
+    for path in removed:
+        *parents, key = path.split(".")
+        nodes = [recipe]
+        for parent in parents:
+            nodes.append(nodes[-1].get(parent, {}))
+        nodes[-1].pop(key, None)
+        # A node that has lost its last value is gone too.
+        for node, name in zip(reversed(nodes[:-1]), reversed(parents), strict=True):
+            if node.get(name) == {}:
+                del node[name]
+    for path, value in added.items():
+        *parents, key = path.split(".")
+        node = recipe
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[key] = value
+
+
+def _continue_wandb(recipe: Mapping, folder: Path) -> None:
+    """Log into the same run of W&B, if it was online: an offline one cannot be continued."""
+    runs = sorted(folder.glob("wandb/run-*"))
+    for logger in recipe["logger"].values():
+        if runs and logger.get("_target_") == "ser.reporting.wandb.wandb_logger":
+            logger.update({"id": runs[-1].name.rpartition("-")[2], "resume": "allow"})

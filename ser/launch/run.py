@@ -1,0 +1,210 @@
+"""The run folder: its status, its log, and how a run ends."""
+
+import json
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from ser.corpora.names import shown
+from ser.evaluation.status import NEXT_RECORD, RECORD, held_run, read_status
+from ser.launch import run_folder
+
+log = logging.getLogger(__name__)
+
+USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, MisconfigurationException)
+"""Raised with one line that says what to do; anything else is a bug and keeps its traceback."""
+
+
+class BareMessage(logging.Formatter):
+    """Formats a record as its message alone; the log file has the rest."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give the message on one line, without level, time or traceback."""
+        return shown(record.getMessage())
+
+
+class FullMessage(logging.Formatter):
+    """Formats a record's message on one line; a traceback has the lines below."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Give the message with what the format puts around it."""
+        return shown(super().formatMessage(record))
+
+
+def quiet_lightning() -> None:
+    """Keep from the terminal what Lightning says of every run and nobody can act on."""
+    # It greets each Trainer with its hardware, its version of pytrees and an advert.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec")
+    # The run folder holds the log and .hydra/ before CSVLogger sees it.
+    warnings.filterwarnings("ignore", message="Experiment logs directory")
+    # A run that goes on has its checkpoints there.
+    warnings.filterwarnings("ignore", message="Checkpoint directory")
+    # A frozen backbone stays in eval mode: that is what freezing means.
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")
+    # A batch is one read of the memory map: there is nothing for workers to do.
+    warnings.filterwarnings("ignore", message=".*does not have many workers")
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn an error of the user's making into one line; its traceback is only in the log file.
+
+    It ends a single run with exit code 1; in a multirun the next job goes on, as an exception
+    would end them all, and the multirun's own callback sets the exit code.
+    """
+    quiet_lightning()
+    logging.raiseExceptions = False  # a full disk must not print a traceback for each line of log
+    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:  # of Ctrl-C too Lightning makes the latter
+        terminated = isinstance(stop, SIGTERMException)
+        words = ["terminated" if terminated else "interrupted", _way_on(stop)]
+        log.error(": ".join(filter(None, words)))
+        raise SystemExit(143 if terminated else 130) from None  # as a shell counts signals
+    except Exception as error:
+        cause = _cause(error)
+        if not isinstance(cause, USER_ERRORS) and not multirun:
+            raise
+        log.error(_line(cause), exc_info=error)
+        if not multirun:
+            raise SystemExit(1) from None
+
+
+def _way_on(stop: BaseException) -> str:
+    """Say how to go on with what is not finished."""
+    hydra = HydraConfig.get()
+    if isinstance(stop, KeyboardInterrupt) and str(stop):
+        return str(stop)
+    if hydra.mode == RunMode.MULTIRUN:
+        return f"resume_sweep={hydra.sweep.dir} runs what is missing"
+    last = Path(hydra.runtime.output_dir, "checkpoints", "last.ckpt")
+    return f"resume={last} goes on" if last.is_file() else ""
+
+
+def finished_before(folder: str) -> float | None:
+    """Give the objective of the job that an earlier start of the sweep has finished here."""
+    content = read_status(Path(folder))
+    if content is None or content["status"] != "finished":
+        return None
+    return content["objective"] if _own(content["overrides"] or ()) == _own(_overrides()) else None
+
+
+class Run(AbstractContextManager):
+    """A folder that knows how its run ended (status.json), has its log, and is locked.
+
+    The status of a run that the folder holds already stays until `begin`: a start that fails
+    before has changed nothing of that run.
+
+    Args:
+        folder: Where the run writes.
+
+    Attributes:
+        objective: The score of the validation actors that a sweep maximises, once it is known.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        self.objective: float | None = None
+        self.log: logging.FileHandler | None = None
+        self.begun = False
+
+    def __enter__(self) -> "Run":
+        run_folder.hold(self.folder)
+        if held_run(self.folder) is None or not (self.folder / "status.json").exists():
+            self.begin()
+        # Hydra opened the log of its own folder; a fold below it gets another.
+        opened = [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
+        names = [Path(handler.baseFilename) for handler in opened]
+        if names and names[0].parent != self.folder.resolve():
+            self.log = logging.FileHandler(self.folder / names[0].name)
+            self.log.setFormatter(opened[0].formatter)
+            logging.getLogger().addHandler(self.log)
+        return self
+
+    def begin(self, *replaced: str) -> None:
+        """Take the folder over from an earlier start, and remove files that it has left."""
+        self._write("running")
+        self.begun = True
+        for name in replaced:
+            (self.folder / name).unlink(missing_ok=True)
+        self._take_record()
+
+    def _take_record(self) -> None:
+        """Let .hydra/ be of this start, now that the folder is."""
+        for path in self.folder.glob(f"{NEXT_RECORD}/*"):
+            (self.folder / RECORD).mkdir(exist_ok=True)
+            os.replace(path, self.folder / RECORD / path.name)
+        shutil.rmtree(self.folder / NEXT_RECORD, ignore_errors=True)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.log is not None:
+            logging.getLogger().removeHandler(self.log)
+            self.log.close()
+        try:
+            if error is None:
+                self._take_record()
+                self._write("finished")
+            elif not self.begun:
+                pass
+            # Lightning turns Ctrl-C into SystemExit.
+            elif isinstance(error, KeyboardInterrupt | SystemExit):
+                self._write("interrupted")
+            else:
+                self._write("failed", _line(_cause(error)))
+        finally:
+            shutil.rmtree(self.folder / NEXT_RECORD, ignore_errors=True)
+            run_folder.release(self.folder)
+
+    def _write(self, status: str, error: str | None = None) -> None:
+        content = {
+            "status": status,
+            "error": error,
+            "objective": self.objective,
+            "overrides": _overrides(),
+        }
+        partial = self.folder / "status.tmp"  # never half a status, whenever it is read
+        try:
+            partial.write_text(json.dumps(content, indent=2) + "\n")
+            os.replace(partial, self.folder / "status.json")
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise run_folder.unwritable(self.folder, error) from error
+
+
+def _overrides() -> list[str]:
+    given = HydraConfig.get().overrides.task
+    return [text for text in given if not text.startswith("resume_sweep=")]
+
+
+def _own(overrides: Sequence[str]) -> list[str]:
+    """List what makes the run, without what its start may replace."""
+    return [text for text in overrides if not text.startswith("overwrite=")]
+
+
+def _cause(error: BaseException) -> BaseException:
+    while isinstance(error, InstantiationException) and error.__cause__:
+        error = error.__cause__
+    return error
+
+
+def _line(cause: BaseException) -> str:
+    return " ".join(str(cause).split()) or type(cause).__name__

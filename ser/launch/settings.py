@@ -1,0 +1,207 @@
+"""Every value of a composed config, checked before any work: types first, then a trial build."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Predicate
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from sklearn.base import BaseEstimator
+
+from ser.audio.clips import ON_ERROR
+from ser.checkpoints import estimator_io as fitted
+from ser.checkpoints import sizes as outline
+from ser.checkpoints import trust as allowed
+from ser.config.quantities import Fold, Natural, Positive, Seed
+from ser.corpora.labels import label_clips, label_emotions
+from ser.splits.leakage import check_objective
+from ser.training.folds import leaves
+
+METRICS = ("uar", "macro_f1", "accuracy")
+OBJECTIVES = tuple(f"{place}/{metric}" for place in ("val", "cv") for metric in METRICS)
+"""On the validation clips, or for classical models cross-validated on the training actors."""
+
+
+def _is_folder_name(name: str) -> bool:
+    return name.isprintable() and re.fullmatch(r"(?!\.+$)[^/]+", name) is not None
+
+
+SETTINGS: Mapping[str, object] = {
+    "ckpt": str | None,
+    "compiled": bool,
+    "drop_classes": Sequence[str] | None,
+    "fold": Fold,
+    "folder": str,
+    "group": str | None,
+    "input": str | None,
+    "name": Annotated[str, Predicate(_is_folder_name)],
+    "nth": Natural,
+    "normalize": Literal["speaker"] | None,
+    "objective": Literal[OBJECTIVES],
+    "overwrite": bool,
+    "published": Mapping[str, float] | None,
+    "resume": str | None,
+    "resume_sweep": str | None,
+    "seed": Seed,
+    "select": str | None,
+    "split": Literal["val", "test"],
+    "cache.dir": str | None,
+    "cache.max_gb": Positive | None,
+    "data.root": str | None,
+    "data.on_error": Literal[ON_ERROR] | None,
+}
+"""Keys outside the recipes, and what they may be."""
+
+RECIPES = ("data", "model", "trainer")
+"""Root keys that are recipes; `callbacks` and `logger` hold some, by name."""
+
+GROUPS = (
+    "augment", "cache", "callbacks", "frontend", "logger", "optimizer", "protocol", "scheduler",
+    "voters", "window",
+)  # fmt: skip
+"""Root keys that the recipes refer to."""
+
+_KEY = re.compile(r"\b(data|protocol|window|frontend|model|optimizer|scheduler|trainer)\.\w")
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse a config with a value that could not be built, or would be ignored.
+
+    Args:
+        cfg: As composed for train.py or eval.py, without Hydra's own part.
+
+    Raises:
+        ValueError: In one line, which names the key. Nothing has been read or written.
+        ModuleNotFoundError: A model needs an extra.
+    """
+    written = OmegaConf.to_container(cfg)
+    config = OmegaConf.to_container(cfg, resolve=True)
+    for key in config.keys() - {*SETTINGS, *RECIPES, *GROUPS}:
+        raise ValueError(
+            f"{key}={config[key]!r} is no key of a run: see --help, or is it one of"
+            f" {', '.join(difflib.get_close_matches(key, [*SETTINGS, *RECIPES, *GROUPS], 3, 0))}?"
+        )
+    check_types(config, named=lambda key: _as_set(written, key))
+    if "model" in config:
+        _build(config)
+
+
+def check_types(config: Mapping, source: str = "", named: Callable[[str], str] = str) -> None:
+    """Refuse plain containers with a value of another type, or that name other code.
+
+    Args:
+        config: A whole config, resolved.
+        source: The file that it is from, for messages; empty for a config.
+        named: Gives the key that a user sets for one that is checked.
+    """
+    for key, value in _settings(config):
+        if key in SETTINGS:
+            allowed.check_value(value, SETTINGS[key], key, source, named, key == "published")
+    for slot, key, recipe in recipes(config):
+        allowed.check(recipe, slot, key, source, named)
+
+
+def recipes(config: Mapping) -> Iterator[tuple[str, str, object]]:
+    """Yield slot, key and content of each recipe of a whole config."""
+    for slot in RECIPES:
+        # Of data, eval.py has only some keys.
+        if slot in config and (slot != "data" or "_target_" in config[slot]):
+            yield slot, slot, config[slot]
+    for slot, key in (("callback", "callbacks"), ("logger", "logger")):
+        for name, recipe in (config.get(key) or {}).items():
+            yield slot, f"{key}.{name}", recipe
+
+
+def _settings(config: Mapping) -> Iterator[tuple[str, object]]:
+    yield from config.items()
+    parts = ("cache", "data") if "_target_" not in config["data"] else ("cache",)
+    for part in parts:
+        yield from ((f"{part}.{key}", value) for key, value in (config.get(part) or {}).items())
+
+
+def _as_set(written: Mapping, key: str) -> str:
+    """Name the key that a user sets: `optimizer.lr` for `model.optimizer.lr`."""
+    node, parts = written, key.split(".")
+    for place, part in enumerate(parts):
+        if isinstance(node, list):
+            node = node[int(part)]
+        else:
+            node = node.get(part) if isinstance(node, Mapping) else None
+        if isinstance(node, str) and (found := _REFERENCE.fullmatch(node)):
+            return _as_set(written, ".".join([found[1], *parts[place + 1 :]]))
+    return key
+
+
+def _build(config: Mapping) -> None:
+    """Build all that a run builds, but the data, and the network without memory for its weights."""
+    data, model = config["data"], config["model"]
+    with _naming("protocol", data["protocol"]):
+        instantiate(data["protocol"], _convert_="all")
+    with _naming("window", data["window"]):
+        window = instantiate(data["window"], _convert_="all")
+        outline.check_window(model["frontend"], window.samples)
+    labels = label_clips(label_emotions(data["drop"], data["keep"], data["merge"]), data["target"])
+    classes = list(dict.fromkeys(labels.values()))
+    with _naming("trainer", config["trainer"]):
+        instantiate(config["trainer"], logger=False, default_root_dir=None)
+    for key, recipe in config["callbacks"].items():
+        with _naming(f"callbacks.{key}", recipe):
+            check_objective(f"callbacks.{key}.monitor", recipe.get("monitor"))
+            instantiate(recipe)
+    with torch.random.fork_rng(devices=[]):
+        if "estimator" in model:
+            _build_estimator(model, classes)
+        else:
+            _build_network(model, classes, window.samples)
+
+
+def _build_estimator(model: Mapping, classes: list[str]) -> None:
+    with _naming("frontend", model["frontend"]):
+        built = instantiate(model, classes=classes)
+    with _naming("model.estimator", model["estimator"]):
+        for part in fitted.parts(built.estimator):
+            if isinstance(part, BaseEstimator) and hasattr(part, "_parameter_constraints"):
+                part._validate_params()  # what scikit-learn's own `fit` begins with
+
+
+def _build_network(model: Mapping, classes: list[str], samples: int) -> None:
+    with _naming("frontend", model["frontend"]):
+        instantiate(model["frontend"])
+    with _naming("model.network", model["network"]):
+        outline.clips_at_once(samples, *outline.build(classes, model["frontend"], model["network"]))
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    with _naming("optimizer", model["optimizer"]):
+        optimizer = instantiate(model["optimizer"], params=weights)
+    if model["scheduler"] is not None:
+        with _naming("scheduler", model["scheduler"]):
+            instantiate(model["scheduler"], optimizer=optimizer)
+
+
+@contextmanager
+def _naming(key: str, recipe: Mapping) -> Iterator[None]:
+    """Turn what a library says of values into one line that names their keys.
+
+    Raises:
+        ValueError: In place of whatever else was raised.
+    """
+    try:
+        yield
+    except Exception as error:  # libraries raise anything
+        cause = error
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, ModuleNotFoundError):
+            raise cause from error
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        if not _KEY.search(reason):  # its own message names none
+            values = {name: f"{key}.{name}={value!r}" for name, value in leaves(recipe)}
+            values.pop("_target_", None)
+            meant = [shown for name, shown in values.items() if name.rpartition(".")[2] in reason]
+            reason = f"{', '.join(meant or values.values())}: {reason}"
+        raise ValueError(reason) from error

@@ -1,0 +1,34 @@
+"""What is asked of a start before Hydra has written anything of it."""
+
+import copy
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict, read_write
+
+
+class Check(Callback):
+    """Ends a single run with one line where a value of its config is wrong.
+
+    The jobs of a multirun are checked one by one, when they begin.
+    """
+
+    def on_run_start(self, config: DictConfig, **_: object) -> None:
+        """Check the config as `ser.launch.settings.check` does."""
+        from ser.launch.run import USER_ERRORS, quiet_lightning
+        from ser.launch.run_folder import ending
+        from ser.launch.settings import check
+
+        quiet_lightning()
+        with ending(expected=USER_ERRORS):
+            config = copy.deepcopy(config)
+            hydra = HydraConfig.instance()
+            before = hydra.cfg
+            with read_write(config), read_write(config.hydra), open_dict(config):
+                config.hydra.runtime.output_dir = config.hydra.run.dir
+                hydra.set_config(copy.deepcopy(config))  # what the config refers to
+                del config["hydra"]
+            try:
+                check(config)
+            finally:
+                hydra.cfg = before

@@ -1,0 +1,1 @@
+"""Scores -> files, pictures, pages and W&B."""

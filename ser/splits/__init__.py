@@ -1,0 +1,1 @@
+"""Clips -> train, val and test, by speaker, and the audit of what they share."""

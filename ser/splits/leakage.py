@@ -1,0 +1,111 @@
+"""The leak audit: what train, val and test share that they must not, and who may decide what."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+
+from ser.corpora.clip import Clip
+from ser.splits.protocols import SPLITS
+
+STATISTICS = ("n_samples_seen_", "n_samples_", "mean_", "var_", "scale_", "data_min_", "data_max_")
+"""What scikit-learn's scalers and projections keep of the clips they were fitted on."""
+
+
+def audit(
+    clips: Sequence[Clip], splits: Sequence[str], hashes: Sequence[str], leaky: bool
+) -> dict[str, object]:
+    """List the actors and decoded samples that two splits share; count takes and repetitions.
+
+    An audio file and a video of one moment are one take. A repetition is another take in which
+    the same actor says the same sentence in the same way.
+
+    Args:
+        clips: The selected clips.
+        splits: Each clip's split.
+        hashes: Each clip's sha256 of its decoded samples: a renamed or re-wrapped copy counts.
+        leaky: Whether the protocol is allowed to leak, by its name.
+
+    Raises:
+        ValueError: Something is shared under a protocol that may not leak.
+    """
+    actors = {split: set() for split in SPLITS}
+    members = defaultdict(list)
+    takes, sentences = defaultdict(list), defaultdict(list)
+    for clip, split, digest in zip(clips, splits, hashes, strict=True):
+        actors[split].add(clip.actor)
+        members[digest].append((split, clip.path.name))
+        facts = vars(clip).items()
+        said = tuple(v for key, v in facts if key not in ("path", "modality", "repetition"))
+        takes[said, clip.repetition].append(split)
+        sentences[said].append((clip.repetition, split))
+    shared_actors = sorted(
+        set().union(*(actors[one] & actors[other] for one, other in combinations(SPLITS, 2)))
+    )
+    copies = [group for group in members.values() if len(group) > 1]
+    crossing = [group for group in copies if len({split for split, _ in group}) > 1]
+    shared_takes = [take for take in takes.values() if len(set(take)) > 1]
+    repeated = sum(
+        split == "test" and any(other != "test" and again != take for again, other in heard)
+        for heard in sentences.values()
+        for take, split in heard
+    )
+    if not leaky and shared_actors:
+        raise ValueError(
+            f"actors {shared_actors} are in more than one of train, val and test: expected"
+            " disjoint actors; only protocol=random may share them"
+        )
+    if not leaky and crossing:
+        (one, first), (other, second) = list(dict(crossing[0]).items())[:2]
+        raise ValueError(
+            f"{first} ({one}) and {second} ({other}) hold the same samples, and"
+            f" {len(crossing) - 1} more such groups cross the split: remove the copies"
+        )
+    return {
+        "passed": not (shared_actors or crossing or shared_takes or repeated),
+        "actors": {split: sorted(actors[split]) for split in SPLITS},
+        "actors_shared": shared_actors,
+        "samples_shared": sorted(sorted(name for _, name in group) for group in crossing),
+        "samples_repeated": sorted(sorted(name for _, name in group) for group in copies),
+        "takes_shared": len(shared_takes),
+        "test_takes_trained": sum(take.count("test") for take in shared_takes),
+        "test_repetitions_trained": repeated,
+    }
+
+
+def check_statistics(estimator: BaseEstimator, features: np.ndarray, labels: np.ndarray) -> None:
+    """Refuse a fitted pipeline whose scaling or projection knows other than the training clips.
+
+    Each step but the last is fitted once more, on the training clips alone, and compared in what
+    `STATISTICS` names; a step that keeps nothing of it passes.
+
+    Args:
+        estimator: Fitted; what is no pipeline has no steps to check.
+        features: Of the training clips, (clips, features).
+        labels: Of the same, (clips,).
+    """
+    for name, step in getattr(estimator, "steps", [])[:-1]:
+        again = clone(step).fit(features, labels)
+        for key in STATISTICS:
+            if hasattr(again, key) and not np.allclose(getattr(step, key), getattr(again, key)):
+                raise ValueError(
+                    f"{key} of {name} is not that of the {len(features)} training clips: expected"
+                    " a pipeline that is fitted on them alone"
+                )
+        features = step.transform(features)
+
+
+def check_objective(key: str, metric: str | None) -> None:
+    """Refuse to let anything be chosen or stopped by a metric of the test actors.
+
+    Args:
+        key: Where it is set, for the message.
+        metric: Its name; None decides nothing.
+    """
+    if metric is not None and not str(metric).startswith(("val/", "train/", "cv/")):
+        raise ValueError(
+            f"{key}={metric!r} may decide nothing: expected a metric of val/ or train/, such as"
+            " val/uar; the test actors are for the last score alone"
+        )

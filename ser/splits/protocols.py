@@ -1,0 +1,244 @@
+"""Which clip is for training, validation or test, fold by fold.
+
+A protocol sees every RAVDESS clip of the scan, before any selection: dropping a class or a channel
+moves no actor. No fold's test actors are drawn, or move, by what is validated.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Protocol
+
+import numpy as np
+from annotated_types import Interval
+from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, train_test_split
+
+from ser.config.quantities import Seed
+from ser.corpora.clip import Clip
+from ser.splits.speakers import draw_validators, genders_of, missing, part_by_actor, spread
+
+Folds = Annotated[int, Interval(ge=2, le=1000)]
+Speakers = Annotated[int, Interval(ge=1, le=1000)]
+OpenShare = Annotated[float, Interval(gt=0, lt=1)]
+
+VERSION = 1
+"""Raised when a protocol with the same settings parts the same clips otherwise."""
+
+SPLITS = ("train", "val", "test")
+
+
+class SplitProtocol(Protocol):
+    """A named way to part clips into train, val and test, once a fold."""
+
+    name: str
+    leaky: bool
+
+    def count(self, clips: Sequence[Clip]) -> int:
+        """Count the folds."""
+
+    def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
+        """List the RAVDESS actors whom the fold, or its making, goes without."""
+
+    def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
+        """Map a clip's name to its split."""
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Four unseen actors test, four others validate, the rest train; 2 men and 2 women each.
+
+    StratifiedGroupKFold on emotion x gender with one fold per four actors: the first fold tests,
+    the second validates.
+    """
+
+    name: str = "holdout"
+    seed: Seed = 0
+    leaky: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_number("protocol.seed", self.seed, 0)
+
+    def count(self, clips: Sequence[Clip]) -> int:
+        """Count the folds: it has one."""
+        return 1
+
+    def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
+        """List the RAVDESS actors who are not there, where test or val is not 2 and 2 for it."""
+        genders = genders_of(clips)
+        splits = self.assign(clips, fold)
+        for split in ("test", "val"):
+            actors = {clip.actor for clip in clips if splits[clip.name] == split}
+            men = sum(genders[actor] == "male" for actor in actors)
+            if (men, len(actors)) != (2, 4):
+                return missing(genders)
+        return []
+
+    def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
+        """Map a RAVDESS clip's name to its split, by actor."""
+        genders = genders_of(clips)
+        if len(genders) < 3:
+            raise ValueError(
+                f"protocol={self.name} needs at least 3 RAVDESS actors, got {sorted(genders)}:"
+                " one each to train, validate and test; check data.root"
+            )
+        test, val, *_ = spread(clips, max(3, round(len(genders) / 4)), self.seed)
+        return part_by_actor(clips, test, val)
+
+
+@dataclass(frozen=True)
+class KFold:
+    """Each fold of StratifiedGroupKFold on emotion x gender tests once.
+
+    Of the other actors, `val_actors` validate, as many men as women, and the rest train.
+    """
+
+    name: str = "kfold"
+    folds: Folds = 6
+    val_actors: Speakers = 4
+    seed: Seed = 0
+    leaky: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_number("protocol.folds", self.folds, 2)
+        check_number("protocol.val_actors", self.val_actors, 1)
+        check_number("protocol.seed", self.seed, 0)
+
+    def count(self, clips: Sequence[Clip]) -> int:
+        """Count the folds."""
+        return self.folds
+
+    def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
+        """List the RAVDESS actors who are not there when the folds are drawn."""
+        return missing(genders_of(clips))
+
+    def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
+        """Map a RAVDESS clip's name to its split, by actor."""
+        genders = genders_of(clips)
+        if not 2 <= self.folds <= len(genders):
+            raise ValueError(
+                f"protocol.folds={self.folds}: expected 2 to {len(genders)}, as there are"
+                f" {len(genders)} RAVDESS actors"
+            )
+        test = spread(clips, self.folds, self.seed)[fold]
+        return part_by_actor(
+            clips, test, draw_validators(genders, test, self.val_actors, self.seed, fold)
+        )
+
+
+@dataclass(frozen=True)
+class NamedFolds:
+    """The actors named for a fold test; of the others `val_actors` validate, the rest train.
+
+    Attributes:
+        folds: RAVDESS actors, a list a fold; None gives each actor at hand a fold.
+        val_actors: How many validate, as many men as women.
+        seed: Of the draw of those.
+    """
+
+    name: str
+    folds: Sequence[Sequence[int]] | None = None
+    val_actors: Speakers = 4
+    seed: Seed = 0
+    leaky: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_number("protocol.val_actors", self.val_actors, 1)
+        check_number("protocol.seed", self.seed, 0)
+        if self.folds is not None:
+            _check_lists(self.folds)
+
+    def count(self, clips: Sequence[Clip]) -> int:
+        """Count the folds."""
+        return len(self._tested(clips))
+
+    def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
+        """List the RAVDESS actors whom the fold would test and who are not there."""
+        genders = genders_of(clips)
+        if self.folds is None:  # an absent actor has no fold of his own
+            return missing(genders)
+        return [actor for actor in self._tested(clips)[fold] if actor not in genders]
+
+    def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
+        """Map a RAVDESS clip's name to its split, by actor."""
+        genders = genders_of(clips)
+        named = self._tested(clips)[fold]
+        test = [actor for actor in named if actor in genders]
+        if not test:
+            raise ValueError(
+                f"fold {fold} of protocol={self.name} is empty: it tests the actors"
+                f" {', '.join(named)}, but data.root holds {len(genders)} RAVDESS actors:"
+                f" {', '.join(genders)}"
+            )
+        return part_by_actor(
+            clips, test, draw_validators(genders, test, self.val_actors, self.seed, fold)
+        )
+
+    def _tested(self, clips: Sequence[Clip]) -> list[list[str]]:
+        if self.folds is None:
+            return [[actor] for actor in genders_of(clips)]
+        return [[f"{actor:02}" for actor in actors] for actors in self.folds]
+
+
+@dataclass(frozen=True)
+class Random:
+    """Clips are parted at random, so the same actors are on both sides: for comparison only.
+
+    Stratified on corpus x emotion x channel. Each of the `folds` tests once, or with `test_size`
+    that share of the clips in one fold; `val_size` is the share of the other clips that validate.
+    """
+
+    name: str = "random"
+    folds: Folds = 5
+    val_size: OpenShare = 0.2
+    test_size: OpenShare | None = None
+    seed: Seed = 0
+    leaky: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_number("protocol.folds", self.folds, 2)
+        check_number("protocol.seed", self.seed, 0)
+        for key in ("val_size", "test_size"):
+            share = getattr(self, key)
+            known = key == "test_size" and share is None
+            if not known and (not isinstance(share, float) or not 0 < share < 1):
+                raise ValueError(f"protocol.{key}={share!r}: expected a share, such as 0.2")
+
+    def count(self, clips: Sequence[Clip]) -> int:
+        """Count the folds."""
+        return self.folds if self.test_size is None else 1
+
+    def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
+        """List no one: its folds are blind to actors."""
+        return []
+
+    def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
+        """Map a clip's name to its split, blind to its actor."""
+        strata = np.array([clip.corpus + clip.emotion + clip.channel for clip in clips])
+        if self.test_size is None:
+            folds = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
+        else:
+            folds = StratifiedShuffleSplit(1, test_size=self.test_size, random_state=self.seed)
+        rest, test = list(folds.split(strata, strata))[fold]
+        _, val = train_test_split(
+            rest, test_size=self.val_size, random_state=self.seed, stratify=strata[rest]
+        )
+        splits = np.full(len(clips), "train", "<U5")
+        splits[val], splits[test] = "val", "test"
+        return {clip.name: str(split) for clip, split in zip(clips, splits, strict=True)}
+
+
+def check_number(key: str, value: object, least: int) -> None:
+    """Refuse what is no whole number from `least` on."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{key}={value!r}: expected a whole number from {least} on")
+
+
+def _check_lists(folds: object) -> None:
+    whole = isinstance(folds, list | tuple) and all(
+        isinstance(actors, list | tuple) and actors for actors in folds
+    )
+    named = [actor for actors in folds for actor in actors] if whole else [None]
+    if len(set(named)) < len(named) or not set(named) <= set(range(1, 25)):
+        raise ValueError(
+            f"protocol.folds={folds}: expected lists of actors from 1 to 24, each in one of them at"
+            " most, such as [[1,2],[3,4]]"
+        )

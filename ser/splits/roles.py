@@ -1,0 +1,72 @@
+"""Where TESS goes beside a protocol: it has two speakers, so it is placed, never stratified."""
+
+from collections.abc import Sequence
+
+from ser.corpora.clip import CORPORA, Clip
+from ser.splits.protocols import Holdout, SplitProtocol
+from ser.splits.transfer import CrossCorpus
+
+PLACEMENTS = ("train", "test", "oaf_to_yaf", "yaf_to_oaf", "mixed", "off")
+
+
+def count(clips: Sequence[Clip], protocol: SplitProtocol) -> int:
+    """Count the folds; without RAVDESS there is one."""
+    ravdess = [clip for clip in clips if clip.corpus == "ravdess"]
+    return protocol.count(ravdess) if ravdess else 1
+
+
+def effective(tess: str, protocol: SplitProtocol, corpora: Sequence[str]) -> str:
+    """Name the placement that comes about: `mixed` is `train` where it would part nothing."""
+    parted = protocol.leaky and "tess" in corpora
+    return "train" if tess == "mixed" and not parted else tess
+
+
+def assign(
+    clips: Sequence[Clip],
+    protocol: SplitProtocol,
+    tess: str,
+    fold: int = 0,
+    corpora: Sequence[str] = CORPORA,
+) -> dict[str, str]:
+    """Map each clip's name to train, val or test; clips that are not used are left out.
+
+    `tess` places TESS: `train` adds its two speakers to the training clips; `test` trains on
+    RAVDESS and tests on TESS; `oaf_to_yaf` and `yaf_to_oaf` train on one speaker, test on the
+    other and validate on RAVDESS; `mixed` parts its clips among those of RAVDESS where the protocol
+    is blind to actors and `corpora` has TESS, and trains on them elsewhere; `off` leaves TESS out.
+    """
+    if tess not in PLACEMENTS:
+        raise ValueError(f"data.tess={tess!r} is unknown: expected one of {PLACEMENTS}")
+    folds = count(clips, protocol)
+    if not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold < folds:
+        known = "0" if folds == 1 else f"0 to {folds - 1}"
+        raise ValueError(
+            f"fold={fold!r}: expected {known} or all, the folds of protocol={protocol.name} on"
+            " these recordings"
+        )
+    tess = effective(tess, protocol, corpora)
+    if tess == "mixed":
+        return protocol.assign(clips, fold)
+    if tess not in ("train", "off") and not isinstance(protocol, Holdout):
+        raise ValueError(
+            f"data.tess={tess} says itself who tests: expected protocol=holdout, got"
+            f" {protocol.name}; see protocol=cross_corpus"
+        )
+    if isinstance(protocol, CrossCorpus):
+        if tess == "off":
+            raise ValueError(f"data.tess=off: expected train, as {protocol.name} places TESS")
+        return protocol.assign(clips, fold)
+    ravdess = [clip for clip in clips if clip.corpus == "ravdess"]
+    if tess in ("oaf_to_yaf", "yaf_to_oaf"):
+        trained = tess[:3].upper()
+        return {clip.name: "val" for clip in ravdess} | {
+            clip.name: "train" if clip.actor == trained else "test"
+            for clip in clips
+            if clip.corpus == "tess"
+        }
+    splits = protocol.assign(ravdess, fold) if ravdess else {}
+    if tess == "test":
+        splits = {name: "val" if split == "val" else "train" for name, split in splits.items()}
+    if tess != "off":
+        splits |= {clip.name: tess for clip in clips if clip.corpus == "tess"}
+    return splits

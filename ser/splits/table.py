@@ -1,0 +1,126 @@
+"""A protocol applied to the clips at hand: who trains, who validates and who tests."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ser.corpora.clip import Clip, Scan
+from ser.corpora.names import cell
+from ser.splits.protocols import SPLITS, SplitProtocol
+from ser.splits.roles import assign, count
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The folds of a protocol over the selected clips of a scan.
+
+    Attributes:
+        found: The scan.
+        protocol: What assigns its clips to train, val and test.
+        tess: Where TESS is placed, see `ser.splits.roles.assign`.
+        corpora: Those asked for.
+        channels: Those asked for.
+        labels: By (emotion, gender) asked for, its class.
+    """
+
+    found: Scan
+    protocol: SplitProtocol
+    tess: str
+    corpora: Sequence[str]
+    channels: Sequence[str]
+    labels: Mapping[tuple[str, str], str]
+
+    def count(self) -> int:
+        """Count the folds."""
+        return count(self.found.clips, self.protocol)
+
+    def check(self) -> None:
+        """Refuse a protocol under which any fold lacks a split or a class; no audio is read."""
+        for fold in range(self.count()):
+            self.table(fold)
+
+    def table(self, fold: int) -> pd.DataFrame:
+        """Give the table of a fold; each of its splits has every class.
+
+        Raises:
+            ValueError: The fold is unknown, or a split or a class of it is empty, with the counts.
+        """
+        table = self.tabulate(self._assign(fold))
+        counts = pd.crosstab(table.label, table.split)
+        counts = counts.reindex(
+            index=list(dict.fromkeys(self.labels.values())), columns=SPLITS, fill_value=0
+        )
+        asked = (
+            f"protocol={self.protocol.name}, fold={fold}, data.corpora={list(self.corpora)},"
+            f" data.channels={list(self.channels)}, data.modality={list(self.found.modality)},"
+            f" data.tess={self.tess}"
+        )
+        for split in SPLITS:
+            if not counts[split].any():
+                raise ValueError(
+                    f"{split} is empty ({asked}): expected RAVDESS actors with clips of these"
+                    f" corpora and channels; selected: {table.corpus.value_counts().to_dict()}"
+                )
+        for split in SPLITS:
+            missing = counts.index[counts[split] == 0].to_list()
+            if missing:
+                raise ValueError(
+                    f"no {split} clips of {', '.join(missing)} ({asked}): {self._advise(missing)};"
+                    f" clips a class: {counts[split].to_dict()}"
+                )
+        return table
+
+    def _advise(self, missing: Sequence[str]) -> str:
+        """Say what to do about missing classes; data.drop knows emotions, not their genders."""
+        there = {emotion for (emotion, _), label in self.labels.items() if label not in missing}
+        gone = dict.fromkeys(
+            emotion for (emotion, _), label in self.labels.items() if label in missing
+        )
+        if there.intersection(gone):
+            return "expected data.target=emotion, or a protocol whose splits hold both genders"
+        return f"leave them out with data.drop=[{','.join(gone)}], or select other data"
+
+    def tabulate(self, splits: Mapping[str, str]) -> pd.DataFrame:
+        """Give the selected clips, indexed by their place in the scan: the content of split.csv.
+
+        Args:
+            splits: By a clip's name, its split; clips without one are left out.
+        """
+        rows = {
+            row: vars(clip)
+            | {
+                "path": cell(clip.path.relative_to(self.found.root)),
+                "label": self.labels[clip.emotion, clip.gender],
+                "split": splits[clip.name],
+            }
+            for row, clip in enumerate(self.found.clips)
+            if clip.corpus in self.corpora
+            and clip.channel in self.channels
+            and (clip.emotion, clip.gender) in self.labels
+            and clip.name in splits
+        }
+        columns = [*Clip.__dataclass_fields__, "label", "split"]
+        return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+    def report_gaps(self, fold: int) -> None:
+        """Name in the log the RAVDESS actors, and their channels, that a fold goes without."""
+        ravdess = [clip for clip in self.found.clips if clip.corpus == "ravdess"]
+        if "ravdess" not in self.corpora or not ravdess:
+            return
+        if absent := self.protocol.missing(ravdess, fold):
+            log.warning("%s: actors %s are missing", self.protocol.name, ", ".join(absent))
+        splits = self._assign(fold)
+        there = {(clip.actor, clip.channel) for clip in ravdess}
+        there.add(("18", "song"))  # he recorded none
+        tested = sorted({clip.actor for clip in ravdess if splits.get(clip.name) == "test"})
+        for channel in self.channels:
+            gaps = [actor for actor in tested if (actor, channel) not in there]
+            if gaps:
+                log.warning("test lacks the %s of actors %s", channel, ", ".join(gaps))
+
+    def _assign(self, fold: int) -> dict[str, str]:
+        return assign(self.found.clips, self.protocol, self.tess, fold, self.corpora)

@@ -1,0 +1,1 @@
+"""Batches -> a fitted model, chosen on the validation speakers."""

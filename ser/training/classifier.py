@@ -1,0 +1,169 @@
+"""The network classifier: augment -> front end -> network, trained with Lightning."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from hydra.utils import instantiate
+from lightning import LightningModule
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ser.checkpoints import trust as allowed
+from ser.config.quantities import Seed, Share
+from ser.evaluation.metrics import metric_collection
+from ser.features.spectral import build_frontend, shape_of
+
+log = logging.getLogger(__name__)
+
+
+class EmotionClassifier(LightningModule):
+    """Classifies waveforms (batch, samples) into emotions.
+
+    Args:
+        classes: Their names, in the order of the logits.
+        frontend: Builds the front end, (batch, samples) -> (batch, channels, bins, frames) or
+            (batch, features).
+        network: Builds the network, given `classes`, and `bins` and `channels` or `features`. What
+            it learns from the training clips, or fetches, before the first step is the task of its
+            method `initialize`, if it has one.
+        optimizer: Builds the optimiser, given the parameters.
+        scheduler: Builds the schedule of the learning rate, stepped each epoch; None for none.
+        augment: Builds what alters the features of training clips; None for nothing.
+        label_smoothing: Share of the target spread over all classes.
+        class_weights: `balanced` weighs a class by the inverse of its training clips.
+        autocast: Whether training steps compute in bfloat16; `auto` where the processor multiplies
+            matrices in it, and what it came to is what the checkpoint says.
+        seed: Of everything random in training, together with the epoch.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        frontend: Mapping,
+        network: Mapping,
+        optimizer: Mapping,
+        scheduler: Mapping | None = None,
+        augment: Mapping | None = None,
+        label_smoothing: Share = 0.0,
+        class_weights: Literal["balanced"] | None = None,
+        autocast: bool | Literal["auto"] = "auto",
+        seed: Seed = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        recipe = {key: value for key, value in self.hparams.items() if key != "classes"}
+        allowed.check(
+            {"_target_": "ser.training.classifier.EmotionClassifier", **recipe}, "model", "model"
+        )
+        torch.manual_seed(seed)
+        self.classes = list(classes)
+        self.frontend = build_frontend(frontend, network)
+        shape = shape_of(self.frontend)
+        self.network = instantiate(network, classes=len(classes), **shape)
+        self.augment = instantiate(augment) if augment else torch.nn.Identity()
+        if "features" in shape and getattr(self.augment, "planes", False):
+            raise ValueError(
+                f"{augment['_target_']} alters channels, bins and frames, but"
+                f" {frontend['_target_']} gives one vector a clip: expected augment=none"
+            )
+        self.val_metrics = metric_collection(classes, "val/")
+        self.class_weights = None
+        self.resumed = False
+
+    def on_load_checkpoint(self, checkpoint: Mapping) -> None:
+        """Know that a training goes on, not begins."""
+        self.resumed = True
+
+    def on_fit_start(self) -> None:
+        """Settle on the precision, and learn what the training clips tell before the first step."""
+        # Not in `setup`: there the module is still on the CPU, wherever it will be trained.
+        if self.hparams.autocast == "auto":
+            self.hparams.autocast = self._multiplies_in_bfloat16()
+        log.info("training steps compute in %s", "bfloat16" if self.hparams.autocast else "float32")
+        if self.hparams.class_weights == "balanced":
+            self.class_weights = self.trainer.datamodule.balanced_weights().to(self.device)
+        # A training that is resumed has it from its checkpoint.
+        if hasattr(self.network, "initialize") and not self.resumed:
+            self.network.initialize(lambda: self.trainer.datamodule.training_features()[0])
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Give the probabilities (batch, classes) of waveforms (batch, samples)."""
+        return self.network(self.frontend(waveform)).softmax(dim=1)
+
+    def on_train_epoch_start(self) -> None:
+        """Make all randomness a function of (seed, epoch): a resumed run repeats it."""
+        epoch = 1_000_003 * (self.current_epoch + 1)
+        torch.manual_seed(self.hparams.seed + epoch + 7919 * self.global_rank)
+        # The loader's iterator draws a number when it is made, which is after this, but in the
+        # first epoch of a training that is resumed it was before.
+        if self.resumed:
+            torch.empty((), dtype=torch.int64).random_()
+            self.resumed = False
+        self.log("train/lr", self.optimizers().param_groups[0]["lr"], sync_dist=True)
+
+    def training_step(self, batch: Mapping[str, Tensor], batch_index: int) -> Tensor:
+        """Give the loss of a batch."""
+        features = self.augment(self._features(batch))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.hparams.autocast):
+            logits = self.network(features)
+        loss = cross_entropy(
+            logits.float(),
+            batch["label"],
+            weight=self.class_weights,
+            label_smoothing=self.hparams.label_smoothing,
+        )
+        options = {"on_epoch": True, "batch_size": len(features), "sync_dist": True}
+        self.log("train/loss", loss, on_step=False, **options)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Stop a training that has left the numbers."""
+        # The mean over the epoch and over processes: all of them stop, or none.
+        loss = self.trainer.callback_metrics["train/loss"].item()
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"the loss is {loss} in epoch {self.current_epoch}: expected a"
+                " finite one; lower optimizer.lr"
+            )
+
+    def validation_step(self, batch: Mapping[str, Tensor], batch_index: int) -> None:
+        """Score a validation batch."""
+        logits = self.network(self._features(batch))
+        self.val_metrics.update(logits, batch["label"])
+        loss = cross_entropy(logits, batch["label"])
+        self.log("val/loss", loss, batch_size=len(logits), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of the epoch."""
+        self.log_dict(self.val_metrics.compute(), sync_dist=True)
+        self.val_metrics.reset()
+
+    def predict_step(self, batch: Mapping[str, Tensor], batch_index: int) -> dict[str, Tensor]:
+        """Give each clip's row and probabilities."""
+        probabilities = self.network(self._features(batch)).softmax(dim=1)
+        return {"row": batch["row"], "probabilities": probabilities}
+
+    def configure_optimizers(self) -> dict:
+        """Build the optimiser and its schedule."""
+        trained = [each for each in self.network.parameters() if each.requires_grad]
+        optimizer = instantiate(self.hparams.optimizer, params=trained)
+        if self.hparams.scheduler is None:
+            return {"optimizer": optimizer}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": instantiate(self.hparams.scheduler, optimizer=optimizer),
+        }
+
+    def _features(self, batch: Mapping[str, Tensor]) -> Tensor:
+        if "features" in batch:
+            return batch["features"]
+        return self.frontend(batch["waveform"])
+
+    def _multiplies_in_bfloat16(self) -> bool:
+        if self.device.type == "cuda":
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+        # AVX512_BF16 alone, without AMX, took 1.2 times as long as float32 on this network.
+        return self.device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)

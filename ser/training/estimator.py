@@ -1,0 +1,116 @@
+"""The classical classifier: front end -> a scikit-learn estimator, behind Lightning's door."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from hydra.utils import get_class, instantiate
+from lightning import LightningModule
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from torch import Tensor
+
+from ser.checkpoints import estimator_io as fitted
+from ser.checkpoints import trust as allowed
+from ser.config.quantities import Seed
+from ser.models.gender_split import GenderSplit
+
+
+class EstimatorClassifier(LightningModule):
+    """Classifies waveforms (batch, samples) into emotions with a fitted estimator.
+
+    Args:
+        classes: Their names, in the order of the probabilities.
+        frontend: Builds the front end, (batch, samples) -> (batch, features).
+        estimator: Builds the estimator, its scaling included; it needs `predict_proba`.
+        seed: Of everything random in fitting.
+
+    Attributes:
+        compiled: Whether types of `fitted.COMPILED` may be loaded too.
+
+    Raises:
+        ValueError: The front end gives no vectors, or the estimator tells other classes apart.
+    """
+
+    compiled = False
+
+    def __init__(
+        self, classes: Sequence[str], frontend: Mapping, estimator: Mapping, seed: Seed = 0
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        recipe = {key: value for key, value in self.hparams.items() if key != "classes"}
+        allowed.check(
+            {"_target_": "ser.training.estimator.EstimatorClassifier", **recipe}, "model", "model"
+        )
+        self.classes = list(classes)
+        # By the class: built, it would trip over the keys that the model set for its own.
+        if hasattr(get_class(frontend["_target_"]), "channels"):
+            raise ValueError(
+                f"{frontend['_target_']} gives channels, bins and frames a clip, but an estimator"
+                " needs one vector: expected frontend=functionals, or model=cnn"
+            )
+        self.frontend = instantiate(frontend)
+        self.estimator = self._build()
+        if isinstance(self.estimator, GenderSplit):
+            self.estimator.check_classes(self.classes)
+
+    def fit_estimator(self, features: np.ndarray, labels: np.ndarray) -> None:
+        """Fit on the training clips: features (clips, features), labels (clips,) as indices."""
+        self.estimator = self._build()
+        self.estimator.fit(features, labels)
+
+    def cross_validate(
+        self, features: np.ndarray, labels: np.ndarray, groups: np.ndarray
+    ) -> np.ndarray:
+        """Give the label (clips,) of each clip by an estimator fitted without its group.
+
+        Args:
+            features: Of the training clips, (clips, features).
+            labels: As indices, (clips,).
+            groups: Actors, (clips,); folds, five at most, keep each on one side.
+
+        Raises:
+            ValueError: All clips are of one actor.
+        """
+        count = min(5, len(np.unique(groups)))
+        if count < 2:
+            raise ValueError(
+                f"the training clips are all of actor {groups[0]}, but cv/ scores each by an"
+                " estimator that was fitted without its actor: expected at least two actors"
+            )
+        folds = StratifiedGroupKFold(count, shuffle=True, random_state=self.hparams.seed)
+        return cross_val_predict(self._build(), features, labels, groups=groups, cv=folds)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Give the probabilities (batch, classes) of waveforms (batch, samples)."""
+        return self._probabilities(self.frontend(waveform))
+
+    def predict_step(self, batch: Mapping[str, Tensor], batch_index: int) -> dict[str, Tensor]:
+        """Give each clip's row and probabilities."""
+        known = "features" in batch
+        features = batch["features"] if known else self.frontend(batch["waveform"])
+        return {"row": batch["row"], "probabilities": self._probabilities(features)}
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Put the fitted estimator into the checkpoint, as skops bytes in a uint8 tensor."""
+        content = np.frombuffer(fitted.dump(self.estimator), np.uint8)
+        checkpoint["estimator"] = torch.from_numpy(content.copy())
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Take the fitted estimator out of the checkpoint; what was altered is refused."""
+        self.estimator = fitted.load(
+            checkpoint["estimator"].numpy().tobytes(),
+            recipe=self.estimator,
+            features=self.frontend.features,
+            classes=len(self.classes),
+            compiled=self.compiled,
+        )
+
+    def _build(self) -> BaseEstimator:
+        # scikit-learn draws from numpy's global state where an estimator is given no other.
+        np.random.seed(self.hparams.seed)  # noqa: NPY002
+        return instantiate(self.hparams.estimator, _convert_="all")
+
+    def _probabilities(self, features: Tensor) -> Tensor:
+        return torch.from_numpy(self.estimator.predict_proba(features.cpu().numpy())).float()

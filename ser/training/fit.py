@@ -1,0 +1,241 @@
+"""A model fitted to the training clips, chosen on the validation clips, blind to the test clips."""
+
+import logging
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import lightning
+import numpy as np
+import pandas as pd
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from lightning import LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import DictConfig
+
+from ser.checkpoints import format as checkpoint
+from ser.data.datamodule import EmotionDataModule
+from ser.evaluation.metrics import scores
+from ser.evaluation.status import KEPT
+from ser.features.spectral import cache_key
+from ser.launch.run import Run
+from ser.reporting import run_report as report
+from ser.reporting import wandb as tracking
+from ser.splits.leakage import check_statistics
+from ser.training import kept
+from ser.training import restart as interrupted
+from ser.training import trainer as processes
+from ser.training.estimator import EstimatorClassifier
+
+log = logging.getLogger(__name__)
+
+
+class Fit(NamedTuple):
+    """A model that has been fitted.
+
+    Attributes:
+        data: Its clips, those of test still withheld.
+        model: As best.ckpt holds it.
+        trainer: To score with.
+        objective: Its score on the validation clips, or cross-validated on the training actors.
+        interrupted: Whether Ctrl-C ended the training before its last epoch.
+    """
+
+    data: EmotionDataModule
+    model: LightningModule
+    trainer: Trainer
+    objective: float
+    interrupted: bool
+
+
+def fit_and_validate(cfg: DictConfig, run: Run, marks: dict[str, float]) -> Fit:
+    """Fit a model, and score the best of its epochs by the objective.
+
+    Args:
+        cfg: Of the run.
+        run: Which begins once data, model and trainer stand.
+        marks: Where the times at which its steps end are noted.
+    """
+    folder = run.folder
+    config = _portable(cfg)
+    begun = interrupted.find(cfg, config)
+    data, model = _build(cfg)
+    if begun:
+        now = pd.DataFrame(data.record()).set_index("name")
+        kept.check_clips(f"resume={str(begun.path)!r}", begun.split, now)
+    started = HydraConfig.get().overrides.task
+    recipe = checkpoint.Recipe(config, data.record(), data.stamps(), started)
+    trainer = build_trainer(cfg, recipe)
+    _check(model, trainer, cfg.objective, begun)
+    run.begin(*(() if begun else (*KEPT, interrupted.WAITING)))
+    rows = interrupted.finished_rows(begun, folder) if begun else []
+    data.table.to_csv(folder / "split.csv", index=False)
+    trainer.loggers = build_loggers(cfg, data.stamps())
+    interrupted.keep(rows, folder, trainer.loggers)
+    marks["data"] = time.perf_counter()
+    best, stopped = _fit(model, data, trainer, recipe, folder / "checkpoints", begun)
+    trainer = processes.alone(trainer, cfg)
+    marks["fit"] = time.perf_counter()
+    value = _objective(best, data, trainer, cfg.objective)
+    marks["val"] = time.perf_counter()
+    return Fit(data, best, trainer, value, stopped)
+
+
+def help_to_fit(cfg: DictConfig) -> None:
+    """Fit as one of several processes, of which the first alone keeps files and scores."""
+    logging.disable(logging.WARNING)  # the first says it
+    begun = interrupted.find(cfg, _portable(cfg))
+    data, model = _build(cfg)
+    trainer = build_trainer(cfg)
+    trainer.loggers = build_loggers(cfg, data.stamps())
+    _feed(model, data, trainer)
+    last = Path(cfg.folder) / "checkpoints" / "last.ckpt"
+    trainer.fit(model, data, ckpt_path=last if begun else None, weights_only=True)
+
+
+def score(
+    model: LightningModule, data: EmotionDataModule, trainer: Trainer, split: str
+) -> pd.DataFrame:
+    """Score the clips of a split; gives the rows of predictions.csv."""
+    outputs = trainer.predict(model, data.scoring_loader(split))
+    probabilities = np.concatenate([output["probabilities"].cpu() for output in outputs])
+    clips = data.table.loc[np.concatenate([output["row"].cpu() for output in outputs])]
+    return report.tabulate(clips, data.classes, probabilities)
+
+
+def build_trainer(cfg: DictConfig, *callbacks: lightning.Callback) -> Trainer:
+    """Build the trainer, still without loggers, and its callbacks."""
+    callbacks = [*instantiate(cfg.callbacks).values(), *callbacks]
+    return instantiate(cfg.trainer, logger=False, callbacks=callbacks)
+
+
+def build_loggers(cfg: DictConfig, stamps: Mapping) -> list[Logger]:
+    """Build the loggers, which write over what an earlier start has logged; log the config."""
+    # Whatever a leaky run logs says so by its name.
+    options = {"prefix": tracking.LEAKY} if stamps["leaky"] else {}
+    loggers = [instantiate(logger, **options) for logger in cfg.logger.values()]
+    for logger in loggers:
+        logger.log_hyperparams(checkpoint.plain(cfg) | {"stamps": dict(stamps)})
+    return loggers
+
+
+def _build(cfg: DictConfig) -> tuple[EmotionDataModule, LightningModule]:
+    """Build the data, parted and decoded, and the model."""
+    lightning.seed_everything(cfg.seed, verbose=False)
+    data = instantiate(cfg.data)
+    model = instantiate(cfg.model, classes=data.classes)
+    data.setup("fit")
+    return data, model
+
+
+def _feed(model: LightningModule, data: EmotionDataModule, trainer: Trainer) -> None:
+    """Bring what training reads to where it is read fastest."""
+    device = trainer.strategy.root_device
+    one_vector = not hasattr(model.frontend, "bins")
+    if not getattr(model.frontend, "cached", True):
+        if data.normalize:
+            raise ValueError(
+                f"normalize={data.normalize} needs features that are cached: expected another"
+                " front end than mel_image"
+            )
+    elif one_vector or data.normalize or device.type == "cpu":
+        data.cache_features(model.frontend, cache_key(model.hparams.frontend))
+        return
+    if device.type != "cpu":
+        data.hold_waveforms(device)
+
+
+def _fit(
+    model: LightningModule,
+    data: EmotionDataModule,
+    trainer: Trainer,
+    recipe: checkpoint.Recipe,
+    folder: Path,
+    begun: checkpoint.Checkpoint | None,
+) -> tuple[LightningModule, bool]:
+    """Train the model, from where it stands; gives it as best.ckpt holds it, and if Ctrl-C came."""
+    if begun:
+        interrupted.place(begun, folder, recipe.entry["config"])
+        log.info("going on after epoch %d of %s", begun.epoch, begun.path)
+    _feed(model, data, trainer)
+    stopped = False
+    if isinstance(model, EstimatorClassifier):
+        features, labels = data.training_features()
+        model.fit_estimator(features, labels)
+        check_statistics(model.estimator, features, labels)
+        trainer.strategy.connect(model)
+        trainer.save_checkpoint(folder / "best.ckpt")
+    else:
+        stopped = _train(model, data, trainer, folder / "last.ckpt" if begun else None)
+        if not (folder / "best.ckpt").exists():
+            if stopped:
+                raise KeyboardInterrupt("no epoch has been finished")
+            raise ValueError(
+                f"no epoch was validated, so there is no best.ckpt (trainer.max_epochs="
+                f"{trainer.max_epochs}): expected at least one whole epoch"
+            )
+    return checkpoint.load(
+        folder / "best.ckpt", compiled=isinstance(model, EstimatorClassifier)
+    ).model, stopped
+
+
+def _check(
+    model: LightningModule, trainer: Trainer, objective: str, begun: checkpoint.Checkpoint | None
+) -> None:
+    """Refuse a trainer or an objective that does not fit the model, or epochs that are done."""
+    classical = isinstance(model, EstimatorClassifier)
+    if classical and trainer.max_epochs is not None:
+        raise ValueError(
+            f"trainer.max_epochs={trainer.max_epochs}: a classical model is fitted once and has no"
+            " epochs; leave trainer=one_pass as the model sets it"
+        )
+    if objective.startswith("cv/") and not classical:
+        raise ValueError(
+            f"objective={objective} is for classical models, which are fitted once: expected one of"
+            " val/, which chooses the epoch"
+        )
+    if begun and -1 < (trainer.max_epochs or -1) <= begun.epoch:
+        raise ValueError(
+            f"trainer.max_epochs={trainer.max_epochs}, but {begun.epoch + 1} epochs are done:"
+            " expected as many or more"
+        )
+
+
+def _train(
+    model: LightningModule, data: EmotionDataModule, trainer: Trainer, last: Path | None
+) -> bool:
+    """Train epoch by epoch; gives whether Ctrl-C came."""
+    try:
+        trainer.fit(model, data, ckpt_path=last, weights_only=True)
+    except SIGTERMException:
+        raise
+    except SystemExit:  # what Lightning makes of Ctrl-C, after which it is deaf to another
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        log.warning("interrupted: what the best of the finished epochs scores")
+        return True
+    return False
+
+
+def _objective(
+    model: LightningModule, data: EmotionDataModule, trainer: Trainer, name: str
+) -> float:
+    """Score the model by the objective, which knows no test clip."""
+    place, _, metric = name.partition("/")
+    if place == "cv":
+        features, labels = data.training_features()
+        actors = data.table.actor[data.table.split == "train"].to_numpy(str)
+        return scores(labels, model.cross_validate(features, labels, actors))[metric]
+    predictions = score(model, data, trainer, "val")
+    return scores(predictions.label.to_numpy(str), predictions.prediction.to_numpy(str))[metric]
+
+
+def _portable(cfg: DictConfig) -> dict:
+    """Resolve the config for a checkpoint, which is read from other working folders too."""
+    config = checkpoint.plain(cfg)
+    if isinstance(config["data"]["root"], str):
+        config["data"]["root"] = str(Path(config["data"]["root"]).expanduser().resolve())
+    return config

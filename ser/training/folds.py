@@ -1,0 +1,95 @@
+"""The folds of a cross-validation, a run each: their configs, and what those differ in."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from ser.evaluation.status import NEXT_RECORD, held_run
+
+FREE = (
+    "fold", "folder", "group", "logger", "cache", "name", "overwrite", "resume",
+    "resume_sweep",
+    "data.cache", "data.cache_max_gb", "data.download", "data.servers",
+)  # fmt: skip
+"""Keys in which the folds of one cross-validation may differ."""
+
+
+def of(cfg: DictConfig, number: int) -> DictConfig:
+    """Give the config of one fold, which runs in a folder of its own."""
+    folder = Path(cfg.folder)
+    fold = copy.deepcopy(cfg)
+    fold.fold = number
+    fold.folder = str(folder / f"fold_{number}")
+    return fold
+
+
+def check_settings(cfg: DictConfig) -> None:
+    """Refuse to go on with folds that were trained under other settings than these."""
+    for number, folder in trained(cfg):
+        if held_run(folder) is None:
+            continue
+        if differing := differences(folder, OmegaConf.to_container(of(cfg, number))):
+            raise ValueError(
+                f"{folder} was run with {differing[0]}: expected the settings it began with;"
+                " take another hydra.run.dir, or overwrite=true to replace it"
+            )
+
+
+def trained(cfg: DictConfig) -> list[tuple[int, Path]]:
+    """List number and folder of the folds that an earlier start has begun."""
+    found = [path.parent for path in Path(cfg.folder).glob("fold_*/status.json")]
+    return sorted((int(folder.name.removeprefix("fold_")), folder) for folder in found)
+
+
+def recorded_fold(run: Path) -> int | str | None:
+    """Give the fold that a run was started with, `all` of a cross-validation; None of others."""
+    recorded = run / ".hydra" / "config.yaml"
+    return OmegaConf.load(recorded).get("fold") if recorded.is_file() else None
+
+
+def record(cfg: DictConfig, *overrides: str) -> None:
+    """Write what becomes .hydra/ of a run within a run once it begins, as Hydra does for the run.
+
+    Args:
+        cfg: Its config.
+        overrides: What it was given beside the overrides of the run and its fold.
+    """
+    folder = Path(cfg.folder) / NEXT_RECORD
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, folder / "config.yaml")
+    given = [text for text in HydraConfig.get().overrides.task if text != "fold=all"]
+    OmegaConf.save([*given, f"fold={cfg.fold}", *overrides], folder / "overrides.yaml")
+
+
+def differences(run: Path, config: Mapping) -> list[str]:
+    """List what a run's recorded config has otherwise than another: `key: value, not value`.
+
+    Args:
+        run: Its folder.
+        config: The other config, not resolved, as plain containers.
+    """
+    recorded = OmegaConf.to_container(OmegaConf.load(run / ".hydra" / "config.yaml"))
+    return differing(recorded, config)
+
+
+def differing(config: Mapping, other: Mapping) -> list[str]:
+    """List what one config has otherwise than another: `key: value, not value`."""
+    one, two = dict(leaves(config)), dict(leaves(other))
+    return [
+        f"{key}: {one.get(key)}, not {two.get(key)}"
+        for key in sorted({*one, *two})
+        if not f"{key}.".startswith(tuple(f"{free}." for free in FREE))
+        and one.get(key) != two.get(key)
+    ]
+
+
+def leaves(node: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Give the values of nested mappings by path, such as `optimizer.lr`; lists are values."""
+    if isinstance(node, Mapping) and node:
+        for key, child in node.items():
+            yield from leaves(child, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, node

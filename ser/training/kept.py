@@ -1,0 +1,87 @@
+"""What an earlier start has finished: kept under the settings, and on the clips, of now."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from ser.evaluation import results as members
+from ser.evaluation.status import read_status
+from ser.training import folds
+
+
+def objective(cfg: DictConfig) -> float | None:
+    """Give the objective of a run that an earlier start has finished so; None where it must run."""
+    status = read_status(folder := Path(cfg.folder))
+    if cfg.get("overwrite") or status is None or status["status"] != "finished":
+        return None
+    differing = folds.differences(folder, OmegaConf.to_container(cfg))
+    return None if differing else status["objective"]
+
+
+def check_folds(cfg: DictConfig) -> None:
+    """Refuse to go on with folds that were finished under other settings, or on other clips."""
+    folds.check_settings(cfg)
+    check([folds.of(cfg, number) for number, _ in folds.trained(cfg)])
+
+
+def check_sweep(folder: Path) -> None:
+    """Refuse to complete a sweep whose finished jobs know other clips than there are now."""
+    runs = []
+    for path in sorted(folder.glob("*/.hydra/config.yaml")):
+        job = OmegaConf.load(path)
+        job.folder = str(path.parents[1])
+        job.overwrite = False  # taken up again, a sweep replaces nothing that is finished
+        if job.get("fold") == "all":  # what earlier versions recorded may lack keys of now
+            folds.check_settings(job)
+            runs += [folds.of(job, number) for number, _ in folds.trained(job)]
+        else:
+            runs.append(job)
+    check(runs)
+
+
+def check(runs: Sequence[DictConfig]) -> None:
+    """Refuse runs that were finished on other clips than there are now.
+
+    Args:
+        runs: Configs of jobs, folds or candidates; those not finished pass.
+    """
+    opened = {}
+    for cfg in runs:
+        if objective(cfg) is None:
+            continue
+        recipe = OmegaConf.to_container(cfg.data, resolve=True)
+        fold = recipe.get("fold", 0)
+        recipe |= {"fold": 0, "seed": 0}  # one scan serves all folds and orders
+        key = json.dumps(recipe, sort_keys=True)
+        if key not in opened:
+            opened[key] = instantiate(recipe)
+        began = members.read_rows(Path(cfg.folder) / "split.csv")
+        now = pd.DataFrame(opened[key].record(fold)).set_index("name")
+        check_clips(cfg.folder, began, now)
+
+
+def check_clips(source: str, began: pd.DataFrame, now: pd.DataFrame) -> None:
+    """Refuse to go on with other clips than those that were begun with.
+
+    Args:
+        source: What goes on, for the message.
+        began: The clips' `split` and `sha256` by name.
+        now: The same of what there is now.
+
+    Raises:
+        ValueError: Clips are missing, new, in another split or sound different.
+    """
+    columns = ["split", "sha256"]
+    both = began.index.intersection(now.index)
+    changed = both[(began.loc[both, columns] != now.loc[both, columns]).any(axis=1)]
+    other = [*began.index.symmetric_difference(now.index), *changed]
+    if other:
+        raise ValueError(
+            f"{source} was trained on other clips: {len(other)} are missing, new, in another split"
+            f" or sound different, such as {other[0]}; expected the data that it began with;"
+            " take another hydra.run.dir, or overwrite=true to replace it"
+        )

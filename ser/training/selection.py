@@ -1,0 +1,139 @@
+"""Nested selection: a small search, decided on the validation actors of one fold."""
+
+import copy
+import json
+import logging
+from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import product
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from ser.training import folds, kept
+
+log = logging.getLogger(__name__)
+
+OPEN = ("data.window", "data.batch_size", "data.seed")
+"""What may be searched of the data: neither who tests nor what is scored."""
+
+
+def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> DictConfig:
+    """Train each candidate of the preset `select` and give the config of the best.
+
+    What each scored, and which won, is written to selection.json in the run folder. Candidates
+    that an earlier start has finished are kept; one that cannot be trained is out of the race.
+
+    Args:
+        cfg: Of the run; its `select` names a file of conf/sweep.
+        validate: Trains a config and gives its objective on the validation actors; it never
+            sees a test clip.
+
+    Raises:
+        ValueError: The preset is unknown, changes what the score is of, none can be trained, or one
+            was finished on other clips.
+    """
+    folder = Path(cfg.folder)
+    grid = candidates(cfg.select)
+    configs = [_candidate(cfg, overrides) for overrides in grid]
+    runs = copy.deepcopy(configs)
+    for number, candidate in enumerate(runs):
+        candidate.folder = str(folder / f"candidate_{number}")
+        candidate.logger = {}  # its score is in selection.json
+    kept.check(runs)
+    scores = []
+    for candidate, overrides in zip(runs, grid, strict=True):
+        try:
+            score = kept.objective(candidate)
+            if score is None:
+                folds.record(candidate, *overrides)
+                score = validate(candidate)
+        except ValueError as error:
+            log.warning("candidate %s failed: %s", " ".join(overrides), error)
+            score, reason = None, error
+        else:
+            log.info("candidate %s: %s %.3f", " ".join(overrides), cfg.objective, score)
+        scores.append(score)
+    if all(score is None for score in scores):
+        raise ValueError(f"select={cfg.select}: no candidate could be trained ({reason})")
+    # Of equals the first.
+    winner = max(range(len(grid)), key=lambda at: -1 if scores[at] is None else scores[at])
+    content = {
+        "select": cfg.select,
+        "objective": cfg.objective,
+        "leaky": instantiate(cfg.protocol, _convert_="all").leaky,
+        "winner": grid[winner],
+        "candidates": [
+            {"overrides": overrides, "score": score}
+            for overrides, score in zip(grid, scores, strict=True)
+        ],
+    }
+    (folder / "selection.json").write_text(json.dumps(content, indent=2) + "\n")
+    log.info("selected %s", " ".join(grid[winner]))
+    return configs[winner]
+
+
+def candidates(preset: str) -> list[list[str]]:
+    """List the overrides of each job that a file of conf/sweep stands for."""
+    try:
+        params = compose_again(HydraConfig.get(), [f"sweep={preset}"]).hydra.sweeper.params
+    except MissingConfigException as error:
+        known = ", ".join(error.options or ())
+        raise ValueError(f"select={preset!r} is unknown: expected one of {known}") from error
+    texts = [f"{key}={values}" for key, values in (params or {}).items()]
+    choices = [
+        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [override.input_line]
+        for override in OverridesParser.create().parse_overrides(texts)
+    ]
+    return [list(job) for job in product(*choices)]
+
+
+def _candidate(cfg: DictConfig, overrides: list[str]) -> DictConfig:
+    """Compose the run's own overrides with a candidate's; this fold stays this fold."""
+    try:
+        job = HydraConfig.get()
+        composed = compose_again(job, [*job.overrides.task, *overrides])
+    except HydraException as error:
+        line = str(error).partition("\n")[0]
+        raise ValueError(
+            f"select={cfg.select} sets {' '.join(overrides)}, which does not fit this run ({line}):"
+            " expected a preset for its model"
+        ) from error
+    with open_dict(composed):
+        del composed["hydra"]
+    for key in ("fold", "folder", "group", "overwrite"):
+        composed[key] = cfg[key]
+    if changed := changes(composed, cfg):
+        raise ValueError(
+            f"select={cfg.select} changes {changed[0]} ({' '.join(overrides)}): expected a preset"
+            " that leaves the clips, the protocol and the objective as they are"
+        )
+    return composed
+
+
+def changes(candidate: DictConfig, cfg: DictConfig) -> list[str]:
+    """List the keys that decide who tests or what is scored, and differ between two configs."""
+    data = sorted({*candidate.data, *cfg.data})
+    keys = ("fold", "protocol", "objective", "normalize", *(f"data.{key}" for key in data))
+    return [
+        key
+        for key in keys
+        if key not in OPEN and OmegaConf.select(candidate, key) != OmegaConf.select(cfg, key)
+    ]
+
+
+def compose_again(job: DictConfig, overrides: list[str]) -> DictConfig:
+    """Compose the config of a start, of which `job` is Hydra's own part, with other overrides."""
+    (source,) = (one.path for one in job.runtime.config_sources if one.provider == "main")
+    # A job that a launcher has sent elsewhere has no context of its own.
+    here = GlobalHydra.instance().is_initialized()
+    with nullcontext() if here else initialize_config_dir(source, version_base="1.3"):
+        return compose(job.job.config_name, overrides, return_hydra_config=True)

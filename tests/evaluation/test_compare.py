@@ -1,0 +1,231 @@
+"""Two runs are compared on the clips they share, from their folders alone."""
+
+import csv
+import json
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ser.compare import compare, compare_several
+from ser.evaluation.metrics import scores
+
+EMOTIONS = ("calm", "happy", "sad")
+
+
+def clips(actors: int = 4, wrong: int = 0, suffix: str = "wav") -> pd.DataFrame:
+    """Predictions for two takes an actor and emotion, the first `wrong` emotions missed."""
+    rows = [
+        {
+            "path": f"{actor:02}/{emotion}-{take}.{suffix}",
+            "corpus": "ravdess",
+            "actor": f"{actor:02}",
+            "channel": "speech",
+            "emotion": emotion,
+            "intensity": "normal",
+            "statement": "kids",
+            "repetition": take,
+            "label": emotion,
+            "prediction": EMOTIONS[index - 1] if index < wrong else emotion,
+        }
+        for actor in range(1, actors + 1)
+        for index, emotion in enumerate(EMOTIONS)
+        for take in (1, 2)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Path]:
+    def write(name: str, predictions: pd.DataFrame, **facts: object) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        predictions.to_csv(folder / "predictions.csv", index=False)
+        metrics = {"protocol": "holdout", "fold": None, "leaky": False, "transductive": False}
+        metrics |= {"classes": sorted(set(predictions.label))} | facts
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def launch_compare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
+    def launch(*overrides: str) -> Path:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["compare", *overrides, "hydra.run.dir=comparison"])
+        # Run as a program it must not be there already as a module.
+        monkeypatch.delitem(sys.modules, "ser.compare", raising=False)
+        runpy.run_module("ser.compare", run_name="__main__")
+        return tmp_path / "comparison"
+
+    return launch
+
+
+def test_two_runs_by_hand(run):
+    found = compare(run("a", clips()), run("b", clips(wrong=1)))
+    assert (found["n"], found["actors"]) == (24, ["01", "02", "03", "04"])
+    uar = found["scores"]["uar"]
+    assert (uar["a"], uar["b"]) == pytest.approx((1, 2 / 3))
+    assert uar["difference"] == pytest.approx(1 / 3)
+    assert (uar["interval"], uar["unknown"]) == (None, "no spread over actors")  # all alike
+    assert uar["p"] == found["lowest_p"] == 0.125
+    assert uar["smallest"] is None  # as no p of four actors reaches 5 %
+
+
+def test_neither_order_nor_path_nor_container_tells_clips_apart(run):
+    b = clips(wrong=2, suffix="ogg").sample(frac=1, random_state=0)
+    found = compare(run("a", clips(wrong=2)), run("b", b))
+    assert found["a"]["left_out"] == found["b"]["left_out"] == 0
+    assert all(values["difference"] == 0 for values in found["scores"].values())
+
+
+def test_clips_that_sound_different_are_told(run, caplog, tmp_path: Path):
+    a, b = clips().assign(sha256="0"), clips().assign(sha256="0")
+    b.loc[2, "sha256"] = "1"
+    compare(run("a", a), run("b", b))
+    (line,) = caplog.messages
+    assert line.startswith("1 clips sound different in the runs")
+    for name, rate in (("a", 16000), ("b", 48000)):  # no two samples are the same
+        folder = tmp_path / name / ".hydra"
+        folder.mkdir()
+        (folder / "config.yaml").write_text(f"data: {{sample_rate: {rate}}}")
+    caplog.clear()
+    compare(tmp_path / "a", tmp_path / "b")
+    assert not caplog.messages
+
+
+def test_only_shared_clips_count_and_the_rest_is_told(run, caplog):
+    a, b = clips(5, wrong=1), clips(6).iloc[3:]
+    found = compare(run("a", a), run("b", b))
+    assert (found["n"], len(found["actors"])) == (27, 5)
+    expected = scores(a.label.to_numpy(str)[3:], a.prediction.to_numpy(str)[3:])
+    for score, values in found["scores"].items():
+        assert values["a"] == pytest.approx(expected[score])
+    (line,) = caplog.messages
+    assert line.startswith("not in both runs, left out: 3 clips of")
+    assert (found["a"]["left_out"], found["b"]["left_out"]) == (3, 6)
+
+
+def test_other_classes_are_a_warning(run, caplog):
+    a, b = clips(), clips()
+    compare(run("a", a[a.label != "sad"]), run("b", b))
+    left_out, classes = caplog.messages
+    assert left_out.startswith("not in both runs, left out: 0 clips of")
+    assert classes.startswith("only one of the runs knows sad:")
+
+
+def test_what_cannot_be_compared_is_one_line(run, tmp_path: Path):
+    a = run("a", clips())
+    with pytest.raises(ValueError, match=r"nowhere holds no predictions\.csv: expected the folder"):
+        compare(a, tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="share no clip"):
+        compare(a, run("song", clips().assign(channel="song")))
+    relabelled = clips().assign(label=lambda rows: rows.label.replace("sad", "low"))
+    with pytest.raises(
+        ValueError, match=r"01 speech sad normal kids 1 audio is sad in .* and low in"
+    ):
+        compare(a, run("relabelled", relabelled))
+    with pytest.raises(ValueError, match="25 rows of 24 clips"):
+        compare(a, run("twice", pd.concat([clips(), clips().head(1)])))
+    with pytest.raises(ValueError, match="no column 'repetition'"):
+        compare(a, run("foreign", clips().drop(columns="repetition")))
+
+
+def test_a_damaged_run_is_one_line(run):
+    fine, damaged = run("a", clips()), run("b", clips())
+    (damaged / "metrics.json").write_text('{"protocol": "hold')
+    with pytest.raises(ValueError, match=r"b/metrics.json is damaged"):
+        compare(fine, damaged)
+    (damaged / "metrics.json").write_text('{"protocol": "holdout"}')
+    with pytest.raises(ValueError, match=r"metrics.json is damaged \('fold'\)"):
+        compare(fine, damaged)
+    lines = (damaged / "predictions.csv").read_text().splitlines()
+    for broken in (lines[:1], [*lines[:-1], lines[-1][:10]]):
+        (damaged / "predictions.csv").write_text("\n".join(broken))
+        with pytest.raises(ValueError, match="is empty or has a row that is cut short"):
+            compare(fine, damaged)
+
+
+def test_a_run_that_failed_is_not_compared(run):
+    a, b = run("a", clips()), run("b", clips())
+    (b / "status.json").write_text('{"status": "failed", "error": "no such class"}')
+    with pytest.raises(ValueError, match=r"b is failed \(no such class\): expected finished runs"):
+        compare(a, b)
+
+
+def test_several_runs_are_adjusted_within_a_score(run):
+    a = run("a", clips(6))
+    pairs = compare_several(a, [run("b", clips(6, wrong=1)), run("c", clips(6))])
+    assert [pair["scores"]["uar"]["p"] for pair in pairs] == [0.03125, 1]
+    assert [pair["scores"]["uar"]["p_holm"] for pair in pairs] == [0.0625, 1]
+
+
+def test_the_command_writes_a_row_for_each_run_and_score(run, launch_compare, capsys):
+    run("a", clips())
+    run("b", clips(wrong=1), leaky=True, protocol="random")
+    c = clips(wrong=2)
+    c.loc[0, "prediction"] = c.label[0]  # one actor unlike the others
+    run("c", c, transductive=True)
+    folder = launch_compare("a=a", "b=[b,c]")
+    with (folder / "comparison.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["run"], row["score"]) for row in rows] == [
+        (name, score) for name in "bc" for score in ("accuracy", "uar", "macro_f1")
+    ]
+    pairs = json.loads((folder / "comparison.json").read_text())
+    assert [pair["b"]["protocol"] for pair in pairs] == ["random", "holdout"]
+    assert pairs[1]["a"]["folder"] == "a"
+    assert float(rows[4]["p_holm"]) == pairs[1]["scores"]["uar"]["p_holm"] == 0.25
+    assert float(rows[4]["low"]) == pairs[1]["scores"]["uar"]["interval"][0]
+    assert (rows[1]["low"], pairs[0]["scores"]["uar"]["interval"]) == ("", None)
+    assert [rows[0][key] for key in ("leaky_a", "leaky_b")] == ["False", "True"]
+    assert rows[4]["n"] == "24"
+    assert rows[4]["actors"] == "4"
+    assert json.loads((folder / "status.json").read_text())["status"] == "finished"
+    printed = capsys.readouterr().out
+    assert "b is leaky" in printed
+    assert "b is transductive" in printed
+    assert "Holm p" in printed
+    assert "24 clips of 4 actors; no p below 0.125 is possible with so few" in printed
+
+
+def test_one_against_one_needs_no_adjustment_and_two_actors_give_no_interval(
+    run, launch_compare, capsys
+):
+    run("a", clips(2))
+    run("b", clips(2, wrong=1))
+    folder = launch_compare("a=a", "b=b")
+    printed = capsys.readouterr().out
+    assert "Holm" not in printed
+    assert "fewer than 3 actors" in printed
+    (pair,) = json.loads((folder / "comparison.json").read_text())
+    assert pair["scores"]["uar"]["smallest"] is None
+
+
+@pytest.mark.parametrize("overrides", [(), ("a=a",), ("a=a", "b=[]"), ("a=a", "b=nowhere")])
+def test_a_mistake_is_one_line_and_exit_code_1(run, launch_compare, tmp_path, overrides):
+    run("a", clips())
+    with pytest.raises(SystemExit) as end:
+        launch_compare(*overrides)
+    assert end.value.code == 1
+    status = json.loads((tmp_path / "comparison" / "status.json").read_text())
+    assert status["status"] == "failed"
+    assert "expected" in status["error"]
+
+
+def test_help_is_quick_and_found_from_anywhere(tmp_path: Path):
+    script = (
+        "import runpy, sys; sys.argv = ['compare', '--help']\n"
+        "try: runpy.run_module('ser.compare', run_name='__main__')\n"
+        "finally: print({'torch', 'lightning', 'pandas', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "b: null" in done.stdout
+    assert done.stdout.splitlines()[-1] == "set()"

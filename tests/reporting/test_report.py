@@ -1,0 +1,180 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score, classification_report
+
+from ser.reporting import run_report as report
+
+CLASSES = ["calm", "happy", "sad"]
+FACTS = {
+    "protocol": "holdout",
+    "protocol_version": 1,
+    "protocol_hash": "0123456789abcdef",
+    "fold": 0,
+    "folds": 1,
+    "split": "test",
+    "leaky": False,
+    "transductive": False,
+    "audit": {"passed": True},
+    "seconds": {"fit": 1.0},
+}
+
+
+@pytest.fixture
+def predictions() -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    count = 90
+    clips = pd.DataFrame(
+        {
+            "path": [f"<clip {index}>.wav" for index in range(count)],
+            "corpus": "ravdess",
+            "actor": [f"{index % 4 + 1:02}" for index in range(count)],
+            "gender": ["male" if index % 2 == 0 else "female" for index in range(count)],
+            "channel": "speech",
+            "emotion": np.resize(CLASSES, count),
+            "intensity": "normal",
+            "statement": "kids",
+            "label": np.resize(CLASSES, count),
+            "split": "test",
+        }
+    )
+    return report.tabulate(clips, CLASSES, generator.dirichlet(np.ones(3), count))
+
+
+def test_every_figure_comes_from_the_predictions(predictions: pd.DataFrame, tmp_path: Path):
+    metrics = report.measure(predictions, CLASSES, FACTS)
+    report.write(tmp_path, predictions, metrics, [])
+    read = pd.read_csv(tmp_path / "predictions.csv", dtype={"actor": str})
+    assert read.prediction.tolist() == [
+        CLASSES[index]
+        for index in read[[f"p_{name}" for name in CLASSES]].to_numpy().argmax(axis=1)
+    ]
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert written["uar"] == pytest.approx(balanced_accuracy_score(read.label, read.prediction))
+    assert written["n"] == 90
+    assert written["actors"] == ["01", "02", "03", "04"]
+    assert set(written["slices"]["gender"]) == {"male", "female"}
+    for actor, rows in read.groupby("actor"):
+        found = written["slices"]["actor"][actor]
+        assert found["n"] == len(rows)
+        assert found["uar"] == pytest.approx(balanced_accuracy_score(rows.label, rows.prediction))
+    assert (tmp_path / "report.txt").read_text() == classification_report(
+        read.label, read.prediction, labels=CLASSES, digits=3
+    )
+
+
+def test_the_contract_of_metrics_json(predictions: pd.DataFrame):
+    metrics = report.measure(predictions, CLASSES, FACTS)
+    assert list(metrics) == [
+        "protocol", "protocol_version", "protocol_hash", "fold", "folds", "split", "leaky",
+        "transductive", "classes", "n", "accuracy", "uar", "macro_f1", "weighted_f1", "ece",
+        "per_class", "ci", "ci_unknown", "ci_method", "actors", "worst_actor", "slices", "audit",
+        "seconds",
+    ]  # fmt: skip
+    by_actor = metrics["slices"]["actor"]
+    assert by_actor[metrics["worst_actor"]]["uar"] == min(row["uar"] for row in by_actor.values())
+    assert set(metrics["slices"]) == set(report.SLICES)
+    low, high = metrics["ci"]["uar"]
+    assert low < metrics["uar"] < high
+    two = predictions[predictions.actor.isin(["01", "02"])]
+    assert report.measure(two, CLASSES, FACTS)["ci"]["uar"] is None
+
+
+def test_the_html_stands_alone_and_quotes_what_it_shows(
+    predictions: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    metrics = report.measure(predictions, CLASSES, FACTS | {"leaky": True, "protocol": "random"})
+    report.write(tmp_path, predictions, metrics, [])
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2  # no metrics.csv, so no learning curves
+    assert "http" not in page
+    assert "LEAKY" in page
+    assert "&lt;clip" in page
+    assert "<clip" not in page
+    assert (tmp_path / "report.txt").read_text().startswith("LEAKY")
+    report.show(tmp_path)
+    shown = capsys.readouterr().out
+    assert "LEAKY" in shown
+    assert str(tmp_path) in shown.replace("\n", "")
+
+
+def test_learning_curves_are_drawn_from_metrics_csv(predictions: pd.DataFrame, tmp_path: Path):
+    history = pd.DataFrame(
+        {"epoch": [0, 0, 1, 1], "train/loss": [None, 2.0, None, 1.0], "val/uar": [0.2, None] * 2}
+    )
+    history.to_csv(tmp_path / "metrics.csv", index=False)
+    metrics = report.measure(predictions, CLASSES, FACTS)
+    report.write(tmp_path, predictions, metrics, [tmp_path / "metrics.csv"])
+    assert (tmp_path / "learning_curves.png").stat().st_size > 5000
+    (tmp_path / "learning_curves.png").unlink()
+    history[["epoch", "val/uar"]].to_csv(tmp_path / "metrics.csv", index=False)  # no training
+    report.write(tmp_path, predictions, metrics, [tmp_path / "metrics.csv"])
+    assert not (tmp_path / "learning_curves.png").exists()
+
+
+@pytest.mark.parametrize("answer", ["truth", "calm"])
+def test_what_all_actors_score_alike_has_no_interval_and_the_report_says_why(
+    predictions: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture, answer: str
+):
+    clips = predictions.loc[:71, :"split"]  # as many of each class of each actor
+    named = clips.label if answer == "truth" else pd.Series(answer, clips.index)
+    table = report.tabulate(
+        clips, CLASSES, pd.get_dummies(named).reindex(columns=CLASSES).fillna(0).to_numpy(float)
+    )
+    metrics = report.measure(table, CLASSES, FACTS)
+    assert set(metrics["ci"].values()) == {None}
+    assert metrics["ci_unknown"] == "no spread over actors"
+    report.write(tmp_path, table, metrics, [])
+    report.show(tmp_path)
+    line = "No 95 % interval of accuracy, uar, macro_f1, weighted_f1: no spread over actors."
+    assert line in (tmp_path / "report.txt").read_text()
+    assert f"<p>{line}</p>" in (tmp_path / "report.html").read_text()
+    shown = capsys.readouterr().out
+    assert " ".join(line.split()) in " ".join(shown.split())
+    assert "│ no spread over actors" in shown
+
+
+def test_wrong_clips_come_most_confident_first(predictions: pd.DataFrame):
+    wrong = report.wrong(predictions, CLASSES)
+    assert (wrong.label != wrong.prediction).all()
+    assert wrong.confidence.is_monotonic_decreasing
+    assert len(wrong) == (predictions.label != predictions.prediction).sum()
+
+
+def test_the_uar_by_emotion_alone_is_shown_beside_that_of_all_classes(
+    predictions: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    classes = [f"{name}_{gender}" for name in CLASSES for gender in ("male", "female")]
+    clips = predictions.loc[predictions.actor.isin(["01", "02"]), :"split"]
+    clips["label"] = clips.label + "_" + clips.gender
+    shares = np.random.default_rng(0).dirichlet(np.ones(6), len(clips))
+    table = report.tabulate(clips, classes, shares)
+    metrics = report.measure(table, classes, FACTS)
+    report.write(tmp_path, table, metrics, [])
+    uar = f"{metrics['emotion']['uar']:.3f}"
+    page = (tmp_path / "report.html").read_text()
+    assert f"<td>UAR, emotion alone</td><td>{uar}</td><td>fewer than 3 actors</td>" in page
+    assert "<h2>By emotion alone</h2>" in page
+    assert all(f"<td>{name}</td>" in page for name in (*classes, *CLASSES))
+    report.show(tmp_path)
+    shown = capsys.readouterr().out
+    assert f"UAR, emotion alone │ {uar} │ fewer than 3 actors" in shown
+    assert "nan" not in shown
+
+
+def test_classes_of_emotion_and_gender_are_folded_to_emotions():
+    classes = ["calm_male", "calm_female", "sad_male", "sad_female"]
+    predictions = pd.DataFrame(
+        [[0.4, 0.0, 0.3, 0.3], [0.1, 0.5, 0.2, 0.2], [0.3, 0.25, 0.45, 0.0]],
+        columns=[f"p_{name}" for name in classes],
+    ).assign(label=["sad_female", "calm_female", "calm_male"])
+    folded, names = report.fold_genders(predictions, classes)
+    assert names == ["calm", "sad"]
+    assert folded.label.tolist() == ["sad", "calm", "calm"]
+    # By class the third is sad_male; by emotion it is calm.
+    assert folded.prediction.tolist() == ["sad", "calm", "calm"]
+    assert folded.p_calm.tolist() == pytest.approx([0.4, 0.6, 0.55])
+    assert report.fold_genders(predictions, ["calm", "sad"]) is None

@@ -1,0 +1,135 @@
+"""The README's commands run, shortened by overrides where they are long."""
+
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+BLOCKS = re.findall(r"```bash\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
+TRAINS = [command for command in COMMANDS if command.startswith("uv run train.py")]
+# With the extra `sweep`, which tests/test_launchers.py runs.
+EXTRAS = [command for command in COMMANDS if command.startswith("uv run --extra sweep train.py")]
+# What goes on with something: a run, a sweep.
+RESUMES = [command for command in TRAINS if "resume" in command]
+TRAINS = [command for command in TRAINS if "resume" not in command]
+EVALS = [command for command in COMMANDS if command.startswith("uv run eval.py")]
+MODULES = [command for command in COMMANDS if command.startswith("uv run python -m ser.")]
+
+
+def test_every_command_is_known():
+    rest = set(COMMANDS) - {*TRAINS, *EXTRAS, *RESUMES, *EVALS, *MODULES}
+    assert rest == {"pip install uv", "uv run --group test pytest"}
+    assert (REPOSITORY / ".ci" / "run").read_text().splitlines()[-1] == "uv run --group test pytest"
+
+
+def test_the_commands_of_the_extra_are_those_that_the_launchers_test():
+    tested = (REPOSITORY / "tests" / "launch" / "test_launchers.py").read_text()
+    words = [word for command in EXTRAS for word in shlex.split(command)]
+    for word in ("sweep=tune", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"):
+        assert word in words
+        assert f'"{word}"' in tested
+
+
+@pytest.mark.parametrize("command", TRAINS)
+def test_a_training_command_runs(launch: Callable[..., Path], tmp_path: Path, command: str):
+    words = [word for word in shlex.split(command)[3:] if not word.startswith("data.root=")]
+    words = [word for word in words if not word.startswith(("trainer.max_epochs", "logger="))]
+    classical = not {"model=svm", "model=logistic", "experiment=knn"}.isdisjoint(words)
+    shorter = {
+        "seed=0,1,2": ["seed=0,1"],
+        "model=cnn,svm,logistic": ["model=svm,logistic"],
+        "fold=0,1,2,3,4": ["fold=0,1"],
+        "fold=all": ["fold=all", "protocol=kfold", "protocol.folds=2"],
+        "sweep=drop_each_class": ["sweep=drop_each_class", "model=logistic", "drop_classes=[calm]"],
+        "sweep=leak_premium": ["sweep=leak_premium", "protocol=random,kfold", "++protocol.folds=2"],
+    }
+    if "fold=all" in words:
+        words.remove("protocol=luna5")
+    # Runs, with the folds of those that have any.
+    sweeps = {
+        "seed=0,1,2": 4,
+        "fold=0,1,2,3,4": 2,
+        "sweep=leak_premium": 6,
+        "sweep=drop_each_class": 2,
+    }
+    (sweep,) = [sweeps[word] for word in words if word in sweeps] or [None]
+    expected = sweep or (3 if "fold=all" in words else 1)
+    words = [short for word in words for short in shorter.get(word, [word])]
+    short = [] if classical or sweep else ["trainer.max_epochs=1"]
+    where = [f"hydra.sweep.dir={tmp_path / 'run'}"] if sweep else []
+    run = launch("train", *words, "data=demo", *short, *where)
+    assert len(list(run.rglob("metrics.json"))) == expected
+    assert (run / "summary.csv").exists() == bool(sweep)
+
+
+def test_the_evaluation_commands_run(
+    launch: Callable[..., Path], demo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    run = launch("train", "data=demo", "model=svm")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recordings").symlink_to(demo / "Actor_01")
+    for index, command in enumerate(EVALS):
+        words = shlex.split(re.sub(r"outputs/\S+/checkpoints", str(run / "checkpoints"), command))
+        scored = launch("eval", *words[3:], folder=str(index), logger="none")
+        assert (scored / "predictions.csv").exists()
+
+
+def test_the_other_commands_run(
+    launch: Callable[..., Path],
+    demo: Path,
+    official: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+):
+    folds = ["data=demo", "model=svm", "protocol=kfold", "protocol.folds=2", "fold=0,1"]
+    sweep = tmp_path / "sweep"
+    launch("train", "-m", *folds, f"hydra.sweep.dir={sweep}")
+    for command in RESUMES:
+        if "resume=" in command:  # tests/test_resume.py runs it
+            assert command.endswith("train.py resume=outputs/default/<time>/checkpoints/last.ckpt")
+            continue
+        words = shlex.split(re.sub(r"outputs/\S+", str(sweep), command))[3:]
+        subprocess.run([sys.executable, REPOSITORY / "train.py", *words], check=True, timeout=200)
+    runs = {"pool": sweep, "sweep": sweep, "a": sweep, "b": sweep / "0"}
+    runs |= {"runs": f"[{sweep},{sweep}]", "data.root": demo}
+    monkeypatch.chdir(tmp_path)
+    ran = []
+    for command in MODULES:
+        _, _, _, _, module, *words = shlex.split(command)
+        pairs = (word.split("=", 1) for word in words)
+        given = [f"{key}={runs.get(key, value)}" for key, value in pairs]
+        if module == "ser.explore":
+            given.append(f"cache.dir={cache}")
+        if module == "ser.download":  # all is there: nothing is fetched
+            given = [f"data.root={official}", "data.corpora=[ravdess]"]
+        monkeypatch.setattr(sys, "argv", [module, *given])
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        # The embedded corpus is not the releases: the doctor says so by its exit code.
+        ends = pytest.raises(SystemExit, match="1") if "doctor" in module else nullcontext()
+        with ends:
+            runpy.run_module(module, run_name="__main__")
+        ran.append(module)
+    assert ran == [
+        *("ser.download", "ser.doctor"),
+        *("ser.explore", "ser.explore", "ser.summary", "ser.compare", "ser.ensemble"),
+        "ser.summary",
+    ]
+    assert (sweep / "metrics.json").exists()
+    written = {path.name for path in (tmp_path / "outputs").glob("*/*/*")}
+    assert {"comparison.csv", "corpus.csv", "recording.png", "report.html"} <= written
+
+
+def test_the_pictures_are_there_and_small():
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", (REPOSITORY / "README.md").read_text())
+    assert len(pictures) == 2
+    for picture in pictures:
+        assert 10_000 < (REPOSITORY / picture).stat().st_size < 200_000

@@ -1,0 +1,270 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from ser.corpora.clip import EMOTIONS, Clip, scan
+from ser.splits.protocols import Holdout, KFold, NamedFolds, Random
+from ser.splits.roles import assign, count
+from ser.splits.speakers import ACTORS
+from ser.splits.transfer import CrossCorpus, Statement
+
+CONF = Path(__file__).parents[2] / "conf" / "protocol"
+NAMED = {  # as published
+    "luna5": [
+        "02 05 14 15 16", "03 06 07 13 18", "10 11 12 19 20", "08 17 21 23 24", "01 04 09 22",
+    ],
+    "emobox6": [
+        "01 11 20 21", "04 10 12 14", "08 09 19 23", "03 05 07 24", "02 15 16 18", "06 13 17 22",
+    ],
+    "sequential6": [
+        "01 02 03 04", "05 06 07 08", "09 10 11 12", "13 14 15 16", "17 18 19 20", "21 22 23 24",
+    ],
+    "loso": list(ACTORS),
+}  # fmt: skip
+BALANCED = ("kfold", "sequential6", "statement", "holdout")
+DISJOINT = ("kfold", *NAMED, "statement")
+
+
+def configured(name: str):
+    config = OmegaConf.load(CONF / f"{name}.yaml")
+    return instantiate(config.get("protocol", config), _convert_="all")
+
+
+@pytest.fixture(scope="module")
+def clips(official: Path) -> tuple[Clip, ...]:
+    return scan(official).clips
+
+
+def ravdess(clips) -> list[Clip]:
+    return [clip for clip in clips if clip.corpus == "ravdess"]
+
+
+def actors(clips, splits: dict[str, str], split: str) -> list[str]:
+    return sorted({c.actor for c in ravdess(clips) if splits.get(c.name) == split})
+
+
+def all_folds(clips, protocol, tess: str = "train") -> list[dict[str, str]]:
+    return [assign(clips, protocol, tess, fold) for fold in range(count(clips, protocol))]
+
+
+def test_a_share_may_test_in_one_fold(clips):
+    (splits,) = all_folds(clips, Random(test_size=0.25), "off")
+    counts = Counter(splits.values())
+    assert counts == {"test": 613, "val": 368, "train": 1471}  # 25 %, and 20 % of the rest
+
+
+def test_mixed_tess_is_parted_where_actors_do_not_matter_and_trains_where_they_do(clips):
+    tested = Counter(
+        name
+        for splits in all_folds(clips, Random(), "mixed")
+        for name, split in splits.items()
+        if split == "test"
+    )
+    assert tested == Counter(clip.name for clip in clips)
+    # Recordings of TESS that are not asked for part no one.
+    assert assign(clips, Random(), "mixed", 0, ["ravdess"]) == assign(clips, Random(), "train")
+    # RAVDESS alone is parted as without TESS.
+    assert assign(clips, KFold(), "mixed") == assign(clips, KFold(), "train")
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_named_folds_test_the_published_actors(clips, name: str):
+    found = [
+        " ".join(actors(clips, splits, "test")) for splits in all_folds(clips, configured(name))
+    ]
+    assert found == NAMED[name]
+
+
+@pytest.mark.parametrize("name", DISJOINT)
+def test_every_actor_is_tested_once_by_a_model_that_never_heard_him(clips, name: str):
+    tested = Counter()
+    for splits in all_folds(clips, configured(name)):
+        train, val, test = (set(actors(clips, splits, split)) for split in ("train", "val", "test"))
+        assert len(train | val | test) == len(train) + len(val) + len(test)
+        assert len(val) == 4
+        assert len(train) == 24 - 4 - len(test)
+        tested.update(test)
+    assert tested == Counter(ACTORS)
+
+
+@pytest.mark.parametrize("name", [*DISJOINT, "holdout"])
+def test_genders_and_classes_are_balanced(clips, name: str):
+    for splits in all_folds(clips, configured(name)):
+        for split in ("val", "test") if name in BALANCED else ("val",):
+            # Odd numbers are men.
+            assert sum(int(actor) % 2 for actor in actors(clips, splits, split)) == 2
+        for split in ("train", "val", "test"):
+            speech = [c for c in ravdess(clips) if c.channel == "speech"]
+            found = Counter(c.emotion for c in speech if splits.get(c.name) == split)
+            assert set(found) == set(EMOTIONS)
+            neutral = found.pop("neutral")
+            assert set(found.values()) == {2 * neutral}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_seed_moves_actors_and_keeps_the_balance(clips, seed: int):
+    for protocol in (Holdout(seed=seed), KFold(seed=seed)):
+        for splits in all_folds(clips, protocol):
+            for split in ("val", "test"):
+                assert sum(int(actor) % 2 for actor in actors(clips, splits, split)) == 2
+                assert len(actors(clips, splits, split)) == 4
+
+
+def test_seeds_test_and_validate_different_actors(clips):
+    for split, protocols in (
+        ("test", [Holdout(seed=seed) for seed in range(10)]),
+        ("val", [NamedFolds("loso", seed=seed) for seed in range(10)]),
+    ):
+        drawn = {tuple(actors(clips, assign(clips, one, "off"), split)) for one in protocols}
+        assert len(drawn) > 5
+
+
+def test_a_fold_tests_a_sentence_that_was_not_heard(clips):
+    tested = Counter()
+    for splits in all_folds(clips, Statement(), "off"):
+        heard = {c.statement for c in ravdess(clips) if splits.get(c.name) in ("train", "val")}
+        assert heard == {"kids"}
+        tested.update(c.name for c in clips if splits.get(c.name) == "test")
+    assert tested == Counter(c.name for c in ravdess(clips) if c.statement == "dogs")
+    assert set(assign(clips, Statement(tested="kids"), "off").values()) == {"train", "val", "test"}
+
+
+def test_one_corpus_tests_what_the_other_taught(clips):
+    there, back = all_folds(clips, configured("cross_corpus"))
+    tess = {c.name for c in clips if c.corpus == "tess"}
+    assert {name for name, split in there.items() if split == "test"} == tess
+    assert {name for name, split in back.items() if split == "test"} == {
+        c.name for c in ravdess(clips)
+    }
+    assert sum(int(actor) % 2 for actor in actors(clips, there, "val")) == 2
+    assert len(actors(clips, there, "val")) == 4
+    assert {c.actor: back[c.name] for c in clips if c.corpus == "tess"} == {
+        "OAF": "train",
+        "YAF": "val",
+    }
+    assert OmegaConf.load(CONF / "cross_corpus.yaml").data.drop == ["calm"]
+    with pytest.raises(ValueError, match=r"needs both corpora.* 0 of TESS"):
+        assign(ravdess(clips), CrossCorpus(), "train")
+    with pytest.raises(ValueError, match=r"data.tess=off: expected train"):
+        assign(clips, CrossCorpus(), "off")
+
+
+def test_random_keeps_the_shares_of_every_class_and_mixes_actors(clips):
+    tested = Counter()
+    for splits in all_folds(clips, Random(), "off"):
+        shares = Counter(splits.values())
+        assert shares["test"] == pytest.approx(0.2 * 2452, abs=1)
+        assert shares["val"] == pytest.approx(0.2 * 0.8 * 2452, abs=1)
+        for emotion in EMOTIONS:
+            of_class = [splits[c.name] for c in ravdess(clips) if c.emotion == emotion]
+            assert of_class.count("test") == pytest.approx(0.2 * len(of_class), abs=2)
+        assert actors(clips, splits, "test") == actors(clips, splits, "train")
+        tested.update(name for name, split in splits.items() if split == "test")
+    assert tested == Counter(c.name for c in ravdess(clips))
+
+
+@pytest.mark.parametrize(
+    ("tess", "expected"),
+    [
+        ("train", {"OAF": "train", "YAF": "train"}),
+        ("test", {"OAF": "test", "YAF": "test"}),
+        ("oaf_to_yaf", {"OAF": "train", "YAF": "test"}),
+        ("yaf_to_oaf", {"OAF": "test", "YAF": "train"}),
+        ("off", {}),
+    ],
+)
+def test_tess_is_placed(clips, tess: str, expected: dict[str, str]):
+    splits = assign(clips, Holdout(), tess)
+    placed = {c.actor: splits[c.name] for c in clips if c.corpus == "tess" and c.name in splits}
+    assert placed == expected
+    assert {splits[c.name] for c in ravdess(clips)} == {
+        "train": {"train", "val", "test"},
+        "off": {"train", "val", "test"},
+        "test": {"train", "val"},
+    }.get(tess, {"val"})
+    if tess not in ("train", "off"):
+        with pytest.raises(ValueError, match=f"data.tess={tess} says itself who tests.*kfold"):
+            assign(clips, KFold(), tess)
+
+
+def test_missing_actors_shrink_a_fold_and_are_named(clips):
+    luna = configured("luna5")
+    gone = {"05", "14", "20"}
+    few = [clip for clip in clips if clip.actor not in gone]
+    for fold, splits in enumerate(all_folds(clips, luna, "off")):
+        shrunk = assign(few, luna, "off", fold)
+        assert luna.missing(ravdess(few), fold) == {0: ["05", "14"], 2: ["20"]}.get(fold, [])
+        assert luna.missing(ravdess(clips), fold) == []
+        assert set(actors(few, shrunk, "test")) == set(actors(clips, splits, "test")) - gone
+        # Who is missing moves no validator who is here.
+        assert set(actors(clips, splits, "val")) - gone <= set(actors(few, shrunk, "val"))
+    assert count(few, configured("loso")) == 21
+    for protocol in (configured("loso"), KFold(), Statement()):
+        assert protocol.missing(ravdess(few), 0) == sorted(gone)
+        assert protocol.missing(ravdess(clips), 0) == []
+
+
+def test_an_empty_fold_is_an_error_with_the_counts(clips):
+    few = [clip for clip in clips if clip.actor in ("01", "02", "03", "04", "09", "22")]
+    with pytest.raises(ValueError, match=r"fold 2 of protocol=luna5 is empty.*10, 11.*6 RAVDESS"):
+        assign(few, configured("luna5"), "off", 2)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "fold", "line"),
+    [
+        (KFold(), 6, "fold=6: expected 0 to 5 or all, the folds of protocol=kfold"),
+        (KFold(), "first", "fold='first': expected 0 to 5"),
+        (KFold(), True, "fold=True: expected 0 to 5"),
+        (Holdout(), 1, "fold=1: expected 0 or all"),
+        (KFold(folds=25), 0, "protocol.folds=25: expected 2 to 24"),
+        (KFold(val_actors=20), 0, "protocol.val_actors=20: expected at most 19"),
+    ],
+)
+def test_what_no_protocol_has_is_refused(clips, protocol, fold, line: str):
+    with pytest.raises(ValueError, match=line):
+        assign(clips, protocol, "off", fold)
+
+
+@pytest.mark.parametrize(
+    ("build", "line"),
+    [
+        (lambda: NamedFolds("mine", [[1, 2], [2, 3]]), r"protocol.folds=\[\[1, 2\], \[2, 3\]\]"),
+        (lambda: NamedFolds("mine", [[1, 25]]), "actors from 1 to 24"),
+        (lambda: NamedFolds("mine", [[], [1]]), "actors from 1 to 24"),
+        (lambda: NamedFolds("mine", [1, 2]), "actors from 1 to 24"),
+        (lambda: NamedFolds("mine", 3), "protocol.folds=3: expected lists"),
+        (lambda: NamedFolds("mine", val_actors="two"), "protocol.val_actors='two'"),
+        (lambda: KFold(folds="six"), "protocol.folds='six': expected a whole number from 2 on"),
+        (lambda: KFold(folds=None), "protocol.folds=None"),
+        (lambda: KFold(seed=-1), "protocol.seed=-1: expected a whole number from 0 on"),
+        (lambda: Random(folds=1), "protocol.folds=1"),
+        (lambda: Random(test_size=25), "protocol.test_size=25: expected a share"),
+        (lambda: Random(val_size=2), "protocol.val_size=2: expected a share"),
+        (lambda: Statement(tested="cats"), "protocol.tested='cats': expected one of"),
+        (lambda: CrossCorpus(val_actors=0), "protocol.val_actors=0"),
+    ],
+)
+def test_a_setting_that_no_protocol_can_have_is_refused(build, line: str):
+    with pytest.raises(ValueError, match=line):
+        build()
+
+
+def test_too_few_actors_are_an_error(clips):
+    two = [clip for clip in clips if clip.actor in ("01", "02")]
+    with pytest.raises(ValueError, match=r"at least 3 RAVDESS actors, got \['01', '02'\]"):
+        assign(two, Holdout(), "train")
+
+
+def test_an_unbalanced_holdout_names_who_is_missing(clips):
+    men = [clip for clip in ravdess(clips) if clip.gender == "male"]
+    assert Holdout().missing(men, 0) == [actor for actor in ACTORS if int(actor) % 2 == 0]
+    assert Holdout().missing(ravdess(clips), 0) == []
+
+
+def test_an_unknown_placement_names_the_known_ones(clips):
+    with pytest.raises(ValueError, match="oaf_to_yaf"):
+        assign(clips, Holdout(), "both")
