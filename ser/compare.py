@@ -17,11 +17,11 @@ from ser.evaluation.status import check_finished, recorded_data
 
 log = logging.getLogger(__name__)
 
-CLIP = ("corpus", "actor", "channel", "emotion", "intensity", "statement", "repetition")
+CLIP = ("corpus", "speaker", "channel", "emotion", "intensity", "statement", "repetition")
 """What tells a clip from all others, wherever its file lies and in whatever container."""
 COLUMNS = (
-    "run", "score", "a", "b", "difference", "low", "high", "p", "p_holm", "smallest", "n", "actors",
-    "leaky_a", "leaky_b",
+    "run", "score", "a", "b", "difference", "low", "high", "p", "p_holm", "smallest", "n",
+    "speakers", "leaky_a", "leaky_b",
 )  # fmt: skip
 STAMPS = ("protocol", "fold", "leaky", "transductive")
 
@@ -68,7 +68,7 @@ def compare(a: Path, b: Path) -> dict:
 
     Returns:
         `a` and `b` (folder, protocol, fold, leaky, transductive, left_out clips), `n` clips,
-        `actors`, the `lowest_p` they allow, `ci_method`, and `scores` of `paired_difference`.
+        `speakers`, the `lowest_p` they allow, `ci_method`, and `scores` of `paired_difference`.
 
     Raises:
         ValueError: A folder lacks a file, no clip is shared, or one has two labels.
@@ -78,7 +78,7 @@ def compare(a: Path, b: Path) -> dict:
     (clips_a, metrics_a), (clips_b, metrics_b) = _read(a), _read(b)
     shared = [clip for clip in clips_a if clip in clips_b]
     if not shared:
-        raise ValueError(f"{a} and {b} share no clip: expected runs that scored the same actors")
+        raise ValueError(f"{a} and {b} share no clip: expected runs that scored the same speakers")
     left_a, left_b = len(clips_a) - len(shared), len(clips_b) - len(shared)
     if left_a or left_b:
         log.warning("not in both runs, left out: %d clips of %s, %d of %s", left_a, a, left_b, b)
@@ -108,17 +108,17 @@ def compare(a: Path, b: Path) -> dict:
             "%d clips sound different in the runs: what differs may be the data, not the model",
             altered,
         )
-    actors = column(clips_a, "actor")
-    names = np.unique(actors).tolist()
+    speakers = column(clips_a, "speaker")
+    names = np.unique(speakers).tolist()
     return {
         "a": _origin(a, metrics_a, left_a),
         "b": _origin(b, metrics_b, left_b),
         "n": len(shared),
-        "actors": names,
+        "speakers": names,
         "lowest_p": lowest_p(len(names)),
         "ci_method": METHOD,
         "scores": paired_difference(
-            truth, column(clips_a, "prediction"), column(clips_b, "prediction"), actors
+            truth, column(clips_a, "prediction"), column(clips_b, "prediction"), speakers
         ),
     }
 
@@ -176,7 +176,7 @@ def write(folder: Path, pairs: Sequence[Mapping]) -> None:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
         writer.writeheader()
         for pair in pairs:
-            facts = {"run": pair["b"]["folder"], "n": pair["n"], "actors": len(pair["actors"])}
+            facts = {"run": pair["b"]["folder"], "n": pair["n"], "speakers": len(pair["speakers"])}
             facts |= {f"leaky_{run}": pair[run]["leaky"] for run in ("a", "b")}
             for score, values in pair["scores"].items():
                 low, high = values["interval"] or (None, None)
@@ -192,12 +192,12 @@ def show(folder: Path, pairs: Sequence[Mapping]) -> None:
                 f"{run}: {pair[run]['folder']}, protocol {pair[run]['protocol']}", soft_wrap=True
             )
         console.print(_table(pair, several=len(pairs) > 1))
-        actors = f"{len(pair['actors'])} actors"
+        speakers = f"{len(pair['speakers'])} speakers"
         if pair["lowest_p"] > 0.05:
             limit = f"no p below {pair['lowest_p']:.4g} is possible with so few"
         else:
             limit = "smallest: the difference they would show 4 times in 5"
-        console.print(f"{pair['n']} clips of {actors}; {limit}")
+        console.print(f"{pair['n']} clips of {speakers}; {limit}")
     console.print(f"comparison.csv and comparison.json are in {folder}", soft_wrap=True)
 
 
@@ -208,7 +208,7 @@ def _table(pair: Mapping, several: bool) -> Table:
         for stamp in ("leaky", "transductive")
         if pair[run][stamp]
     ]
-    headers = ["score", "a", "b", "a - b", "95 % by actor", "p", "Holm p", "smallest"]
+    headers = ["score", "a", "b", "a - b", "95 % by speaker", "p", "Holm p", "smallest"]
     if not several:
         headers.remove("Holm p")
     table = Table(*headers, title=", ".join(stamps), box=box.SIMPLE_HEAD, collapse_padding=True)

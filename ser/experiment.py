@@ -38,7 +38,7 @@ def train(cfg: DictConfig) -> float | None:
     """Train, test and report one experiment, or each fold of it.
 
     Returns:
-        What a sweep maximises: the objective on validation actors, over folds their mean.
+        What a sweep maximises: the objective on validation speakers, over folds their mean.
     """
     with one_line_errors():
         if cfg.resume_sweep is not None:

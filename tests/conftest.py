@@ -76,14 +76,14 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_official_names(root: Path) -> Path:
-    for actor in range(1, 25):
-        folder = root / f"Actor_{actor:02}"
+    for speaker in range(1, 25):
+        folder = root / f"Actor_{speaker:02}"
         folder.mkdir(parents=True)
-        for channel, emotions in ((1, 8), (2, 0 if actor == 18 else 6)):
+        for channel, emotions in ((1, 8), (2, 0 if speaker == 18 else 6)):
             for emotion in range(1, emotions + 1):
                 for intensity in (1,) if emotion == 1 else (1, 2):
                     for take in ("01-01", "01-02", "02-01", "02-02"):
-                        codes = f"03-{channel:02}-{emotion:02}-{intensity:02}-{take}-{actor:02}"
+                        codes = f"03-{channel:02}-{emotion:02}-{intensity:02}-{take}-{speaker:02}"
                         (folder / f"{codes}.wav").touch()
     # The 200 words are not needed by name: any 200 will do.
     words = [a + b + c for a in "bcdfghjklm" for b in "aeiou" for c in "pqrs"]

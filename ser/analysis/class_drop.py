@@ -80,12 +80,12 @@ def _of_setting(
         for row, p in zip(found, holm([row["p"] for row in found]), strict=True):
             row["p_holm"] = p
     for account in accounts:
-        account["lowest_p"] = min(1.0, len(accounts) * lowest_p(len(account["actors"])))
+        account["lowest_p"] = min(1.0, len(accounts) * lowest_p(len(account["speakers"])))
     return accounts, left_out
 
 
 def _read(folder: Path, job: Mapping) -> pd.DataFrame:
-    predictions = pd.read_csv(folder / str(job["job"]) / "predictions.csv", dtype={"actor": str})
+    predictions = pd.read_csv(folder / str(job["job"]) / "predictions.csv", dtype={"speaker": str})
     folded = report.fold_genders(predictions, _classes(predictions))
     return predictions if folded is None else folded[0]
 
@@ -106,7 +106,7 @@ def _sentence(account: Mapping) -> str:
         f" on the {full['n']} clips of the other classes goes from {full['uar']:.3f} to"
         f" {whole['a']:.3f} ({whole['difference']:+.3f}{interval}): {choice['difference']:+.3f} by"
         f" the smaller choice alone, {training['difference']:+.3f} by training without it, which"
-        f" {len(account['actors'])} actors {told} apart from chance"
+        f" {len(account['speakers'])} speakers {told} apart from chance"
         f" (Holm p {training['p_holm']:.4f})."
     )
 
@@ -129,7 +129,7 @@ def compare(full: pd.DataFrame, retrained: pd.DataFrame, dropped: str) -> dict[s
         dropped: The class.
 
     Returns:
-        `classes` of the full model, `actors`, `variants` (each with n clips, uar, macro_f1, the
+        `classes` of the full model, `speakers`, `variants` (each with n clips, uar, macro_f1, the
         chance level 1 / classes to choose from, and f1 by class), `differences` of them by
         `ser.evaluation.statistics.paired_difference`, and `flow`: by class, how many of the dropped
         class's own clips masked gives it.
@@ -146,7 +146,7 @@ def compare(full: pd.DataFrame, retrained: pd.DataFrame, dropped: str) -> dict[s
     if (clips.sha256.to_numpy() != others.sha256[clips.path].to_numpy()).any():
         raise ValueError("the clips of the full model sound different")
     masked = np.array(kept)[full[[f"p_{name}" for name in kept]].to_numpy().argmax(axis=1)]
-    truth, actors = clips.label.to_numpy(str), clips.actor.to_numpy(str)
+    truth, speakers = clips.label.to_numpy(str), clips.speaker.to_numpy(str)
     predictions = {
         "full": clips.prediction.to_numpy(str),
         "masked": masked[~own],
@@ -161,11 +161,11 @@ def compare(full: pd.DataFrame, retrained: pd.DataFrame, dropped: str) -> dict[s
         variants[variant] |= {"chance": 1 / choices, "f1": f1}
     differences = {}
     for pair, (a, b) in DIFFERENCES.items():
-        found = paired_difference(truth, predictions[a], predictions[b], actors)
+        found = paired_difference(truth, predictions[a], predictions[b], speakers)
         differences[pair] = {score: found[score] for score in SCORES}
     return {
         "classes": classes,
-        "actors": sorted(set(actors)),
+        "speakers": sorted(set(speakers)),
         "variants": variants,
         "differences": differences,
         "flow": {name: int(np.sum(masked[own] == name)) for name in kept},

@@ -55,7 +55,7 @@ def summarise(clips: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Count and describe the clips of each group: durations in s, levels in dBFS."""
     return clips.groupby(by, observed=True, as_index=False).agg(
         clips=("path", "size"),
-        actors=("actor", "nunique"),
+        speakers=("speaker", "nunique"),
         duration_s=("duration_s", "sum"),
         shortest_s=("duration_s", "min"),
         median_s=("duration_s", "median"),
@@ -76,7 +76,7 @@ def write(data: EmotionDataModule, folder: Path) -> None:
     short = int((clips.window_end_s - clips.window_start_s < data.window.seconds).sum())
     lines = [
         data.found.describe(),
-        f"{len(clips)} clips of {clips.actor.nunique()} actors,"
+        f"{len(clips)} clips of {clips.speaker.nunique()} speakers,"
         f" {clips.duration_s.sum() / 3600:.2f} h; in {short} of them less than"
         f" {data.window.seconds:g} s is left for the window, and zeros follow",
     ]
@@ -91,8 +91,8 @@ def write(data: EmotionDataModule, folder: Path) -> None:
     (folder / "corpus.html").write_text(html)
     console = Console(markup=False, highlight=False)  # a path may hold brackets
     classes = summarise(clips, ["label"])
-    classes = classes[["label", "clips", "actors", "median_s", "median_rms_dbfs"]]
-    table = Table("class", "clips", "actors", "median s", "median dBFS RMS", box=box.SIMPLE_HEAD)
+    classes = classes[["label", "clips", "speakers", "median_s", "median_rms_dbfs"]]
+    table = Table("class", "clips", "speakers", "median s", "median dBFS RMS", box=box.SIMPLE_HEAD)
     for row in _texts(classes):
         table.add_row(*row)
     console.print(table)

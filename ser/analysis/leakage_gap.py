@@ -1,4 +1,4 @@
-"""The leak premium: what a score gains when the actors who test were also trained on."""
+"""The leak premium: what a score gains when the speakers who test were also trained on."""
 
 import json
 import logging
@@ -34,11 +34,11 @@ def collect(
 ) -> list[dict[str, object]]:
     """Give a row for each honest job and the leaky job that differs from it in protocol alone.
 
-    A row holds what else varied, `protocol`, the number of clips `n` and of `actors`, `uar` with
+    A row holds what else varied, `protocol`, the number of clips `n` and of `speakers`, `uar` with
     its bounds, `leaky_uar` on the same clips, and the `premium` leaky_uar - uar with its bounds,
-    paired by actor (see `ser.evaluation.statistics.paired_difference`), `p`, and `p_holm` over the
-    jobs that one leaky job is compared with. A job of other classes, or with clips that the leaky
-    one did not score, is named in the log and left out: its gap would be of more than the leak.
+    paired by speaker (see `ser.evaluation.statistics.paired_difference`), `p`, and `p_holm` over
+    the jobs that one leaky job is compared with. A job of other classes, or with clips that
+    the leaky one did not score, is named in the log and left out: its gap would be of more than the leak.
 
     Args:
         folder: Of the multirun.
@@ -65,7 +65,7 @@ def collect(
                 | {
                     "protocol": pair["b"]["protocol"],
                     "n": pair["n"],
-                    "actors": len(pair["actors"]),
+                    "speakers": len(pair["speakers"]),
                     "uar": found["b"],
                     "uar_low": job["uar_low"],
                     "uar_high": job["uar_high"],
@@ -113,12 +113,14 @@ def show(folder: Path, rows: Sequence[Mapping[str, object]], varied: Sequence[st
     if not rows:
         console.print("no leak premium: expected a finished job of protocol=random and of another")
         return
-    interval = Column("95 % by actor", no_wrap=True)
-    table = Table(*varied, "protocol", "clips", "actors", "UAR", "leaky", "premium", interval, "p")
+    interval = Column("95 % by speaker", no_wrap=True)
+    table = Table(
+        *varied, "protocol", "clips", "speakers", "UAR", "leaky", "premium", interval, "p"
+    )
     for row in rows:
         known = row["premium_low"] is not None
         table.add_row(
-            *(str(row[key]) for key in (*varied, "protocol", "n", "actors")),
+            *(str(row[key]) for key in (*varied, "protocol", "n", "speakers")),
             f"{row['uar']:.3f}",
             f"{row['leaky_uar']:.3f}",
             f"{row['premium']:+.3f}",

@@ -109,11 +109,11 @@ def _vote(name: str, vote: Mapping[str, Mapping], runs: Sequence[Scored]) -> lis
 
 
 def collect(runs: Sequence[Scored]) -> list[dict[str, object]]:
-    """Give a row a preset, metric and protocol of disjoint actors.
+    """Give a row a preset, metric and protocol of disjoint speakers.
 
     The metrics are those that `published` names, over the preset's own classes, else UAR. `random`
     is that of the leaky run, `disjoint` that of the run under `protocol`, each with its interval by
-    actor. `note` is that of the preset, or why a run has no score.
+    speaker. `note` is that of the preset, or why a run has no score.
     """
     rows = []
     for preset in dict.fromkeys(run.preset for run in runs):
@@ -154,7 +154,7 @@ def write(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 def _header(rows: Sequence[Mapping[str, object]]) -> list[str]:
     protocols = sorted({row["protocol"] for row in rows if row["protocol"]})
-    disjoint = ", ".join(protocols) or "actors disjoint"
+    disjoint = ", ".join(protocols) or "speakers disjoint"
     return ["preset", "metric", "published", "random split (LEAKY)", disjoint, "note"]
 
 

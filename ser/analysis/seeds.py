@@ -1,4 +1,4 @@
-"""What the seed changes, beside what the choice of actors changes."""
+"""What the seed changes, beside what the choice of speakers changes."""
 
 import csv
 import logging
@@ -21,8 +21,8 @@ def collect(
     """Give a row for each setting that was run with several seeds.
 
     A row holds what else varied, whether it is `leaky`, the number of `seeds`, the `mean` UAR over
-    them, its standard deviation over seeds `seed_sd`, and its standard error over actors
-    `actor_se`. Jobs that scored different clips are named in the log and left out.
+    them, its standard deviation over seeds `seed_sd`, and its standard error over speakers
+    `speaker_se`. Jobs that scored different clips are named in the log and left out.
 
     Args:
         folder: Of the multirun.
@@ -47,7 +47,7 @@ def collect(
         spread = seed_spread(
             tables[0].label.to_numpy(str),
             [table.prediction.to_numpy(str) for table in tables],
-            tables[0].actor.to_numpy(str),
+            tables[0].speaker.to_numpy(str),
             "uar",
         )
         leaky = of_setting[0]["leaky"]
@@ -64,15 +64,15 @@ def write(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def show(rows: Sequence[Mapping[str, object]], varied: Sequence[str]) -> None:
-    """Print the spread over seeds beside that over actors."""
+    """Print the spread over seeds beside that over speakers."""
     others = [key for key in varied if key != "seed"]
-    table = Table(*others, "seeds", "mean UAR", "sd over seeds", "se over actors", "")
+    table = Table(*others, "seeds", "mean UAR", "sd over seeds", "se over speakers", "")
     for row in rows:
         table.add_row(
             *(str(row[key]) for key in (*others, "seeds")),
             f"{row['mean']:.3f}",
             f"{row['seed_sd']:.3f}",
-            "" if row["actor_se"] is None else f"{row['actor_se']:.3f}",
+            "" if row["speaker_se"] is None else f"{row['speaker_se']:.3f}",
             "LEAKY" if row["leaky"] else "",
         )
     Console(markup=False).print(table)  # [sad] is a value, no style

@@ -51,7 +51,7 @@ class Clip:
 
     path: Path
     corpus: str
-    actor: str
+    speaker: str
     gender: str
     channel: str
     emotion: str
@@ -68,7 +68,7 @@ class Clip:
         """
         if self.corpus == "ravdess":
             return self.path.stem
-        return f"{self.actor}_{self.statement}_{self.emotion}"
+        return f"{self.speaker}_{self.statement}_{self.emotion}"
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _parse_ravdess(
     intensity: int,
     statement: int,
     repetition: int,
-    actor: int,
+    speaker: int,
 ) -> Clip | None:
     known = (
         modality in RAVDESS_MODALITIES
@@ -147,15 +147,15 @@ def _parse_ravdess(
         and 1 <= intensity <= (1 if emotion == 1 else 2)
         and 1 <= statement <= 2
         and 1 <= repetition <= 2
-        and 1 <= actor <= 24
+        and 1 <= speaker <= 24
     )
     if not known:
         return None
     return Clip(
         path=path,
         corpus="ravdess",
-        actor=f"{actor:02}",
-        gender="male" if actor % 2 else "female",
+        speaker=f"{speaker:02}",
+        gender="male" if speaker % 2 else "female",
         channel=CHANNELS[channel - 1],
         emotion=EMOTIONS[emotion - 1],
         intensity="normal" if intensity == 1 else "strong",
@@ -171,7 +171,7 @@ def _parse_tess(path: Path, speaker: str, word: str, emotion: str) -> Clip | Non
     return Clip(
         path=path,
         corpus="tess",
-        actor="YAF" if speaker.upper() == "YAF" else "OAF",
+        speaker="YAF" if speaker.upper() == "YAF" else "OAF",
         gender="female",
         channel="speech",
         emotion=TESS_EMOTIONS[emotion.lower()],

@@ -22,7 +22,7 @@ from ser.corpora.synthesis import EMOTIONS, Take, draw_style, draw_voice, make_g
 log = logging.getLogger(__name__)
 
 VERSION = 1  # part of the folder's name: a change of any sample must raise it
-ACTORS = range(1, 13)  # odd: men, even: women, as are OAF and YAF
+SPEAKERS = range(1, 13)  # odd: men, even: women, as are OAF and YAF
 RAVDESS_RATE, TESS_RATE = 48000, 24414  # Hz
 STRENGTH = {1: 0.8, 2: 1.2}  # of an emotion, by RAVDESS intensity
 SONG_EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful")
@@ -41,8 +41,8 @@ WORDS = dict(zip(WORD_TABLE.split()[::2], WORD_TABLE.split()[1::2], strict=True)
 def list_takes() -> dict[str, Take]:
     """List the corpus: path below its root -> what is to be heard there."""
     takes = {}
-    for actor, channel, (code, emotion), intensity, statement in product(
-        ACTORS, (1, 2), enumerate(EMOTIONS, 1), STRENGTH, STATEMENTS
+    for speaker, channel, (code, emotion), intensity, statement in product(
+        SPEAKERS, (1, 2), enumerate(EMOTIONS, 1), STRENGTH, STATEMENTS
     ):
         song = channel == 2
         # RAVDESS has no strong neutral; strong song is left out for speed.
@@ -50,9 +50,9 @@ def list_takes() -> dict[str, Take]:
             intensity == 2 and (song or emotion == "neutral")
         ):
             continue
-        name = f"03-{channel:02}-{code:02}-{intensity:02}-{statement:02}-01-{actor:02}.wav"
-        takes[f"Actor_{actor:02}/{name}"] = Take(
-            f"{actor:02}", emotion, STATEMENTS[statement], STRENGTH[intensity], song
+        name = f"03-{channel:02}-{code:02}-{intensity:02}-{statement:02}-01-{speaker:02}.wav"
+        takes[f"Actor_{speaker:02}/{name}"] = Take(
+            f"{speaker:02}", emotion, STATEMENTS[statement], STRENGTH[intensity], song
         )
     for speaker, folder, word in product(("OAF", "YAF"), TESS_EMOTIONS, WORDS):
         suffix = "ps" if folder == "pleasant_surprise" else folder

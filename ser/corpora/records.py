@@ -12,7 +12,7 @@ from ser.fetch.published import PublishedFile
 RAVDESS = "api/records/1188976"
 TESS = "api/datasets/:persistentId/?persistentId=doi:10.5683/SP2/E8H2MF"
 
-# A video archive is one actor's.
+# A video archive is one speaker's.
 _RAVDESS_ARCHIVE = re.compile(r"(Audio|Video)_(Speech|Song)_Actors?_\d\d(-\d\d)?\.zip")
 
 

@@ -21,7 +21,7 @@ class Release:
         channel: As of `Clip`.
         sample_rate: Hz.
         seconds: Of the shortest and of the longest clip.
-        peaks_dbfs: The median peaks of the quietest and of the loudest actor.
+        peaks_dbfs: The median peaks of the quietest and of the loudest speaker.
     """
 
     corpus: str
@@ -31,7 +31,7 @@ class Release:
     peaks_dbfs: tuple[float, float]
 
 
-# The levels are of 20 actors, for song and TESS of Vorbis copies.
+# The levels are of 20 speakers, for song and TESS of Vorbis copies.
 RELEASES = (
     Release("ravdess", "speech", 48000, (2.94, 5.27), (-31.4, -14.3)),
     Release("ravdess", "song", 48000, (3.50, 6.37), (-26.5, -11.7)),
@@ -39,7 +39,7 @@ RELEASES = (
 )
 
 NO_SONG = "18"
-"""The actor who recorded none."""
+"""The speaker who recorded none."""
 
 STEREO = frozenset(
     (
@@ -65,7 +65,7 @@ MISSPELT = {"OAF_bite_neutral": "OA_bite_neutral"}
 """The file's name in the release."""
 
 ZERO_RUNS = {"ravdess": 264, "tess": 0}
-"""Clips with more than half a second of digital zeros, most of actors 20, 04, 14, 24, 02 and 16."""
+"""Clips with over half a second of digital zeros, most of speakers 20, 04, 14, 24, 02 and 16."""
 
 FILES = {
     "OAF_back_angry": (
@@ -131,8 +131,8 @@ def _paths(modality: Sequence[str]) -> Iterator[Path]:
     for code, name in RAVDESS_MODALITIES.items():
         if name in modality:
             codes = product((code,), (1, 2), range(1, len(EMOTIONS) + 1), (1, 2), (1, 2), (1, 2))
-            for numbers, actor in product(codes, range(1, 25)):
-                stem = "-".join(f"{number:02}" for number in (*numbers, actor))
+            for numbers, speaker in product(codes, range(1, 25)):
+                stem = "-".join(f"{number:02}" for number in (*numbers, speaker))
                 yield Path(f"{stem}.{'wav' if name == 'audio' else 'mp4'}")
     if "audio" in modality:
         for speaker, word, emotion in product(("OAF", "YAF"), TESS_WORDS, TESS_EMOTIONS):
@@ -140,4 +140,4 @@ def _paths(modality: Sequence[str]) -> Iterator[Path]:
 
 
 def _unsung(clip: Clip) -> bool:
-    return clip.channel == "song" and clip.actor == NO_SONG
+    return clip.channel == "song" and clip.speaker == NO_SONG

@@ -57,7 +57,7 @@ EMOTIONS = {
     "surprised": Style(7, 1.2, 5, 8, 5, 5, -0.1, 0.5, 5, 0, 0, 3),
 }
 # Standard deviations: of a clip, and of a speaker's own manner of an emotion. Calibrated so that
-# models trained on four actors reach a UAR of 0.6 to 0.9 on four others, never 1.
+# models trained on four speakers reach a UAR of 0.6 to 0.9 on four others, never 1.
 CLIP_SPREAD = Style(0.8, 0.2, 0.8, 0.8, 1.2, 0.8, 0.05, 0.5, 1.2, 1.6, 0.06, 0.8)
 MANNER_SPREAD = Style(0.4, 0.1, 0.4, 0.4, 0.6, 0.4, 0.025, 0.25, 0.6, 0.8, 0.03, 0.4)
 

@@ -56,8 +56,8 @@ class EmotionDataModule(LightningDataModule):
         keep: Emotions to keep; None keeps all.
         merge: By emotion, the one whose name and place it takes.
         target: What a class is: `emotion`, or `emotion_gender` for sad_male, sad_female, ...
-        normalize: `speaker` standardises features by what is known of their actor's other clips,
-            test actors included; it takes `cache_features` before any reading. None does nothing.
+        normalize: `speaker` standardises features by what is known of their speaker's other clips,
+            test speakers included; it takes `cache_features` before any reading. None does nothing.
         on_error: What to do about recordings that cannot be read: `raise` lists all of them and
             stops, `skip` leaves them out.
         batch_size: Clips.
@@ -204,7 +204,7 @@ class EmotionDataModule(LightningDataModule):
         self.reader.cache_features(frontend, key, self.cache)
         trim(self.cache, self.cache_max_gb)
         if self.normalize == "speaker":
-            self.reader.standardise(self.table.actor)
+            self.reader.standardise(self.table.speaker)
 
     def hold_waveforms(self, device: torch.device) -> None:
         """Let training and validation read waveforms that stay on the device."""

@@ -97,7 +97,7 @@ def _join(runs: Sequence[Path], results: Sequence[Mapping]) -> pd.DataFrame:
             )
     tables = []
     for run, result in zip(runs, results, strict=True):
-        table = pd.read_csv(run / "predictions.csv", dtype={"actor": str})
+        table = pd.read_csv(run / "predictions.csv", dtype={"speaker": str})
         table.insert(table.columns.get_loc("prediction"), "fold", result["fold"])
         tables.append(table)
     predictions = pd.concat(tables, ignore_index=True)
@@ -111,21 +111,21 @@ def _join_splits(
     runs: Sequence[Path], results: Sequence[Mapping], predictions: pd.DataFrame
 ) -> pd.DataFrame:
     """Give a row a clip, with the fold that tests it; clips that only train have none."""
-    tables = [pd.read_csv(run / "split.csv", dtype={"actor": str}) for run in runs]
+    tables = [pd.read_csv(run / "split.csv", dtype={"speaker": str}) for run in runs]
     for run, table in zip(runs, tables, strict=True):
-        if set(table.actor) != set(tables[0].actor):
-            strangers = sorted(set(table.actor) ^ set(tables[0].actor))
+        if set(table.speaker) != set(tables[0].speaker):
+            strangers = sorted(set(table.speaker) ^ set(tables[0].speaker))
             raise ValueError(
-                f"{run.name} and {runs[0].name} know different actors ({', '.join(strangers)}):"
+                f"{run.name} and {runs[0].name} know different speakers ({', '.join(strangers)}):"
                 " expected the same recordings under every fold"
             )
     config = OmegaConf.load(runs[0] / ".hydra" / "config.yaml")
     known = pd.concat(tables, ignore_index=True).drop_duplicates("path")
     for run, table in zip(runs, tables, strict=True):
         lacking = known[~known.path.isin(table.path)]
-        if "tested" in config.protocol:  # it leaves out one whole sentence of each RAVDESS actor
-            spoken = known.actor + known.statement
-            left_out = (known.corpus == "ravdess") & ~spoken.isin(table.actor + table.statement)
+        if "tested" in config.protocol:  # it leaves out one whole sentence of each RAVDESS speaker
+            spoken = known.speaker + known.statement
+            left_out = (known.corpus == "ravdess") & ~spoken.isin(table.speaker + table.statement)
             lacking = lacking[~left_out[lacking.index]]
         if len(lacking):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Chance over actors: the clips of one actor are no independent evidence."""
+"""Chance over speakers: the clips of one speaker are no independent evidence."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,84 +6,84 @@ import numpy as np
 from scipy import stats
 
 METHOD = (
-    "95 % t interval of the jackknife over actors; degrees of freedom: the effective number of"
-    " actors, (sum n)^2 / sum n^2 over their clips n, less one"
+    "95 % t interval of the jackknife over speakers; degrees of freedom: the effective number of"
+    " speakers, (sum n)^2 / sum n^2 over their clips n, less one"
 )
-FEWEST_ACTORS = 3
+FEWEST_SPEAKERS = 3
 ROUNDING = 1e-12
-"""A standard error up to this is zero: the score is the same whichever actor is left out."""
+"""A standard error up to this is zero: the score is the same whichever speaker is left out."""
 SCORES = ("accuracy", "uar", "macro_f1")
 
 
-def actor_interval(
-    score: Callable[[np.ndarray], float], actors: np.ndarray, level: float = 0.95
+def speaker_interval(
+    score: Callable[[np.ndarray], float], speakers: np.ndarray, level: float = 0.95
 ) -> list[float] | None:
     """Bound a score in 0..1 by how much it depends on who was tested.
 
-    Each actor is left out once; the pseudo-values give a t interval around the score of all
-    clips. For a mean over actors this is the ordinary t interval (Tukey 1958; Miller 1974,
-    Biometrika 61:1). Actors with many more clips than the others count as fewer actors (the
+    Each speaker is left out once; the pseudo-values give a t interval around the score of all
+    clips. For a mean over speakers this is the ordinary t interval (Tukey 1958; Miller 1974,
+    Biometrika 61:1). Speakers with many more clips than the others count as fewer speakers (the
     effective number of Kish 1965, Survey Sampling): two speakers of TESS beside RAVDESS's 24.
 
     Args:
         score: Scores the clips chosen by a mask (clips,).
-        actors: Who speaks in each clip, (clips,).
+        speakers: Who speaks in each clip, (clips,).
         level: Coverage aimed at.
 
     Returns:
         [low, high], or None where nothing is known of the spread, see `why_unknown`.
     """
-    names, clips = np.unique(actors, return_counts=True)
+    names, clips = np.unique(speakers, return_counts=True)
     effective = _effective(clips)
-    if effective < FEWEST_ACTORS:
+    if effective < FEWEST_SPEAKERS:
         return None
-    whole = score(np.ones(len(actors), bool))
-    error = _jackknife_error(np.array([score(actors != name) for name in names]))
+    whole = score(np.ones(len(speakers), bool))
+    error = _jackknife_error(np.array([score(speakers != name) for name in names]))
     if error <= ROUNDING:
         return None
     reach = stats.t.ppf((1 + level) / 2, effective - 1) * error
     return [max(0.0, float(whole - reach)), min(1.0, float(whole + reach))]
 
 
-def why_unknown(actors: np.ndarray) -> str:
-    """Say why a score of the clips of these actors (clips,) has no interval."""
-    if _effective(np.unique(actors, return_counts=True)[1]) < FEWEST_ACTORS:
-        return f"fewer than {FEWEST_ACTORS} actors"
-    return "no spread over actors"
+def why_unknown(speakers: np.ndarray) -> str:
+    """Say why a score of the clips of these speakers (clips,) has no interval."""
+    if _effective(np.unique(speakers, return_counts=True)[1]) < FEWEST_SPEAKERS:
+        return f"fewer than {FEWEST_SPEAKERS} speakers"
+    return "no spread over speakers"
 
 
 def paired_difference(
     truth: np.ndarray,
     a: np.ndarray,
     b: np.ndarray,
-    actors: np.ndarray,
+    speakers: np.ndarray,
     swaps: int = 9_999,
     seed: int = 0,
 ) -> dict[str, dict[str, float | list[float] | None]]:
     """Compare two sets of predictions of the same clips.
 
-    The interval is the jackknife's, as in `actor_interval`. The test swaps a and b actor by actor:
-    in all 2^actors ways where these are no more than `swaps`, else in `swaps` random ways and the
-    observed one (Fisher 1935; Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9:39).
+    The interval is the jackknife's, as in `speaker_interval`. The test swaps a and b speaker by
+    speaker: in all 2^speakers ways where these are no more than `swaps`, else in `swaps` random ways and
+    the observed one (Fisher 1935; Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9:39).
 
     Args:
         truth: Class of each clip, (clips,).
         a: Class predicted by the one, (clips,).
         b: Class predicted by the other, (clips,).
-        actors: Who speaks in each clip, (clips,).
+        speakers: Who speaks in each clip, (clips,).
         swaps: Number of random swaps.
         seed: Of the random swaps.
 
     Returns:
         For accuracy, uar and macro_f1 (over the classes in `truth`): `a`, `b`, `difference` a - b,
-        its 95 % `interval`, two-sided `p`, and `smallest`, the difference that as many actors would
-        show in 80 % of repetitions at the 5 % level. The interval is None where nothing is known of
-        the spread: `unknown` says why. So is smallest, and where no p reaches 5 % (see `lowest_p`).
+        its 95 % `interval`, two-sided `p`, and `smallest`, the difference that as many speakers
+        would show in 80 % of repetitions at the 5 % level. The interval is None where nothing is
+        known of the spread: `unknown` says why. So is smallest, and where no p reaches 5 % (see `lowest_p`).
 
     Raises:
         ValueError: The arrays are empty or differ in length.
     """
-    counts = np.stack([_counts(truth, prediction, actors) for prediction in (a, b)])
+    counts = np.stack([_counts(truth, prediction, speakers) for prediction in (a, b)])
     total = counts.sum(axis=1)  # (2, 3, classes)
     of_a, of_b = _scores(total)
     difference = of_a - of_b
@@ -94,7 +94,7 @@ def paired_difference(
     p = np.mean(np.abs(chance) >= np.abs(difference) - 1e-12, axis=0)
     interval = smallest = [None] * len(SCORES)
     effective = _effective(counts[0, :, 0].sum(axis=-1))
-    if effective >= FEWEST_ACTORS:
+    if effective >= FEWEST_SPEAKERS:
         error = _jackknife_error(np.subtract(*_scores(total[:, None] - counts)))
         reach = stats.t.ppf(0.975, effective - 1) * error
         known = error > ROUNDING
@@ -108,7 +108,7 @@ def paired_difference(
         "b": of_b.tolist(),
         "difference": difference.tolist(),
         "interval": interval,
-        "unknown": [None if pair else why_unknown(actors) for pair in interval],
+        "unknown": [None if pair else why_unknown(speakers) for pair in interval],
         "p": p.tolist(),
         "smallest": smallest,
     }
@@ -118,9 +118,9 @@ def paired_difference(
     }
 
 
-def lowest_p(actors: int) -> float:
-    """Give the lowest p that swapping two models actor by actor can reach: 2 of 2^actors ways."""
-    return 2 / 2**actors
+def lowest_p(speakers: int) -> float:
+    """Return the lowest p that swapping two models by speaker can reach: 2 of 2^speakers ways."""
+    return 2 / 2**speakers
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -139,20 +139,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def seed_spread(
-    truth: np.ndarray, predictions: Sequence[np.ndarray], actors: np.ndarray, score: str
+    truth: np.ndarray, predictions: Sequence[np.ndarray], speakers: np.ndarray, score: str
 ) -> dict[str, float | None]:
-    """Set the spread over seeds, which training again would change, beside that over actors.
+    """Set the spread over seeds, which training again would change, beside that over speakers.
 
     Args:
         truth: Class of each clip, (clips,).
         predictions: Classes predicted after training with each seed, (seeds, clips).
-        actors: Who speaks in each clip, (clips,).
+        speakers: Who speaks in each clip, (clips,).
         score: accuracy, uar or macro_f1.
 
     Returns:
         `mean` over seeds, standard deviation over seeds `seed_sd` (None for one seed), and the
-        jackknife's standard error of the mean over actors `actor_se` (None below three actors, and
-        where they show no spread).
+        jackknife's standard error of the mean over speakers `speaker_se` (None below three
+        speakers, and where they show no spread).
 
     Raises:
         ValueError: The score is unknown, there is no seed, or arrays are empty or differ in length.
@@ -161,55 +161,55 @@ def seed_spread(
         raise ValueError(f"score {score!r} is unknown: expected one of {', '.join(SCORES)}")
     if not len(predictions):
         raise ValueError("no predictions: expected those of one seed or more")
-    counts = np.stack([_counts(truth, prediction, actors) for prediction in predictions])
+    counts = np.stack([_counts(truth, prediction, speakers) for prediction in predictions])
     total = counts.sum(axis=1)
     column = SCORES.index(score)
     values = _scores(total)[:, column]
     error = None
-    if counts.shape[1] >= FEWEST_ACTORS:
-        without = _scores(total[:, None] - counts)[..., column]  # (seeds, actors)
+    if counts.shape[1] >= FEWEST_SPEAKERS:
+        without = _scores(total[:, None] - counts)[..., column]  # (seeds, speakers)
         found = float(_jackknife_error(without.mean(axis=0)))
         error = found if found > ROUNDING else None
     return {
         "mean": float(values.mean()),
         "seed_sd": float(values.std(ddof=1)) if len(values) > 1 else None,
-        "actor_se": error,
+        "speaker_se": error,
     }
 
 
 def _jackknife_error(without: np.ndarray) -> np.ndarray:
-    """Give the standard error of a score from its values (actors, ...) without each actor."""
+    """Give the standard error of a score from its values (speakers, ...) without each speaker."""
     return np.sqrt((len(without) - 1) * without.var(axis=0))
 
 
 def _effective(clips: np.ndarray) -> float:
-    """Count the actors as if they had equal shares of the clips (actors,)."""
+    """Count the speakers as if they had equal shares of the clips (speakers,)."""
     return float(clips.sum() ** 2 / np.sum(clips**2))
 
 
-def _swaps(actors: int, swaps: int, seed: int) -> np.ndarray:
-    """Say which actors are swapped: (swaps, actors) of 0 and 1."""
-    if 2**actors <= swaps:
-        return (np.arange(2**actors)[:, None] >> np.arange(actors) & 1).astype(float)
-    drawn = np.random.default_rng(seed).integers(0, 2, (swaps, actors))
-    return np.vstack([np.zeros(actors), drawn])
+def _swaps(speakers: int, swaps: int, seed: int) -> np.ndarray:
+    """Say which speakers are swapped: (swaps, speakers) of 0 and 1."""
+    if 2**speakers <= swaps:
+        return (np.arange(2**speakers)[:, None] >> np.arange(speakers) & 1).astype(float)
+    drawn = np.random.default_rng(seed).integers(0, 2, (swaps, speakers))
+    return np.vstack([np.zeros(speakers), drawn])
 
 
-def _counts(truth: np.ndarray, prediction: np.ndarray, actors: np.ndarray) -> np.ndarray:
-    """Count an actor's clips of each class, those named rightly, and all named so.
+def _counts(truth: np.ndarray, prediction: np.ndarray, speakers: np.ndarray) -> np.ndarray:
+    """Count a speaker's clips of each class, those named rightly, and all named so.
 
     Returns:
-        (actors, 3, classes), the classes being those in `truth`.
+        (speakers, 3, classes), the classes being those in `truth`.
     """
-    lengths = len(truth), len(prediction), len(actors)
+    lengths = len(truth), len(prediction), len(speakers)
     if len(set(lengths)) > 1 or not len(truth):
         raise ValueError(
-            "truth, predictions and actors have {}, {} and {} clips: expected the same clips in"
+            "truth, predictions and speakers have {}, {} and {} clips: expected the same clips in"
             " each, and at least one".format(*lengths)
         )
     classes = np.unique(truth)
     there, named = truth[:, None] == classes, prediction[:, None] == classes
-    speaks = (np.unique(actors)[:, None] == actors).astype(float)
+    speaks = (np.unique(speakers)[:, None] == speakers).astype(float)
     return np.stack([speaks @ there, speaks @ (there & named), speaks @ named], axis=1)
 
 

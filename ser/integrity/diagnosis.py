@@ -26,7 +26,7 @@ class Diagnosis:
         root: The folder.
         counts: A row a release asked for, with the numbers of clips.
         findings: The worst first.
-        levels: A row an actor and channel, as of `loudness.levels`.
+        levels: A row a speaker and channel, as of `loudness.levels`.
         unknown: Audio files whose names are of neither corpus.
     """
 

@@ -84,7 +84,7 @@ class Finding:
 
 
 def lacking(official: Mapping[str, Clip], found: Collection[str]) -> Iterator[Finding]:
-    """Name the clips that are not there: whole releases and actors at once, others one by one."""
+    """Name the clips that are not there: whole releases and speakers at once, others one by one."""
     by_release = defaultdict(list)
     for clip in official.values():
         by_release[clip.corpus, clip.modality, clip.channel].append(clip)
@@ -93,16 +93,16 @@ def lacking(official: Mapping[str, Clip], found: Collection[str]) -> Iterator[Fi
         if all(clip.name not in found for clip in clips):
             yield Finding("missing", "remark", f"all of {of_what}", f"{len(clips)} clips")
             continue
-        present = {clip.actor for clip in clips if clip.name in found}
-        unheard = [clip for clip in clips if clip.actor not in present]
+        present = {clip.speaker for clip in clips if clip.name in found}
+        unheard = [clip for clip in clips if clip.speaker not in present]
         if unheard:
-            what = f"all {of_what} of actors {', '.join(sorted({c.actor for c in unheard}))}"
+            what = f"all {of_what} of speakers {', '.join(sorted({c.speaker for c in unheard}))}"
             yield Finding("missing", "remark", what, f"{len(unheard)} clips")
-        for actor in sorted(present):
-            own = [clip for clip in clips if clip.actor == actor]
+        for speaker in sorted(present):
+            own = [clip for clip in clips if clip.speaker == speaker]
             names = tuple(clip.path.name for clip in own if clip.name not in found)
             if names:
-                what = f"{len(names)} of {of_what} of actor {actor}"
+                what = f"{len(names)} of {of_what} of speaker {speaker}"
                 yield Finding("missing", "remark", what, f"{len(own)} clips", clips=names)
 
 
@@ -166,16 +166,16 @@ def alike(pairs: Sequence[tuple[Clip, Examination]]) -> Iterator[Finding]:
 
 
 def zeros(pairs: Sequence[tuple[Clip, Examination]]) -> Iterator[Finding]:
-    """Count the clips of each actor that hold long runs of digital zeros."""
+    """Count the clips of each speaker that hold long runs of digital zeros."""
     held = defaultdict(list)
     for clip, seen in pairs:
         if seen.rms > 0 and seen.longest_zeros_s > ZEROS_S:
-            held[clip.corpus, clip.actor].append(clip.path.name)
-    for (corpus, actor), names in sorted(held.items()):
+            held[clip.corpus, clip.speaker].append(clip.path.name)
+    for (corpus, speaker), names in sorted(held.items()):
         usual = releases.ZERO_RUNS[corpus]
         total = sum(len(names) for key, names in held.items() if key[0] == corpus)
         severity = "note" if total <= ZEROS_OF_LOSSY * usual else "remark"
-        what = f"{len(names)} of {corpus} of actor {actor}, for more than {ZEROS_S} s"
+        what = f"{len(names)} of {corpus} of speaker {speaker}, for more than {ZEROS_S} s"
         yield Finding("zeros", severity, what, f"{usual} of all", clips=tuple(names))
 
 

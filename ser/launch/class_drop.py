@@ -127,7 +127,7 @@ def _table(accounts: Sequence[Mapping]) -> Table:
     title = f"{_stamp(accounts)} the clips of the other classes; added: to the UAR above".strip()
     names = [*accounts[0]["setting"], "dropped"]
     names += [Column("model", no_wrap=True), "clips", "chance", *SCORES.values()]
-    interval = Column("95 % by actor", no_wrap=True)
+    interval = Column("95 % by speaker", no_wrap=True)
     table = Table(*names, "added", interval, "Holm p", title=title, box=box.SIMPLE_HEAD, padding=0)
     for account in accounts:
         label = [*map(str, account["setting"].values()), account["dropped"]]

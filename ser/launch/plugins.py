@@ -140,7 +140,7 @@ def _check_blind(config: DictConfig) -> None:
                 )
     if "all" in (config.fold, begun is not None and begun.fold):
         raise ValueError(
-            "fold=all under hydra/sweeper=optuna chooses by validation actors whom other folds"
+            "fold=all under hydra/sweeper=optuna chooses by validation speakers whom other folds"
             " test: expected one fold, or without the sweeper select=<a file of conf/sweep>, which"
             " chooses inside each fold"
         )

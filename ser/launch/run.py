@@ -113,7 +113,7 @@ class Run(AbstractContextManager):
         folder: Where the run writes.
 
     Attributes:
-        objective: The score of the validation actors that a sweep maximises, once it is known.
+        objective: The score of the validation speakers that a sweep maximises, once it is known.
     """
 
     def __init__(self, folder: str) -> None:

@@ -24,7 +24,7 @@ from ser.training.folds import leaves
 
 METRICS = ("uar", "macro_f1", "accuracy")
 OBJECTIVES = tuple(f"{place}/{metric}" for place in ("val", "cv") for metric in METRICS)
-"""On the validation clips, or for classical models cross-validated on the training actors."""
+"""On the validation clips, or for classical models cross-validated on the training speakers."""
 
 
 def _is_folder_name(name: str) -> bool:

@@ -86,7 +86,7 @@ def learning_curves(histories: Sequence[pd.DataFrame], path: Path, stamp: str = 
 
 
 def jobs(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> None:
-    """Draw the UAR of each finished job of a multirun with its 95 % interval by actor."""
+    """Draw the UAR of each finished job of a multirun with its 95 % interval by speaker."""
     scored = [row for row in rows if row["uar"] is not None]
     figure, axes = plt.subplots(figsize=(9, 2 + 0.35 * len(scored)), layout="constrained")
     for place, row in enumerate(scored):
@@ -97,12 +97,12 @@ def jobs(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> None:
     names = [" ".join(f"{key}={row[key]}" for key in varied) or str(row["job"]) for row in scored]
     names = [shorten(name, 60) for name in names]  # or there is no room for the axes
     axes.set(yticks=range(len(scored)), yticklabels=names, ylim=(len(scored) - 0.5, -0.5))
-    axes.set(xlabel="UAR, 95 % by actor; red is leaky")
+    axes.set(xlabel="UAR, 95 % by speaker; red is leaky")
     _save(figure, path)
 
 
 def leak_premium(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> None:
-    """Draw UAR under each protocol beside what the leaky one adds, with 95 % intervals by actor."""
+    """Draw UAR under each protocol beside what the leaky one adds, with 95 % intervals."""
     names = [" ".join(str(row[key]) for key in (*varied, "protocol")) for row in rows]
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(10, 1.8 + 0.5 * len(rows)), layout="constrained", sharey=True
@@ -114,11 +114,11 @@ def leak_premium(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> 
             if row[f"{key}_low"] is not None:
                 axes.hlines(place, row[f"{key}_low"], row[f"{key}_high"], color=color)
     left.lines[0].set_label("leaky: protocol=random, same clips")
-    left.lines[1].set_label("actors never heard in training")
+    left.lines[1].set_label("speakers never heard in training")
     figure.legend(loc="outside upper center", ncols=2)
     left.set(yticks=range(len(rows)), yticklabels=names, ylim=(len(rows) - 0.5, -0.5), xlabel="UAR")
     right.axvline(0, color="gray", linewidth=0.8)
-    right.set(xlabel=f"what the leak adds to UAR, {rows[0]['actors']} actors")
+    right.set(xlabel=f"what the leak adds to UAR, {rows[0]['speakers']} speakers")
     _save(figure, path)
 
 
@@ -152,7 +152,7 @@ def ablation(accounts: Sequence[Mapping], path: Path, stamp: str = "") -> None:
     left.set(yticks=range(len(names)), yticklabels=names, ylabel="dropped")
     left.set(xlabel="UAR of the other classes; strokes: chance")
     middle.axvline(0, color="gray", linewidth=0.8)
-    middle.set(xlabel="added to UAR, 95 % by actor")
+    middle.set(xlabel="added to UAR, 95 % by speaker")
     flow = pd.DataFrame([account["flow"] for account in accounts])
     flow = flow[[name for name in accounts[0]["classes"] if name in flow]]
     share = flow.div(flow.sum(axis=1), axis=0)

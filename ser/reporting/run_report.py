@@ -11,11 +11,11 @@ from rich.table import Table
 from sklearn.metrics import classification_report
 
 from ser.evaluation.metrics import calibration_error, per_class, scores
-from ser.evaluation.statistics import METHOD, actor_interval, why_unknown
+from ser.evaluation.statistics import METHOD, speaker_interval, why_unknown
 from ser.reporting import html as page
 from ser.reporting import plots
 
-SLICES = ("gender", "channel", "intensity", "statement", "corpus", "actor")
+SLICES = ("gender", "channel", "intensity", "statement", "corpus", "speaker")
 STAMPS = (
     "protocol", "protocol_version", "protocol_hash", "fold", "folds", "split", "leaky",
     "transductive",
@@ -47,8 +47,10 @@ def measure(predictions: pd.DataFrame, classes: Sequence[str], facts: Mapping) -
         metrics["emotion"] = _scores(*folded)
     return metrics | {
         "ci_method": METHOD,
-        "actors": sorted(set(predictions.actor.to_numpy(str))),
-        "worst_actor": min(slices["actor"], key=lambda actor: slices["actor"][actor]["uar"]),
+        "speakers": sorted(set(predictions.speaker.to_numpy(str))),
+        "worst_speaker": min(
+            slices["speaker"], key=lambda speaker: slices["speaker"][speaker]["uar"]
+        ),
         "slices": slices,
         "audit": facts["audit"],
         "seconds": facts["seconds"],
@@ -87,8 +89,8 @@ def _scores(predictions: pd.DataFrame, classes: Sequence[str]) -> dict:
         return lambda chosen: scores(truth[chosen], predicted[chosen])[metric]
 
     whole = scores(truth, predicted)
-    actors = predictions.actor.to_numpy(str)
-    intervals = {metric: actor_interval(of(metric), actors) for metric in whole}
+    speakers = predictions.speaker.to_numpy(str)
+    intervals = {metric: speaker_interval(of(metric), speakers) for metric in whole}
     return {
         "classes": list(classes),
         "n": len(predictions),
@@ -96,7 +98,7 @@ def _scores(predictions: pd.DataFrame, classes: Sequence[str]) -> dict:
         "ece": calibration_error(confidence, truth == predicted),
         "per_class": per_class(truth, predicted, classes),
         "ci": intervals,
-        "ci_unknown": None if all(intervals.values()) else why_unknown(actors),
+        "ci_unknown": None if all(intervals.values()) else why_unknown(speakers),
     }
 
 
@@ -182,7 +184,7 @@ def wrong(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """List the wrongly classified clips, the most confident first."""
     missed = predictions[predictions.label != predictions.prediction]
     confidence = missed[[f"p_{name}" for name in classes]].max(axis=1)
-    columns = ["path", "actor", "channel", "label", "prediction"]
+    columns = ["path", "speaker", "channel", "label", "prediction"]
     return missed[columns].assign(confidence=confidence).sort_values("confidence", ascending=False)
 
 
@@ -194,11 +196,11 @@ def show(folder: Path) -> None:
     table = Table()
     table.add_column("score")
     table.add_column("", justify="right")
-    table.add_column("95 % by actor")
+    table.add_column("95 % by speaker")
     for row in _rows(metrics):
         table.add_row(*row)
-    worst = metrics["worst_actor"]
-    table.add_row("UAR of the worst", f"{metrics['slices']['actor'][worst]['uar']:.3f}", worst)
+    worst = metrics["worst_speaker"]
+    table.add_row("UAR of the worst", f"{metrics['slices']['speaker'][worst]['uar']:.3f}", worst)
     if "over_folds" in metrics:
         over = metrics["over_folds"]["uar"]
         deviation = "one fold" if over["sd"] is None else f"sd {over['sd']:.3f} over folds"
@@ -234,7 +236,7 @@ def _headline(metrics: Mapping) -> str:
     elif metrics["folds"] > 1:
         fold = f", fold {metrics['fold']} (of {metrics['folds']})"
     return (
-        f"{metrics['split']}: {metrics['n']} clips of {len(metrics['actors'])} actors, protocol"
+        f"{metrics['split']}: {metrics['n']} clips of {len(metrics['speakers'])} speakers, protocol"
         f" {metrics['protocol']}{fold}. {_stamp(metrics)}"
     ).rstrip()
 
@@ -243,9 +245,9 @@ def _stamp(metrics: Mapping) -> str:
     """Say what keeps the figures from being those of unknown speakers."""
     stamps = []
     if metrics["leaky"]:
-        stamps.append("LEAKY: the same actors trained and are scored.")
+        stamps.append("LEAKY: the same speakers trained and are scored.")
     if metrics["transductive"]:
-        stamps.append("TRANSDUCTIVE: features are normalised by other clips of the test actors.")
+        stamps.append("TRANSDUCTIVE: features are normalised by other clips of the test speakers.")
     return " ".join(stamps)
 
 

@@ -146,7 +146,7 @@ def log_report(
         if isinstance(logger, WandbLogger):
             for picture in sorted(folder.glob("*.png")):
                 logger.log_image(f"{split}/{picture.stem}", [str(picture)])
-            predictions = pd.read_csv(folder / "predictions.csv", dtype={"actor": str})
+            predictions = pd.read_csv(folder / "predictions.csv", dtype={"speaker": str})
             wrong = report.wrong(predictions, metrics["classes"])
             heard = [wandb.Audio(str(root / path)) for path in wrong.path.head(AUDIBLE)]
             wrong["audio"] = heard + [None] * (len(wrong) - len(heard))

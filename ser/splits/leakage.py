@@ -17,10 +17,10 @@ STATISTICS = ("n_samples_seen_", "n_samples_", "mean_", "var_", "scale_", "data_
 def audit(
     clips: Sequence[Clip], splits: Sequence[str], hashes: Sequence[str], leaky: bool
 ) -> dict[str, object]:
-    """List the actors and decoded samples that two splits share; count takes and repetitions.
+    """List the speakers and decoded samples that two splits share; count takes and repetitions.
 
     An audio file and a video of one moment are one take. A repetition is another take in which
-    the same actor says the same sentence in the same way.
+    the same speaker says the same sentence in the same way.
 
     Args:
         clips: The selected clips.
@@ -31,18 +31,18 @@ def audit(
     Raises:
         ValueError: Something is shared under a protocol that may not leak.
     """
-    actors = {split: set() for split in SPLITS}
+    speakers = {split: set() for split in SPLITS}
     members = defaultdict(list)
     takes, sentences = defaultdict(list), defaultdict(list)
     for clip, split, digest in zip(clips, splits, hashes, strict=True):
-        actors[split].add(clip.actor)
+        speakers[split].add(clip.speaker)
         members[digest].append((split, clip.path.name))
         facts = vars(clip).items()
         said = tuple(v for key, v in facts if key not in ("path", "modality", "repetition"))
         takes[said, clip.repetition].append(split)
         sentences[said].append((clip.repetition, split))
-    shared_actors = sorted(
-        set().union(*(actors[one] & actors[other] for one, other in combinations(SPLITS, 2)))
+    shared_speakers = sorted(
+        set().union(*(speakers[one] & speakers[other] for one, other in combinations(SPLITS, 2)))
     )
     copies = [group for group in members.values() if len(group) > 1]
     crossing = [group for group in copies if len({split for split, _ in group}) > 1]
@@ -52,10 +52,10 @@ def audit(
         for heard in sentences.values()
         for take, split in heard
     )
-    if not leaky and shared_actors:
+    if not leaky and shared_speakers:
         raise ValueError(
-            f"actors {shared_actors} are in more than one of train, val and test: expected"
-            " disjoint actors; only protocol=random may share them"
+            f"speakers {shared_speakers} are in more than one of train, val and test: expected"
+            " disjoint speakers; only protocol=random may share them"
         )
     if not leaky and crossing:
         (one, first), (other, second) = list(dict(crossing[0]).items())[:2]
@@ -64,9 +64,9 @@ def audit(
             f" {len(crossing) - 1} more such groups cross the split: remove the copies"
         )
     return {
-        "passed": not (shared_actors or crossing or shared_takes or repeated),
-        "actors": {split: sorted(actors[split]) for split in SPLITS},
-        "actors_shared": shared_actors,
+        "passed": not (shared_speakers or crossing or shared_takes or repeated),
+        "speakers": {split: sorted(speakers[split]) for split in SPLITS},
+        "speakers_shared": shared_speakers,
         "samples_shared": sorted(sorted(name for _, name in group) for group in crossing),
         "samples_repeated": sorted(sorted(name for _, name in group) for group in copies),
         "takes_shared": len(shared_takes),
@@ -98,7 +98,7 @@ def check_statistics(estimator: BaseEstimator, features: np.ndarray, labels: np.
 
 
 def check_objective(key: str, metric: str | None) -> None:
-    """Refuse to let anything be chosen or stopped by a metric of the test actors.
+    """Refuse to let anything be chosen or stopped by a metric of the test speakers.
 
     Args:
         key: Where it is set, for the message.
@@ -107,5 +107,5 @@ def check_objective(key: str, metric: str | None) -> None:
     if metric is not None and not str(metric).startswith(("val/", "train/", "cv/")):
         raise ValueError(
             f"{key}={metric!r} may decide nothing: expected a metric of val/ or train/, such as"
-            " val/uar; the test actors are for the last score alone"
+            " val/uar; the test speakers are for the last score alone"
         )

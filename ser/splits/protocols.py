@@ -1,7 +1,7 @@
 """Which clip is for training, validation or test, fold by fold.
 
 A protocol sees every RAVDESS clip of the scan, before any selection: dropping a class or a channel
-moves no actor. No fold's test actors are drawn, or move, by what is validated.
+moves no speaker. No fold's test speakers are drawn, or move, by what is validated.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, tra
 
 from ser.config.quantities import Seed
 from ser.corpora.clip import Clip
-from ser.splits.speakers import draw_validators, genders_of, missing, part_by_actor, spread
+from ser.splits.speakers import draw_validators, genders_of, missing, part_by_speaker, spread
 
 Folds = Annotated[int, Interval(ge=2, le=1000)]
 Speakers = Annotated[int, Interval(ge=1, le=1000)]
@@ -36,7 +36,7 @@ class SplitProtocol(Protocol):
         """Count the folds."""
 
     def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
-        """List the RAVDESS actors whom the fold, or its making, goes without."""
+        """List the RAVDESS speakers whom the fold, or its making, goes without."""
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a clip's name to its split."""
@@ -44,9 +44,9 @@ class SplitProtocol(Protocol):
 
 @dataclass(frozen=True)
 class Holdout:
-    """Four unseen actors test, four others validate, the rest train; 2 men and 2 women each.
+    """Four unseen speakers test, four others validate, the rest train; 2 men and 2 women each.
 
-    StratifiedGroupKFold on emotion x gender with one fold per four actors: the first fold tests,
+    StratifiedGroupKFold on emotion x gender with one fold per four speakers: the first fold tests,
     the second validates.
     """
 
@@ -62,44 +62,44 @@ class Holdout:
         return 1
 
     def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
-        """List the RAVDESS actors who are not there, where test or val is not 2 and 2 for it."""
+        """List the RAVDESS speakers who are not there, where test or val is not 2 and 2 for it."""
         genders = genders_of(clips)
         splits = self.assign(clips, fold)
         for split in ("test", "val"):
-            actors = {clip.actor for clip in clips if splits[clip.name] == split}
-            men = sum(genders[actor] == "male" for actor in actors)
-            if (men, len(actors)) != (2, 4):
+            speakers = {clip.speaker for clip in clips if splits[clip.name] == split}
+            men = sum(genders[speaker] == "male" for speaker in speakers)
+            if (men, len(speakers)) != (2, 4):
                 return missing(genders)
         return []
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
-        """Map a RAVDESS clip's name to its split, by actor."""
+        """Map a RAVDESS clip's name to its split, by speaker."""
         genders = genders_of(clips)
         if len(genders) < 3:
             raise ValueError(
-                f"protocol={self.name} needs at least 3 RAVDESS actors, got {sorted(genders)}:"
+                f"protocol={self.name} needs at least 3 RAVDESS speakers, got {sorted(genders)}:"
                 " one each to train, validate and test; check data.root"
             )
         test, val, *_ = spread(clips, max(3, round(len(genders) / 4)), self.seed)
-        return part_by_actor(clips, test, val)
+        return part_by_speaker(clips, test, val)
 
 
 @dataclass(frozen=True)
 class KFold:
     """Each fold of StratifiedGroupKFold on emotion x gender tests once.
 
-    Of the other actors, `val_actors` validate, as many men as women, and the rest train.
+    Of the other speakers, `val_speakers` validate, as many men as women, and the rest train.
     """
 
     name: str = "kfold"
     folds: Folds = 6
-    val_actors: Speakers = 4
+    val_speakers: Speakers = 4
     seed: Seed = 0
     leaky: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_number("protocol.folds", self.folds, 2)
-        check_number("protocol.val_actors", self.val_actors, 1)
+        check_number("protocol.val_speakers", self.val_speakers, 1)
         check_number("protocol.seed", self.seed, 0)
 
     def count(self, clips: Sequence[Clip]) -> int:
@@ -107,41 +107,41 @@ class KFold:
         return self.folds
 
     def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
-        """List the RAVDESS actors who are not there when the folds are drawn."""
+        """List the RAVDESS speakers who are not there when the folds are drawn."""
         return missing(genders_of(clips))
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
-        """Map a RAVDESS clip's name to its split, by actor."""
+        """Map a RAVDESS clip's name to its split, by speaker."""
         genders = genders_of(clips)
         if not 2 <= self.folds <= len(genders):
             raise ValueError(
                 f"protocol.folds={self.folds}: expected 2 to {len(genders)}, as there are"
-                f" {len(genders)} RAVDESS actors"
+                f" {len(genders)} RAVDESS speakers"
             )
         test = spread(clips, self.folds, self.seed)[fold]
-        return part_by_actor(
-            clips, test, draw_validators(genders, test, self.val_actors, self.seed, fold)
+        return part_by_speaker(
+            clips, test, draw_validators(genders, test, self.val_speakers, self.seed, fold)
         )
 
 
 @dataclass(frozen=True)
 class NamedFolds:
-    """The actors named for a fold test; of the others `val_actors` validate, the rest train.
+    """The speakers named for a fold test; of the others `val_speakers` validate, the rest train.
 
     Attributes:
-        folds: RAVDESS actors, a list a fold; None gives each actor at hand a fold.
-        val_actors: How many validate, as many men as women.
+        folds: RAVDESS speakers, a list a fold; None gives each speaker at hand a fold.
+        val_speakers: How many validate, as many men as women.
         seed: Of the draw of those.
     """
 
     name: str
     folds: Sequence[Sequence[int]] | None = None
-    val_actors: Speakers = 4
+    val_speakers: Speakers = 4
     seed: Seed = 0
     leaky: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_number("protocol.val_actors", self.val_actors, 1)
+        check_number("protocol.val_speakers", self.val_speakers, 1)
         check_number("protocol.seed", self.seed, 0)
         if self.folds is not None:
             _check_lists(self.folds)
@@ -151,36 +151,36 @@ class NamedFolds:
         return len(self._tested(clips))
 
     def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
-        """List the RAVDESS actors whom the fold would test and who are not there."""
+        """List the RAVDESS speakers whom the fold would test and who are not there."""
         genders = genders_of(clips)
-        if self.folds is None:  # an absent actor has no fold of his own
+        if self.folds is None:  # an absent speaker has no fold of his own
             return missing(genders)
-        return [actor for actor in self._tested(clips)[fold] if actor not in genders]
+        return [speaker for speaker in self._tested(clips)[fold] if speaker not in genders]
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
-        """Map a RAVDESS clip's name to its split, by actor."""
+        """Map a RAVDESS clip's name to its split, by speaker."""
         genders = genders_of(clips)
         named = self._tested(clips)[fold]
-        test = [actor for actor in named if actor in genders]
+        test = [speaker for speaker in named if speaker in genders]
         if not test:
             raise ValueError(
-                f"fold {fold} of protocol={self.name} is empty: it tests the actors"
-                f" {', '.join(named)}, but data.root holds {len(genders)} RAVDESS actors:"
+                f"fold {fold} of protocol={self.name} is empty: it tests the speakers"
+                f" {', '.join(named)}, but data.root holds {len(genders)} RAVDESS speakers:"
                 f" {', '.join(genders)}"
             )
-        return part_by_actor(
-            clips, test, draw_validators(genders, test, self.val_actors, self.seed, fold)
+        return part_by_speaker(
+            clips, test, draw_validators(genders, test, self.val_speakers, self.seed, fold)
         )
 
     def _tested(self, clips: Sequence[Clip]) -> list[list[str]]:
         if self.folds is None:
-            return [[actor] for actor in genders_of(clips)]
-        return [[f"{actor:02}" for actor in actors] for actors in self.folds]
+            return [[speaker] for speaker in genders_of(clips)]
+        return [[f"{speaker:02}" for speaker in speakers] for speakers in self.folds]
 
 
 @dataclass(frozen=True)
 class Random:
-    """Clips are parted at random, so the same actors are on both sides: for comparison only.
+    """Clips are parted at random, so the same speakers are on both sides: for comparison only.
 
     Stratified on corpus x emotion x channel. Each of the `folds` tests once, or with `test_size`
     that share of the clips in one fold; `val_size` is the share of the other clips that validate.
@@ -207,11 +207,11 @@ class Random:
         return self.folds if self.test_size is None else 1
 
     def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
-        """List no one: its folds are blind to actors."""
+        """List no one: its folds are blind to speakers."""
         return []
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
-        """Map a clip's name to its split, blind to its actor."""
+        """Map a clip's name to its split, blind to its speaker."""
         strata = np.array([clip.corpus + clip.emotion + clip.channel for clip in clips])
         if self.test_size is None:
             folds = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
@@ -234,11 +234,11 @@ def check_number(key: str, value: object, least: int) -> None:
 
 def _check_lists(folds: object) -> None:
     whole = isinstance(folds, list | tuple) and all(
-        isinstance(actors, list | tuple) and actors for actors in folds
+        isinstance(speakers, list | tuple) and speakers for speakers in folds
     )
-    named = [actor for actors in folds for actor in actors] if whole else [None]
+    named = [speaker for speakers in folds for speaker in speakers] if whole else [None]
     if len(set(named)) < len(named) or not set(named) <= set(range(1, 25)):
         raise ValueError(
-            f"protocol.folds={folds}: expected lists of actors from 1 to 24, each in one of them at"
-            " most, such as [[1,2],[3,4]]"
+            f"protocol.folds={folds}: expected lists of speakers from 1 to 24, each in one of them"
+            " at most, such as [[1,2],[3,4]]"
         )

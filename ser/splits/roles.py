@@ -33,7 +33,7 @@ def assign(
     `tess` places TESS: `train` adds its two speakers to the training clips; `test` trains on
     RAVDESS and tests on TESS; `oaf_to_yaf` and `yaf_to_oaf` train on one speaker, test on the
     other and validate on RAVDESS; `mixed` parts its clips among those of RAVDESS where the protocol
-    is blind to actors and `corpora` has TESS, and trains on them elsewhere; `off` leaves TESS out.
+    is blind to speakers and `corpora` has TESS, and trains on them elsewhere; `off` leaves it out.
     """
     if tess not in PLACEMENTS:
         raise ValueError(f"data.tess={tess!r} is unknown: expected one of {PLACEMENTS}")
@@ -60,7 +60,7 @@ def assign(
     if tess in ("oaf_to_yaf", "yaf_to_oaf"):
         trained = tess[:3].upper()
         return {clip.name: "val" for clip in ravdess} | {
-            clip.name: "train" if clip.actor == trained else "test"
+            clip.name: "train" if clip.speaker == trained else "test"
             for clip in clips
             if clip.corpus == "tess"
         }

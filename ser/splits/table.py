@@ -62,7 +62,7 @@ class Partition:
         for split in SPLITS:
             if not counts[split].any():
                 raise ValueError(
-                    f"{split} is empty ({asked}): expected RAVDESS actors with clips of these"
+                    f"{split} is empty ({asked}): expected RAVDESS speakers with clips of these"
                     f" corpora and channels; selected: {table.corpus.value_counts().to_dict()}"
                 )
         for split in SPLITS:
@@ -107,20 +107,20 @@ class Partition:
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
     def report_gaps(self, fold: int) -> None:
-        """Name in the log the RAVDESS actors, and their channels, that a fold goes without."""
+        """Name in the log the RAVDESS speakers, and their channels, that a fold goes without."""
         ravdess = [clip for clip in self.found.clips if clip.corpus == "ravdess"]
         if "ravdess" not in self.corpora or not ravdess:
             return
         if absent := self.protocol.missing(ravdess, fold):
-            log.warning("%s: actors %s are missing", self.protocol.name, ", ".join(absent))
+            log.warning("%s: speakers %s are missing", self.protocol.name, ", ".join(absent))
         splits = self._assign(fold)
-        there = {(clip.actor, clip.channel) for clip in ravdess}
+        there = {(clip.speaker, clip.channel) for clip in ravdess}
         there.add(("18", "song"))  # he recorded none
-        tested = sorted({clip.actor for clip in ravdess if splits.get(clip.name) == "test"})
+        tested = sorted({clip.speaker for clip in ravdess if splits.get(clip.name) == "test"})
         for channel in self.channels:
-            gaps = [actor for actor in tested if (actor, channel) not in there]
+            gaps = [speaker for speaker in tested if (speaker, channel) not in there]
             if gaps:
-                log.warning("test lacks the %s of actors %s", channel, ", ".join(gaps))
+                log.warning("test lacks the %s of speakers %s", channel, ", ".join(gaps))
 
     def _assign(self, fold: int) -> dict[str, str]:
         return assign(self.found.clips, self.protocol, self.tess, fold, self.corpora)

@@ -7,20 +7,20 @@ from typing import ClassVar, Literal
 from ser.config.quantities import Seed
 from ser.corpora.clip import RAVDESS_STATEMENTS, Clip
 from ser.splits.protocols import Folds, KFold, Speakers, check_number
-from ser.splits.speakers import draw_validators, genders_of, part_by_actor
+from ser.splits.speakers import draw_validators, genders_of, part_by_speaker
 
 
 @dataclass(frozen=True)
 class Statement:
-    """Neither the actors nor the sentence that test were heard in training or validation.
+    """Neither the speakers nor the sentence that test were heard in training or validation.
 
-    The actors are parted as by `KFold`; those who test speak one sentence, the others the other.
+    The speakers are parted as by `KFold`; those who test speak one sentence, the others the other.
     """
 
     name: str = "statement"
     tested: Literal[RAVDESS_STATEMENTS] = "dogs"
     folds: Folds = 6
-    val_actors: Speakers = 4
+    val_speakers: Speakers = 4
     seed: Seed = 0
     leaky: ClassVar[bool] = False
 
@@ -29,44 +29,44 @@ class Statement:
             raise ValueError(
                 f"protocol.tested={self.tested!r}: expected one of {RAVDESS_STATEMENTS}"
             )
-        self._by_actor()
+        self._by_speaker()
 
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds."""
         return self.folds
 
     def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
-        """List the RAVDESS actors who are not there when the folds are drawn."""
-        return self._by_actor().missing(clips, fold)
+        """List the RAVDESS speakers who are not there when the folds are drawn."""
+        return self._by_speaker().missing(clips, fold)
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
-        """Map a RAVDESS clip's name to its split, by actor and sentence."""
-        actors = self._by_actor().assign(clips, fold)
+        """Map a RAVDESS clip's name to its split, by speaker and sentence."""
+        speakers = self._by_speaker().assign(clips, fold)
         return {
-            clip.name: actors[clip.name]
+            clip.name: speakers[clip.name]
             for clip in clips
-            if (clip.statement == self.tested) == (actors[clip.name] == "test")
+            if (clip.statement == self.tested) == (speakers[clip.name] == "test")
         }
 
-    def _by_actor(self) -> KFold:
-        return KFold(self.name, self.folds, self.val_actors, self.seed)
+    def _by_speaker(self) -> KFold:
+        return KFold(self.name, self.folds, self.val_speakers, self.seed)
 
 
 @dataclass(frozen=True)
 class CrossCorpus:
     """Fold 0 trains on RAVDESS and tests on TESS; fold 1 goes back.
 
-    `val_actors` of RAVDESS validate in fold 0. In fold 1 OAF trains and YAF validates, as TESS has
-    only these two.
+    `val_speakers` of RAVDESS validate in fold 0. In fold 1 OAF trains and YAF validates, as TESS
+    has only these two.
     """
 
     name: str = "cross_corpus"
-    val_actors: Speakers = 4
+    val_speakers: Speakers = 4
     seed: Seed = 0
     leaky: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_number("protocol.val_actors", self.val_actors, 1)
+        check_number("protocol.val_speakers", self.val_speakers, 1)
         check_number("protocol.seed", self.seed, 0)
 
     def count(self, clips: Sequence[Clip]) -> int:
@@ -78,7 +78,7 @@ class CrossCorpus:
         return []
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
-        """Map a clip's name to its split, by corpus and actor."""
+        """Map a clip's name to its split, by corpus and speaker."""
         ravdess = [clip for clip in clips if clip.corpus == "ravdess"]
         tess = [clip for clip in clips if clip.corpus == "tess"]
         if not ravdess or not tess:
@@ -88,6 +88,6 @@ class CrossCorpus:
             )
         if fold == 0:
             genders = genders_of(ravdess)
-            val = draw_validators(genders, (), self.val_actors, self.seed, fold)
-            return part_by_actor(ravdess, (), val) | {clip.name: "test" for clip in tess}
-        return part_by_actor(tess, (), ("YAF",)) | {clip.name: "test" for clip in ravdess}
+            val = draw_validators(genders, (), self.val_speakers, self.seed, fold)
+            return part_by_speaker(ravdess, (), val) | {clip.name: "test" for clip in tess}
+        return part_by_speaker(tess, (), ("YAF",)) | {clip.name: "test" for clip in ravdess}

@@ -68,16 +68,16 @@ class EstimatorClassifier(LightningModule):
         Args:
             features: Of the training clips, (clips, features).
             labels: As indices, (clips,).
-            groups: Actors, (clips,); folds, five at most, keep each on one side.
+            groups: Speakers, (clips,); folds, five at most, keep each on one side.
 
         Raises:
-            ValueError: All clips are of one actor.
+            ValueError: All clips are of one speaker.
         """
         count = min(5, len(np.unique(groups)))
         if count < 2:
             raise ValueError(
-                f"the training clips are all of actor {groups[0]}, but cv/ scores each by an"
-                " estimator that was fitted without its actor: expected at least two actors"
+                f"the training clips are all of speaker {groups[0]}, but cv/ scores each by an"
+                " estimator that was fitted without its speaker: expected at least two speakers"
             )
         folds = StratifiedGroupKFold(count, shuffle=True, random_state=self.hparams.seed)
         return cross_val_predict(self._build(), features, labels, groups=groups, cv=folds)

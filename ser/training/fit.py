@@ -41,7 +41,7 @@ class Fit(NamedTuple):
         data: Its clips, those of test still withheld.
         model: As best.ckpt holds it.
         trainer: To score with.
-        objective: Its score on the validation clips, or cross-validated on the training actors.
+        objective: Its score on the validation clips, or cross-validated on the training speakers.
         interrupted: Whether Ctrl-C ended the training before its last epoch.
     """
 
@@ -227,8 +227,8 @@ def _objective(
     place, _, metric = name.partition("/")
     if place == "cv":
         features, labels = data.training_features()
-        actors = data.table.actor[data.table.split == "train"].to_numpy(str)
-        return scores(labels, model.cross_validate(features, labels, actors))[metric]
+        speakers = data.table.speaker[data.table.split == "train"].to_numpy(str)
+        return scores(labels, model.cross_validate(features, labels, speakers))[metric]
     predictions = score(model, data, trainer, "val")
     return scores(predictions.label.to_numpy(str), predictions.prediction.to_numpy(str))[metric]
 

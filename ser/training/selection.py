@@ -1,4 +1,4 @@
-"""Nested selection: a small search, decided on the validation actors of one fold."""
+"""Nested selection: a small search, decided on the validation speakers of one fold."""
 
 import copy
 import json
@@ -32,7 +32,7 @@ def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> DictConf
 
     Args:
         cfg: Of the run; its `select` names a file of conf/sweep.
-        validate: Trains a config and gives its objective on the validation actors; it never
+        validate: Trains a config and gives its objective on the validation speakers; it never
             sees a test clip.
 
     Raises:

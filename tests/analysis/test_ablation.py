@@ -111,12 +111,12 @@ def test_what_cannot_be_dropped_is_one_line_and_no_job(
 
 
 def clips(classes: list[str], predictions: dict[str, str]) -> pd.DataFrame:
-    """Six actors, a clip of each class and actor; by class, what is predicted."""
+    """Six speakers, a clip of each class and speaker; by class, what is predicted."""
     return pd.DataFrame(
-        {"path": f"{actor}/{label}", "actor": actor, "label": label, "sha256": "0"}
+        {"path": f"{speaker}/{label}", "speaker": speaker, "label": label, "sha256": "0"}
         | {"prediction": predictions.get(label, label)}
         | {f"p_{name}": 0.6 * (name == predictions.get(label, label)) + 0.1 for name in classes}
-        for actor in ["01", "02", "03", "04", "05", "06"]
+        for speaker in ["01", "02", "03", "04", "05", "06"]
         for label in classes
     )
 

@@ -134,7 +134,7 @@ def test_a_file_of_ones_own(launch_explore, tmp_path: Path, capsys):
 
 def test_a_corpus_is_counted_and_measured(launch_explore, demo: Path, capsys):
     folder = launch_explore("data=demo", "data.drop=[calm]", "window=trimmed")
-    clips = pd.read_csv(folder / "clips.csv", dtype={"actor": str})
+    clips = pd.read_csv(folder / "clips.csv", dtype={"speaker": str})
     expected = pd.DataFrame(
         [vars(clip) | {"path": str(clip.path.relative_to(demo))} for clip in scan(demo).clips]
     )
@@ -153,10 +153,10 @@ def test_a_corpus_is_counted_and_measured(launch_explore, demo: Path, capsys):
     assert row.peak_dbfs == pytest.approx(20 * np.log10(np.abs(samples).max()), abs=0.5)
     assert ((clips.window_end_s - clips.window_start_s).between(0.5, 3)).all()
     printed = capsys.readouterr().out
-    assert f"{len(expected)} clips of 14 actors" in printed
+    assert f"{len(expected)} clips of 14 speakers" in printed
     assert "calm" not in printed
     assert (folder / "corpus.png").stat().st_size > 20_000
-    assert f"{len(expected)} clips of 14 actors" in (folder / "corpus.html").read_text()
+    assert f"{len(expected)} clips of 14 speakers" in (folder / "corpus.html").read_text()
 
 
 def test_what_a_run_has_decoded_is_not_decoded_again(launch_explore, demo: Path, cache: Path):

@@ -24,7 +24,7 @@ def test_the_premium_is_what_the_random_split_adds_on_the_same_clips(
         assert random.leaky
         assert not kfold.leaky
         assert row["n"] == 504
-        assert row["actors"] == 12
+        assert row["speakers"] == 12
         assert row["leaky_uar"] == pytest.approx(random.uar)
         assert row["uar"] == pytest.approx(kfold.uar)
         assert row["premium"] == pytest.approx(random.uar - kfold.uar)

@@ -20,7 +20,9 @@ from ser.splits.protocols import Holdout, Random, SplitProtocol
 RATE = 48000
 WINDOW = Window(3.0, {"ravdess": 1.0, "tess": 0.0, "other": "onset"})
 CLASSES = ["neutral", "happy", "sad"]
-NAMES = [f"01-{code}-01-01-01-{actor:02}" for actor in range(1, 7) for code in ("01", "03", "04")]
+NAMES = [
+    f"01-{code}-01-01-01-{speaker:02}" for speaker in range(1, 7) for code in ("01", "03", "04")
+]
 
 
 def write_video(path: Path, samples: np.ndarray | None, rate: int = RATE) -> Path:
@@ -46,7 +48,7 @@ def write_video(path: Path, samples: np.ndarray | None, rate: int = RATE) -> Pat
 
 @pytest.fixture(scope="module")
 def root(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six actors' clips of three emotions, as audio and as video."""
+    """Six speakers' clips of three emotions, as audio and as video."""
     root = tmp_path_factory.mktemp("video")
     for name in NAMES:
         source = demo / f"Actor_{name[-2:]}" / f"03-{name}.wav"
@@ -94,13 +96,13 @@ def test_the_sound_of_a_video_is_that_of_its_audio(
     assert heard.std() == pytest.approx(said.std(), rel=0.05)
 
 
-def test_a_modality_selects_and_moves_no_actor(fresh):
+def test_a_modality_selects_and_moves_no_speaker(fresh):
     audio, video, both = fresh(["audio"]), fresh(["video"]), fresh(["video", "audio"])
     assert set(audio.table.modality) == {"audio"}
     assert set(video.table.modality) == {"video"}
     assert [len(data.table) for data in (audio, video, both)] == [18, 18, 36]
     assert both.table.modality.to_list() == ["audio"] * 18 + ["video"] * 18
-    assert audio.audit["actors"] == video.audit["actors"] == both.audit["actors"]
+    assert audio.audit["speakers"] == video.audit["speakers"] == both.audit["speakers"]
     assert both.audit["passed"]
     assert "1 audio files of unknown name left out (02-" in audio.found.describe()
     assert "18 left out by data.modality=[audio]" in audio.found.describe()
@@ -149,11 +151,11 @@ def test_a_run_with_videos_scores_the_same_from_its_checkpoint_and_their_files(
         f"data.keep=[{','.join(CLASSES)}]",
         "model=logistic",
     )
-    clips = pd.read_csv(run / "predictions.csv", dtype={"actor": str})
+    clips = pd.read_csv(run / "predictions.csv", dtype={"speaker": str})
     assert clips.modality.value_counts().to_dict() == {"audio": 6, "video": 6}
     ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
     again = pd.read_csv(
-        launch("eval", ckpt, folder="again") / "predictions.csv", dtype={"actor": str}
+        launch("eval", ckpt, folder="again") / "predictions.csv", dtype={"speaker": str}
     )
     pd.testing.assert_frame_equal(again, clips)
 

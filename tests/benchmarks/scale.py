@@ -4,7 +4,7 @@
 
 The clips are links to one file of 50 ms under names of RAVDESS and, as TESS's words are any, of
 TESS; each size has processes of its own, as only a whole process knows its peak. `scan` finds the
-names, `split` parts them into actors that train, validate and test, `cache` decodes each clip and
+names, `split` parts them into speakers that train, validate and test, `cache` decodes each clip and
 writes it, `open` finds what was written by a run before. The memory is the peak so far, above what
 the imports take.
 """
@@ -31,10 +31,10 @@ FEW = 64  # the links that one file may have are limited: 65,000 on ext4
 
 
 def write(root: Path, count: int) -> None:
-    """Write `count` clips: 16 actors of RAVDESS with all emotions of speech, then TESS."""
+    """Write `count` clips: 16 speakers of RAVDESS with all emotions of speech, then TESS."""
     names = [
-        f"Actor_{actor:02}/03-01-{emotion:02}-01-{statement:02}-{take:02}-{actor:02}.wav"
-        for actor in range(1, 17)
+        f"Actor_{speaker:02}/03-01-{emotion:02}-01-{statement:02}-{take:02}-{speaker:02}.wav"
+        for speaker in range(1, 17)
         for emotion in range(1, 9)
         for statement in (1, 2)
         for take in (1, 2)

@@ -33,7 +33,12 @@ def test_a_clip_is_found_by_its_name(official: Path):
 def test_a_ravdess_name():
     clip = parse(Path("Actor_12/03-01-06-02-01-02-12.flac"))
     assert (clip.emotion, clip.intensity, clip.statement) == ("fearful", "strong", "kids")
-    assert (clip.actor, clip.gender, clip.channel, clip.repetition) == ("12", "female", "speech", 2)
+    assert (clip.speaker, clip.gender, clip.channel, clip.repetition) == (
+        "12",
+        "female",
+        "speech",
+        2,
+    )
 
 
 def test_a_video_differs_from_the_audio_of_its_take_in_modality_and_name_alone():
@@ -45,7 +50,7 @@ def test_a_video_differs_from_the_audio_of_its_take_in_modality_and_name_alone()
 
 
 @pytest.mark.parametrize(
-    ("name", "actor", "emotion"),
+    ("name", "speaker", "emotion"),
     [
         ("OAF_back_angry.wav", "OAF", "angry"),
         ("OA_bite_neutral.wav", "OAF", "neutral"),
@@ -53,9 +58,9 @@ def test_a_video_differs_from_the_audio_of_its_take_in_modality_and_name_alone()
         ("yaf_Neat_Fear.WAV", "YAF", "fearful"),
     ],
 )
-def test_tess_names(name: str, actor: str, emotion: str):
+def test_tess_names(name: str, speaker: str, emotion: str):
     clip = parse(Path("OAF_Pleasant_surprise") / name)
-    assert (clip.corpus, clip.actor, clip.emotion) == ("tess", actor, emotion)
+    assert (clip.corpus, clip.speaker, clip.emotion) == ("tess", speaker, emotion)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +70,7 @@ def test_tess_names(name: str, actor: str, emotion: str):
         "03-01-09-01-01-01-12.wav",  # no ninth emotion
         "03-01-01-02-01-01-12.wav",  # neutral is never strong
         "03-02-07-01-01-01-12.wav",  # disgust is never sung
-        "03-01-06-02-01-02-25.wav",  # no such actor
+        "03-01-06-02-01-02-25.wav",  # no such speaker
         "._03-01-06-02-01-02-12.wav",
         "OAF_back_bored.wav",
         "interview.wav",

@@ -19,7 +19,7 @@ SOME = [path for path in TAKES if re.search(r"Actor_0[12]/03-0.-0[15]|OAF_(sad|a
 
 @pytest.fixture
 def few(monkeypatch):
-    """Reduce the corpus to a few clips of two actors and of TESS."""
+    """Reduce the corpus to a few clips of two speakers and of TESS."""
     monkeypatch.setattr(demo, "list_takes", lambda: {path: TAKES[path] for path in SOME})
     return SOME
 
@@ -32,7 +32,7 @@ def test_names_are_official_and_balanced():
     ravdess = [match.groups() for path in TAKES if (match := re.fullmatch(RAVDESS, path))]
     tess = [path for path in TAKES if re.fullmatch(TESS, path)]
     assert len(ravdess) + len(tess) == len(TAKES) == 616
-    assert Counter(actor for actor, *_ in ravdess) == {f"{a:02}": 42 for a in range(1, 13)}
+    assert Counter(speaker for speaker, *_ in ravdess) == {f"{a:02}": 42 for a in range(1, 13)}
     speech = Counter(emotion for _, channel, emotion, *_ in ravdess if channel == "01")
     assert speech == {"01": 24} | {f"{code:02}": 48 for code in range(2, 9)}
     song = Counter(emotion for _, channel, emotion, *_ in ravdess if channel == "02")

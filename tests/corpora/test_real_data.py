@@ -31,11 +31,11 @@ def test_the_counts_are_those_of_the_folder(clips):
     }
 
 
-def test_four_unseen_actors_with_every_emotion_test(clips):
+def test_four_unseen_speakers_with_every_emotion_test(clips):
     splits = assign(clips, Holdout(), "train")
     members = defaultdict(set)
     for clip in clips:
-        members[splits[clip.name]].add((clip.actor, clip.gender))
+        members[splits[clip.name]].add((clip.speaker, clip.gender))
     for split in ("val", "test"):
         assert Counter(gender for _, gender in members[split]) == {"male": 2, "female": 2}
         emotions = {clip.emotion for clip in clips if splits[clip.name] == split}
@@ -59,16 +59,16 @@ def test_tess_is_resampled_to_its_own_length(clips):
 
 
 def test_the_identical_pair_of_the_release_is_found_across_a_random_split(clips):
-    actor = [clip for clip in clips if clip.actor == "07" and clip.channel == "speech"]
-    hashes = [hash(decode(clip.path, 48000).tobytes()) for clip in actor]
+    speaker = [clip for clip in clips if clip.speaker == "07" and clip.channel == "speech"]
+    hashes = [hash(decode(clip.path, 48000).tobytes()) for clip in speaker]
     pair = [f"03-01-03-01-02-{take}-07.flac" for take in ("01", "02")]
     crossed = 0
     for fold in range(5):
         assigned = assign(clips, Random(), "off", fold)
-        splits = [assigned[clip.name] for clip in actor]
-        found = audit(actor, splits, hashes, leaky=True)
+        splits = [assigned[clip.name] for clip in speaker]
+        found = audit(speaker, splits, hashes, leaky=True)
         assert found["samples_repeated"] == [pair]
-        sides = {splits[row] for row, clip in enumerate(actor) if clip.path.name in pair}
+        sides = {splits[row] for row, clip in enumerate(speaker) if clip.path.name in pair}
         assert found["samples_shared"] == ([pair] if len(sides) == 2 else [])
         crossed += len(sides) == 2
     assert crossed

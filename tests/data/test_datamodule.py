@@ -77,12 +77,12 @@ def test_an_epochs_order_is_a_function_of_seed_and_epoch(data: EmotionDataModule
     assert order(0, 3) != order(1, 3)
 
 
-def test_a_selection_moves_no_actor(demo: Path, cache: Path, data: EmotionDataModule):
+def test_a_selection_moves_no_speaker(demo: Path, cache: Path, data: EmotionDataModule):
     options = {"drop": ["sad", "calm"], "channels": ["speech"]}
     few = EmotionDataModule(str(demo), Holdout(), WINDOW, cache=str(cache), **options)
     few.setup("fit")
     assert few.reader.waveforms.key == data.reader.waveforms.key
-    assert few.audit["actors"] == data.audit["actors"]
+    assert few.audit["speakers"] == data.audit["speakers"]
     assert (few.table.split == data.table.split[few.table.index]).all()
     assert set(few.table.channel) == {"speech"}
     assert few.classes == ["neutral", "happy", "angry", "fearful", "disgust", "surprised"]
@@ -118,8 +118,8 @@ def test_a_speaker_is_standardised_by_all_his_clips(fresh):
     data.cache_features(energy, "energy")
     data.release_test()
     assert data.stamps()["transductive"]
-    for actor in ("01", "02", "OAF"):
-        rows = data.table.index[data.table.actor == actor].to_numpy()
+    for speaker in ("01", "02", "OAF"):
+        rows = data.table.index[data.table.speaker == speaker].to_numpy()
         features = data.reader.read_fastest(rows)["features"].numpy()
         assert np.abs(features.mean(axis=(0, 3))).max() < 1e-3
         assert np.abs(features.std(axis=(0, 3)) - 1).max() < 1e-3
@@ -176,7 +176,7 @@ def test_a_channel_that_is_not_there_is_named(
     for path in (tmp_path / "few" / "Actor_02").glob("03-02-*"):
         path.unlink()
     fresh(tmp_path / "few", NamedFolds("pairs", [[1, 2], [3, 4]])).setup("fit")
-    assert "test lacks the song of actors 02" in caplog.text
+    assert "test lacks the song of speakers 02" in caplog.text
 
 
 def test_the_same_samples_in_another_name_and_container_are_refused(
@@ -231,7 +231,7 @@ def test_merged_clips_are_of_one_class_and_nobody_moves(fresh):
 
 @pytest.fixture
 def damaged(demo: Path, tmp_path: Path) -> tuple[Path, list[str]]:
-    """The corpus with a clip cut off, one of text and a link to nothing, of actors 01 and 02."""
+    """The corpus with a clip cut off, one of text and a link to nothing, of speakers 01 and 02."""
     root = tmp_path / "damaged"
     shutil.copytree(demo, root)
     cut, text, link = sorted((root / "Actor_01").glob("03-01-0[358]*"))[:3]

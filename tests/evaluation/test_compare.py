@@ -17,13 +17,13 @@ from ser.evaluation.metrics import scores
 EMOTIONS = ("calm", "happy", "sad")
 
 
-def clips(actors: int = 4, wrong: int = 0, suffix: str = "wav") -> pd.DataFrame:
-    """Predictions for two takes an actor and emotion, the first `wrong` emotions missed."""
+def clips(speakers: int = 4, wrong: int = 0, suffix: str = "wav") -> pd.DataFrame:
+    """Predictions for two takes a speaker and emotion, the first `wrong` emotions missed."""
     rows = [
         {
-            "path": f"{actor:02}/{emotion}-{take}.{suffix}",
+            "path": f"{speaker:02}/{emotion}-{take}.{suffix}",
             "corpus": "ravdess",
-            "actor": f"{actor:02}",
+            "speaker": f"{speaker:02}",
             "channel": "speech",
             "emotion": emotion,
             "intensity": "normal",
@@ -32,7 +32,7 @@ def clips(actors: int = 4, wrong: int = 0, suffix: str = "wav") -> pd.DataFrame:
             "label": emotion,
             "prediction": EMOTIONS[index - 1] if index < wrong else emotion,
         }
-        for actor in range(1, actors + 1)
+        for speaker in range(1, speakers + 1)
         for index, emotion in enumerate(EMOTIONS)
         for take in (1, 2)
     ]
@@ -68,13 +68,13 @@ def launch_compare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[
 
 def test_two_runs_by_hand(run):
     found = compare(run("a", clips()), run("b", clips(wrong=1)))
-    assert (found["n"], found["actors"]) == (24, ["01", "02", "03", "04"])
+    assert (found["n"], found["speakers"]) == (24, ["01", "02", "03", "04"])
     uar = found["scores"]["uar"]
     assert (uar["a"], uar["b"]) == pytest.approx((1, 2 / 3))
     assert uar["difference"] == pytest.approx(1 / 3)
-    assert (uar["interval"], uar["unknown"]) == (None, "no spread over actors")  # all alike
+    assert (uar["interval"], uar["unknown"]) == (None, "no spread over speakers")  # all alike
     assert uar["p"] == found["lowest_p"] == 0.125
-    assert uar["smallest"] is None  # as no p of four actors reaches 5 %
+    assert uar["smallest"] is None  # as no p of four speakers reaches 5 %
 
 
 def test_neither_order_nor_path_nor_container_tells_clips_apart(run):
@@ -102,7 +102,7 @@ def test_clips_that_sound_different_are_told(run, caplog, tmp_path: Path):
 def test_only_shared_clips_count_and_the_rest_is_told(run, caplog):
     a, b = clips(5, wrong=1), clips(6).iloc[3:]
     found = compare(run("a", a), run("b", b))
-    assert (found["n"], len(found["actors"])) == (27, 5)
+    assert (found["n"], len(found["speakers"])) == (27, 5)
     expected = scores(a.label.to_numpy(str)[3:], a.prediction.to_numpy(str)[3:])
     for score, values in found["scores"].items():
         assert values["a"] == pytest.approx(expected[score])
@@ -169,7 +169,7 @@ def test_the_command_writes_a_row_for_each_run_and_score(run, launch_compare, ca
     run("a", clips())
     run("b", clips(wrong=1), leaky=True, protocol="random")
     c = clips(wrong=2)
-    c.loc[0, "prediction"] = c.label[0]  # one actor unlike the others
+    c.loc[0, "prediction"] = c.label[0]  # one speaker unlike the others
     run("c", c, transductive=True)
     folder = launch_compare("a=a", "b=[b,c]")
     with (folder / "comparison.csv").open(newline="") as file:
@@ -185,16 +185,16 @@ def test_the_command_writes_a_row_for_each_run_and_score(run, launch_compare, ca
     assert (rows[1]["low"], pairs[0]["scores"]["uar"]["interval"]) == ("", None)
     assert [rows[0][key] for key in ("leaky_a", "leaky_b")] == ["False", "True"]
     assert rows[4]["n"] == "24"
-    assert rows[4]["actors"] == "4"
+    assert rows[4]["speakers"] == "4"
     assert json.loads((folder / "status.json").read_text())["status"] == "finished"
     printed = capsys.readouterr().out
     assert "b is leaky" in printed
     assert "b is transductive" in printed
     assert "Holm p" in printed
-    assert "24 clips of 4 actors; no p below 0.125 is possible with so few" in printed
+    assert "24 clips of 4 speakers; no p below 0.125 is possible with so few" in printed
 
 
-def test_one_against_one_needs_no_adjustment_and_two_actors_give_no_interval(
+def test_one_against_one_needs_no_adjustment_and_two_speakers_give_no_interval(
     run, launch_compare, capsys
 ):
     run("a", clips(2))
@@ -202,7 +202,7 @@ def test_one_against_one_needs_no_adjustment_and_two_actors_give_no_interval(
     folder = launch_compare("a=a", "b=b")
     printed = capsys.readouterr().out
     assert "Holm" not in printed
-    assert "fewer than 3 actors" in printed
+    assert "fewer than 3 speakers" in printed
     (pair,) = json.loads((folder / "comparison.json").read_text())
     assert pair["scores"]["uar"]["smallest"] is None
 

@@ -25,13 +25,13 @@ STAMPS = {
 
 
 def clips(suffix: str = "wav") -> pd.DataFrame:
-    """Rows of split.csv: 3 emotions of 5 actors, of whom 4 test and one trains."""
+    """Rows of split.csv: 3 emotions of 5 speakers, of whom 4 test and one trains."""
     names = [
         f"03-01-{e:02}-01-0{s}-01-{a:02}" for a in range(1, 6) for e in (1, 2, 3) for s in "12"
     ]
     rows = pd.DataFrame([vars(parse(Path(f"{name}.{suffix}"))) for name in names])
     rows["label"] = rows.emotion
-    rows["split"] = np.where(rows.actor == "05", "train", "test")
+    rows["split"] = np.where(rows.speaker == "05", "train", "test")
     return rows.assign(sha256=[f"{name} decoded" for name in names])
 
 
@@ -81,7 +81,7 @@ def launch_ensemble(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable
 
 
 def voted(folder: Path) -> pd.DataFrame:
-    return pd.read_csv(folder / "predictions.csv", dtype={"actor": str})
+    return pd.read_csv(folder / "predictions.csv", dtype={"speaker": str})
 
 
 def test_the_vote_by_hand(run, launch_ensemble, tmp_path: Path, capsys):
@@ -102,7 +102,7 @@ def test_the_vote_by_hand(run, launch_ensemble, tmp_path: Path, capsys):
     assert (folder / "split.csv").read_text() == (a / "split.csv").read_text()
     assert json.loads((folder / "status.json").read_text())["status"] == "finished"
     printed = capsys.readouterr()
-    assert "test: 24 clips of 4 actors, protocol holdout." in printed.out
+    assert "test: 24 clips of 4 speakers, protocol holdout." in printed.out
     # Read like any run: compared with a member, and voting again.
     assert compare(folder, b)["n"] == 24
     again = tmp_path / "again"
@@ -117,7 +117,16 @@ def test_a_run_with_itself_and_with_a_weight_of_zero_is_the_run(run, tmp_path: P
         metrics = ensemble(others, weights, tmp_path)
         pd.testing.assert_frame_equal(voted(tmp_path), voted(a), rtol=0, atol=0)
         expected = json.loads((a / "metrics.json").read_text())
-        for key in ("accuracy", "uar", "macro_f1", "per_class", "ci", "slices", "audit", "actors"):
+        for key in (
+            "accuracy",
+            "uar",
+            "macro_f1",
+            "per_class",
+            "ci",
+            "slices",
+            "audit",
+            "speakers",
+        ):
             assert metrics[key] == expected[key]
 
 
@@ -153,7 +162,7 @@ def test_stamps_carry_over(run, tmp_path: Path):
 
 def test_pooled_runs_keep_their_folds(run, tmp_path: Path):
     table = clips()
-    table["fold"] = pd.array([None if a == "05" else int(a) % 2 for a in table.actor], "Int64")
+    table["fold"] = pd.array([None if a == "05" else int(a) % 2 for a in table.speaker], "Int64")
     pooled = {"table": table, "fold": "all", "folds": 2}
     runs = [run(name, seed=seed, **pooled) for seed, name in enumerate("ab")]
     (runs[0] / "status.json").unlink()  # as in a multirun that was pooled

@@ -17,7 +17,7 @@ from ser.integrity.loudness import levels, outliers
 from ser.integrity.measure import Examination, examine, longest_run
 
 RATE = 48000
-SPEECH = "03-01-05-01-02-01-{actor:02}"
+SPEECH = "03-01-05-01-02-01-{speaker:02}"
 RAVDESS = {"data.corpora": "[ravdess]", "data.channels": "[speech]"}
 
 
@@ -162,13 +162,13 @@ def test_runs_peaks_and_levels_by_hand(tmp_path: Path):
     assert levels([(clip, sound(clip.path.name, peak=1e-6, rms=0.0))]) == []  # no level to speak of
 
 
-def test_zeros_are_counted_by_actor_and_those_of_no_release_are_a_remark():
+def test_zeros_are_counted_by_speaker_and_those_of_no_release_are_a_remark():
     def held(name: str) -> tuple:
         return parse(Path(name)), sound(name, longest_zeros_s=0.6)
 
     ravdess = [held("03-01-05-01-02-01-20.wav"), held("03-02-05-01-02-01-20.wav")]
-    (of_actor,) = findings.zeros(ravdess)
-    assert (of_actor.severity, of_actor.what[:2], len(of_actor.clips)) == ("note", "2 ", 2)
+    (of_speaker,) = findings.zeros(ravdess)
+    assert (of_speaker.severity, of_speaker.what[:2], len(of_speaker.clips)) == ("note", "2 ", 2)
     (of_tess,) = findings.zeros([held("OAF_date_angry.wav")])
     assert of_tess.severity == "remark"
 
@@ -176,13 +176,13 @@ def test_zeros_are_counted_by_actor_and_those_of_no_release_are_a_remark():
 def test_each_fault_is_found_and_nothing_is_changed(doctor, tmp_path: Path, capsys):
     root = tmp_path / "corpora [1]"
     (root / "copy").mkdir(parents=True)
-    paths = [root / f"{SPEECH.format(actor=actor)}.wav" for actor in range(1, 11)]
+    paths = [root / f"{SPEECH.format(speaker=speaker)}.wav" for speaker in range(1, 11)]
     for seed, path in enumerate(paths):
         soundfile.write(path, voice(seed=seed), RATE)
     paths[1].write_text("this is no audio")
     soundfile.write(paths[2], np.zeros(3 * RATE), RATE)
     os.truncate(paths[3], 200_000)
-    soundfile.write(paths[4], voice(seed=0), RATE)  # actor 01's
+    soundfile.write(paths[4], voice(seed=0), RATE)  # speaker 01's
     soundfile.write(paths[5], voice(rate=16000), 16000)
     soundfile.write(paths[6], np.stack([voice(seed=6)] * 2, 1), RATE)
     paths[7].unlink()
@@ -196,7 +196,7 @@ def test_each_fault_is_found_and_nothing_is_changed(doctor, tmp_path: Path, caps
     soundfile.write(root / "01-01-05-01-02-01-01.wav", voice(), RATE)
     code, content = doctor(root)
     assert (code, content["exit_code"]) == (2, 2)
-    n = {actor: path.name for actor, path in enumerate(paths, 1)}
+    n = {speaker: path.name for speaker, path in enumerate(paths, 1)}
     assert kinds(content) == {
         (n[2], "unread"): "fatal",
         (n[3], "silent"): "fatal",
@@ -219,7 +219,7 @@ def test_each_fault_is_found_and_nothing_is_changed(doctor, tmp_path: Path, caps
     speech = content["clips"][0]
     assert (speech["here"], speech["missing"], speech["copies"]) == (10, 1430, 2)
     missing = [f for f in content["findings"] if f["kind"] == "missing"]
-    assert missing[0]["what"].endswith("of actors " + ", ".join(f"{a:02}" for a in range(11, 25)))
+    assert missing[0]["what"].endswith("of speakers " + ", ".join(f"{a:02}" for a in range(11, 25)))
     assert len(missing[1]["clips"]) == 59
     html = (tmp_path / "seen" / "doctor.html").read_text()
     assert "corpora [1]" in html
@@ -321,14 +321,14 @@ def test_the_quirks_are_read_or_named(doctor, recordings: Path):
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_the_development_copy_lacks_four_actors(doctor, recordings: Path):
+def test_the_development_copy_lacks_four_speakers(doctor, recordings: Path):
     code, content = doctor(recordings)
     assert code == 1
     assert [row["here"] for row in content["clips"]] == [1200, 836, 2798]
     remarks = [f for f in content["findings"] if f["severity"] == "remark"]
     assert [(f["kind"], f["what"], f["clips"]) for f in remarks] == [
-        ("missing", "all ravdess speech of actors 06, 11, 17, 22", []),
-        ("missing", "all ravdess song of actors 06, 11, 17, 22", []),
-        ("missing", "1 of tess speech of actor OAF", ["OAF_back_angry.wav"]),
-        ("missing", "1 of tess speech of actor YAF", ["YAF_beg_sad.wav"]),
+        ("missing", "all ravdess speech of speakers 06, 11, 17, 22", []),
+        ("missing", "all ravdess song of speakers 06, 11, 17, 22", []),
+        ("missing", "1 of tess speech of speaker OAF", ["OAF_back_angry.wav"]),
+        ("missing", "1 of tess speech of speaker YAF", ["YAF_beg_sad.wav"]),
     ]

@@ -199,7 +199,7 @@ def test_a_table_over_different_numbers_of_classes_says_so(
     assert "classes" not in capfd.readouterr().out
 
 
-def test_seeds_end_with_their_spread_beside_that_of_the_actors(
+def test_seeds_end_with_their_spread_beside_that_of_the_speakers(
     launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
 ):
     sweep = tmp_path / "sweep"
@@ -213,7 +213,7 @@ def test_seeds_end_with_their_spread_beside_that_of_the_actors(
         of_setting = rows.uar[rows["data.drop"] == row["data.drop"]]
         assert row["mean"] == pytest.approx(of_setting.mean())
         assert row["seed_sd"] == pytest.approx(of_setting.std())
-        assert row["actor_se"] > 0
+        assert row["speaker_se"] > 0
     assert "sd over seeds" in capfd.readouterr().out
 
 

@@ -31,7 +31,7 @@ def predictions() -> pd.DataFrame:
         {
             "path": [f"<clip {index}>.wav" for index in range(count)],
             "corpus": "ravdess",
-            "actor": [f"{index % 4 + 1:02}" for index in range(count)],
+            "speaker": [f"{index % 4 + 1:02}" for index in range(count)],
             "gender": ["male" if index % 2 == 0 else "female" for index in range(count)],
             "channel": "speech",
             "emotion": np.resize(CLASSES, count),
@@ -47,7 +47,7 @@ def predictions() -> pd.DataFrame:
 def test_every_figure_comes_from_the_predictions(predictions: pd.DataFrame, tmp_path: Path):
     metrics = report.measure(predictions, CLASSES, FACTS)
     report.write(tmp_path, predictions, metrics, [])
-    read = pd.read_csv(tmp_path / "predictions.csv", dtype={"actor": str})
+    read = pd.read_csv(tmp_path / "predictions.csv", dtype={"speaker": str})
     assert read.prediction.tolist() == [
         CLASSES[index]
         for index in read[[f"p_{name}" for name in CLASSES]].to_numpy().argmax(axis=1)
@@ -55,10 +55,10 @@ def test_every_figure_comes_from_the_predictions(predictions: pd.DataFrame, tmp_
     written = json.loads((tmp_path / "metrics.json").read_text())
     assert written["uar"] == pytest.approx(balanced_accuracy_score(read.label, read.prediction))
     assert written["n"] == 90
-    assert written["actors"] == ["01", "02", "03", "04"]
+    assert written["speakers"] == ["01", "02", "03", "04"]
     assert set(written["slices"]["gender"]) == {"male", "female"}
-    for actor, rows in read.groupby("actor"):
-        found = written["slices"]["actor"][actor]
+    for speaker, rows in read.groupby("speaker"):
+        found = written["slices"]["speaker"][speaker]
         assert found["n"] == len(rows)
         assert found["uar"] == pytest.approx(balanced_accuracy_score(rows.label, rows.prediction))
     assert (tmp_path / "report.txt").read_text() == classification_report(
@@ -71,15 +71,17 @@ def test_the_contract_of_metrics_json(predictions: pd.DataFrame):
     assert list(metrics) == [
         "protocol", "protocol_version", "protocol_hash", "fold", "folds", "split", "leaky",
         "transductive", "classes", "n", "accuracy", "uar", "macro_f1", "weighted_f1", "ece",
-        "per_class", "ci", "ci_unknown", "ci_method", "actors", "worst_actor", "slices", "audit",
-        "seconds",
+        "per_class", "ci", "ci_unknown", "ci_method", "speakers", "worst_speaker", "slices",
+        "audit", "seconds",
     ]  # fmt: skip
-    by_actor = metrics["slices"]["actor"]
-    assert by_actor[metrics["worst_actor"]]["uar"] == min(row["uar"] for row in by_actor.values())
+    by_speaker = metrics["slices"]["speaker"]
+    assert by_speaker[metrics["worst_speaker"]]["uar"] == min(
+        row["uar"] for row in by_speaker.values()
+    )
     assert set(metrics["slices"]) == set(report.SLICES)
     low, high = metrics["ci"]["uar"]
     assert low < metrics["uar"] < high
-    two = predictions[predictions.actor.isin(["01", "02"])]
+    two = predictions[predictions.speaker.isin(["01", "02"])]
     assert report.measure(two, CLASSES, FACTS)["ci"]["uar"] is None
 
 
@@ -116,25 +118,25 @@ def test_learning_curves_are_drawn_from_metrics_csv(predictions: pd.DataFrame, t
 
 
 @pytest.mark.parametrize("answer", ["truth", "calm"])
-def test_what_all_actors_score_alike_has_no_interval_and_the_report_says_why(
+def test_what_all_speakers_score_alike_has_no_interval_and_the_report_says_why(
     predictions: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture, answer: str
 ):
-    clips = predictions.loc[:71, :"split"]  # as many of each class of each actor
+    clips = predictions.loc[:71, :"split"]  # as many of each class of each speaker
     named = clips.label if answer == "truth" else pd.Series(answer, clips.index)
     table = report.tabulate(
         clips, CLASSES, pd.get_dummies(named).reindex(columns=CLASSES).fillna(0).to_numpy(float)
     )
     metrics = report.measure(table, CLASSES, FACTS)
     assert set(metrics["ci"].values()) == {None}
-    assert metrics["ci_unknown"] == "no spread over actors"
+    assert metrics["ci_unknown"] == "no spread over speakers"
     report.write(tmp_path, table, metrics, [])
     report.show(tmp_path)
-    line = "No 95 % interval of accuracy, uar, macro_f1, weighted_f1: no spread over actors."
+    line = "No 95 % interval of accuracy, uar, macro_f1, weighted_f1: no spread over speakers."
     assert line in (tmp_path / "report.txt").read_text()
     assert f"<p>{line}</p>" in (tmp_path / "report.html").read_text()
     shown = capsys.readouterr().out
     assert " ".join(line.split()) in " ".join(shown.split())
-    assert "│ no spread over actors" in shown
+    assert "│ no spread over speakers" in shown
 
 
 def test_wrong_clips_come_most_confident_first(predictions: pd.DataFrame):
@@ -148,7 +150,7 @@ def test_the_uar_by_emotion_alone_is_shown_beside_that_of_all_classes(
     predictions: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     classes = [f"{name}_{gender}" for name in CLASSES for gender in ("male", "female")]
-    clips = predictions.loc[predictions.actor.isin(["01", "02"]), :"split"]
+    clips = predictions.loc[predictions.speaker.isin(["01", "02"]), :"split"]
     clips["label"] = clips.label + "_" + clips.gender
     shares = np.random.default_rng(0).dirichlet(np.ones(6), len(clips))
     table = report.tabulate(clips, classes, shares)
@@ -156,12 +158,12 @@ def test_the_uar_by_emotion_alone_is_shown_beside_that_of_all_classes(
     report.write(tmp_path, table, metrics, [])
     uar = f"{metrics['emotion']['uar']:.3f}"
     page = (tmp_path / "report.html").read_text()
-    assert f"<td>UAR, emotion alone</td><td>{uar}</td><td>fewer than 3 actors</td>" in page
+    assert f"<td>UAR, emotion alone</td><td>{uar}</td><td>fewer than 3 speakers</td>" in page
     assert "<h2>By emotion alone</h2>" in page
     assert all(f"<td>{name}</td>" in page for name in (*classes, *CLASSES))
     report.show(tmp_path)
     shown = capsys.readouterr().out
-    assert f"UAR, emotion alone │ {uar} │ fewer than 3 actors" in shown
+    assert f"UAR, emotion alone │ {uar} │ fewer than 3 speakers" in shown
     assert "nan" not in shown
 
 

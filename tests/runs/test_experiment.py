@@ -59,7 +59,7 @@ def test_a_run_is_complete_and_its_checkpoint_scores_the_same(
     assert read(again) == metrics
     validation = launch("eval", ckpt, "split=val", folder="val", logger="none")
     assert read(validation)["split"] == "val"
-    assert not set(read(validation)["actors"]) & set(metrics["actors"])
+    assert not set(read(validation)["speakers"]) & set(metrics["speakers"])
 
     moved = tmp_path / "moved"
     shutil.copytree(demo, moved)
@@ -109,14 +109,14 @@ def test_the_same_seed_gives_the_same_numbers(launch: Callable[..., Path]):
     assert first == again
     other = read(launch("train", "data=demo", "trainer.max_epochs=2", "seed=1", folder="c"))
     assert other["uar"] != first["uar"]
-    assert other["actors"] == first["actors"]
+    assert other["speakers"] == first["speakers"]
 
 
 def test_a_random_split_is_stamped(launch: Callable[..., Path], capfd: pytest.CaptureFixture):
     run = launch("train", "data=demo", "model=svm", "protocol=random")
     metrics = read(run)
     assert metrics["leaky"]
-    assert metrics["audit"]["actors_shared"]
+    assert metrics["audit"]["speakers_shared"]
     assert "LEAKY" in capfd.readouterr().out
     assert "LEAKY" in (run / "report.html").read_text()
     assert (run / "report.txt").read_text().startswith("LEAKY")
@@ -160,7 +160,7 @@ def test_a_placement_of_tess_is_part_of_the_protocols_name(launch: Callable[...,
     run = launch("train", "data=demo", "model=svm", "data.tess=oaf_to_yaf", "data.drop=[calm]")
     metrics = read(run)
     assert metrics["protocol"] == "holdout, tess oaf_to_yaf"
-    assert metrics["actors"] == ["YAF"]
+    assert metrics["speakers"] == ["YAF"]
     assert metrics["ci"]["uar"] is None
     assert not metrics["leaky"]
 
@@ -258,16 +258,16 @@ def test_a_checkpoint_scores_what_is_left_and_says_what_is_not(
 ):
     run = launch("train", "data=demo", "model=svm")
     ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
-    first, *others = read(run)["actors"]
+    first, *others = read(run)["speakers"]
     few = tmp_path / "data"
-    for actor in others:
-        shutil.copytree(demo / f"Actor_{actor}", few / f"Actor_{actor}")
+    for speaker in others:
+        shutil.copytree(demo / f"Actor_{speaker}", few / f"Actor_{speaker}")
     altered = next(few.rglob("*.wav"))
     samples, rate = soundfile.read(altered)
     soundfile.write(altered, samples / 2, rate)
     capfd.readouterr()
     partial = read(launch("eval", ckpt, f"data.root={few}", folder="few", logger="none"))
-    assert partial["actors"] == others
+    assert partial["speakers"] == others
     shown = capfd.readouterr().err
     assert "42 test clips are missing" in shown
     assert f"1 test clips sound different now, such as {altered.stem}" in shown
@@ -278,7 +278,7 @@ def test_a_checkpoint_scores_what_is_left_and_says_what_is_not(
     partial = read(launch("eval", ckpt, f"data.root={few}", folder="fewer", logger="none"))
     # The training clips are not there: the checkpoint says who and what they were.
     whole = read(run)["audit"]
-    assert partial["audit"] == whole | {"actors": whole["actors"] | {"test": others}}
+    assert partial["audit"] == whole | {"speakers": whole["speakers"] | {"test": others}}
     strangers = pd.read_csv(run / "split.csv", dtype=str).query("split == 'train'").path
     for override, line in (
         (f"data.root={(demo / strangers.iloc[0]).parent}", "holds none of the 168 clips"),
@@ -327,7 +327,10 @@ def test_training_clips_under_the_names_of_test_clips_are_not_scored(
         (["data=demo", "data.channels=speech"], r"expected a list, such as '\[speech\]'"),
         (["data=demo", "data.drop=[4]"], r"data.drop=\[4\]: expected text"),
         (["data=demo", "data.merge={clam: neutral}"], "unknown emotion 'clam'.*'calm'"),
-        (["data=demo", "data.corpora=[tess]"], "val is empty.*expected RAVDESS actors with clips"),
+        (
+            ["data=demo", "data.corpora=[tess]"],
+            "val is empty.*expected RAVDESS speakers with clips",
+        ),
         (["data=demo", "data.batch_size=many"], "data.batch_size='many'"),
         (["data=demo", "window.start.ravdess=onste"], "window.start.ravdess='onste'"),
         (["data=demo", "trainer.accelerator=gpu"], "gpu"),
@@ -349,7 +352,7 @@ def test_training_clips_under_the_names_of_test_clips_are_not_scored(
             ["data=demo", "protocol=kfold", "fold=first"],
             "fold='first': expected a whole number or 'all'",
         ),
-        (["data=demo", "normalize=actor"], "normalize='actor': expected 'speaker' or null"),
+        (["data=demo", "normalize=voice"], "normalize='voice': expected 'speaker' or null"),
         (["data=demo", "objective=test/uar"], "objective='test/uar': expected 'val/uar'"),
         (
             ["data=demo", "objective=val/uas", "model=svm"],

@@ -10,25 +10,25 @@ from sklearn.preprocessing import StandardScaler
 from ser.corpora.clip import parse
 from ser.splits.leakage import audit, check_objective, check_statistics
 
-NAMES = [f"03-01-05-01-01-01-{actor:02}.wav" for actor in (1, 2, 3)]
+NAMES = [f"03-01-05-01-01-01-{speaker:02}.wav" for speaker in (1, 2, 3)]
 
 
 def clips(*names: str):
     return [parse(Path(name)) for name in names]
 
 
-def test_disjoint_actors_and_samples_pass():
+def test_disjoint_speakers_and_samples_pass():
     found = audit(clips(*NAMES), ["train", "val", "test"], ["a", "b", "c"], leaky=False)
     assert found["passed"]
-    assert found["actors"] == {"train": ["01"], "val": ["02"], "test": ["03"]}
+    assert found["speakers"] == {"train": ["01"], "val": ["02"], "test": ["03"]}
 
 
-def test_an_actor_on_both_sides_is_refused():
+def test_a_speaker_on_both_sides_is_refused():
     taken = clips(*NAMES, "03-01-05-01-01-02-03.wav")
     splits = ["train", "val", "test", "train"]
-    with pytest.raises(ValueError, match=r"actors \['03'\]"):
+    with pytest.raises(ValueError, match=r"speakers \['03'\]"):
         audit(taken, splits, ["a", "b", "c", "d"], leaky=False)
-    assert audit(taken, splits, ["a", "b", "c", "d"], leaky=True)["actors_shared"] == ["03"]
+    assert audit(taken, splits, ["a", "b", "c", "d"], leaky=True)["speakers_shared"] == ["03"]
 
 
 def test_the_same_samples_under_another_name_are_refused():
@@ -72,7 +72,7 @@ def test_a_take_across_the_split_is_counted_and_is_no_repetition():
         keys = ("takes_shared", "test_takes_trained", "test_repetitions_trained")
         assert tuple(found[key] for key in keys) == expected
         assert found["passed"] == (expected == (0, 0, 0))
-    with pytest.raises(ValueError, match=r"actors \['03'\]"):
+    with pytest.raises(ValueError, match=r"speakers \['03'\]"):
         audit(clips(*pair), ["test", "train"], pair, leaky=False)
 
 

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from ser.corpora.clip import EMOTIONS, Clip, scan
 from ser.splits.protocols import Holdout, KFold, NamedFolds, Random
 from ser.splits.roles import assign, count
-from ser.splits.speakers import ACTORS
+from ser.splits.speakers import SPEAKERS
 from ser.splits.transfer import CrossCorpus, Statement
 
 CONF = Path(__file__).parents[2] / "conf" / "protocol"
@@ -22,7 +22,7 @@ NAMED = {  # as published
     "sequential6": [
         "01 02 03 04", "05 06 07 08", "09 10 11 12", "13 14 15 16", "17 18 19 20", "21 22 23 24",
     ],
-    "loso": list(ACTORS),
+    "loso": list(SPEAKERS),
 }  # fmt: skip
 BALANCED = ("kfold", "sequential6", "statement", "holdout")
 DISJOINT = ("kfold", *NAMED, "statement")
@@ -42,8 +42,8 @@ def ravdess(clips) -> list[Clip]:
     return [clip for clip in clips if clip.corpus == "ravdess"]
 
 
-def actors(clips, splits: dict[str, str], split: str) -> list[str]:
-    return sorted({c.actor for c in ravdess(clips) if splits.get(c.name) == split})
+def speakers(clips, splits: dict[str, str], split: str) -> list[str]:
+    return sorted({c.speaker for c in ravdess(clips) if splits.get(c.name) == split})
 
 
 def all_folds(clips, protocol, tess: str = "train") -> list[dict[str, str]]:
@@ -56,7 +56,7 @@ def test_a_share_may_test_in_one_fold(clips):
     assert counts == {"test": 613, "val": 368, "train": 1471}  # 25 %, and 20 % of the rest
 
 
-def test_mixed_tess_is_parted_where_actors_do_not_matter_and_trains_where_they_do(clips):
+def test_mixed_tess_is_parted_where_speakers_do_not_matter_and_trains_where_they_do(clips):
     tested = Counter(
         name
         for splits in all_folds(clips, Random(), "mixed")
@@ -71,23 +71,25 @@ def test_mixed_tess_is_parted_where_actors_do_not_matter_and_trains_where_they_d
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_named_folds_test_the_published_actors(clips, name: str):
+def test_named_folds_test_the_published_speakers(clips, name: str):
     found = [
-        " ".join(actors(clips, splits, "test")) for splits in all_folds(clips, configured(name))
+        " ".join(speakers(clips, splits, "test")) for splits in all_folds(clips, configured(name))
     ]
     assert found == NAMED[name]
 
 
 @pytest.mark.parametrize("name", DISJOINT)
-def test_every_actor_is_tested_once_by_a_model_that_never_heard_him(clips, name: str):
+def test_every_speaker_is_tested_once_by_a_model_that_never_heard_him(clips, name: str):
     tested = Counter()
     for splits in all_folds(clips, configured(name)):
-        train, val, test = (set(actors(clips, splits, split)) for split in ("train", "val", "test"))
+        train, val, test = (
+            set(speakers(clips, splits, split)) for split in ("train", "val", "test")
+        )
         assert len(train | val | test) == len(train) + len(val) + len(test)
         assert len(val) == 4
         assert len(train) == 24 - 4 - len(test)
         tested.update(test)
-    assert tested == Counter(ACTORS)
+    assert tested == Counter(SPEAKERS)
 
 
 @pytest.mark.parametrize("name", [*DISJOINT, "holdout"])
@@ -95,7 +97,7 @@ def test_genders_and_classes_are_balanced(clips, name: str):
     for splits in all_folds(clips, configured(name)):
         for split in ("val", "test") if name in BALANCED else ("val",):
             # Odd numbers are men.
-            assert sum(int(actor) % 2 for actor in actors(clips, splits, split)) == 2
+            assert sum(int(speaker) % 2 for speaker in speakers(clips, splits, split)) == 2
         for split in ("train", "val", "test"):
             speech = [c for c in ravdess(clips) if c.channel == "speech"]
             found = Counter(c.emotion for c in speech if splits.get(c.name) == split)
@@ -105,20 +107,20 @@ def test_genders_and_classes_are_balanced(clips, name: str):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_seed_moves_actors_and_keeps_the_balance(clips, seed: int):
+def test_a_seed_moves_speakers_and_keeps_the_balance(clips, seed: int):
     for protocol in (Holdout(seed=seed), KFold(seed=seed)):
         for splits in all_folds(clips, protocol):
             for split in ("val", "test"):
-                assert sum(int(actor) % 2 for actor in actors(clips, splits, split)) == 2
-                assert len(actors(clips, splits, split)) == 4
+                assert sum(int(speaker) % 2 for speaker in speakers(clips, splits, split)) == 2
+                assert len(speakers(clips, splits, split)) == 4
 
 
-def test_seeds_test_and_validate_different_actors(clips):
+def test_seeds_test_and_validate_different_speakers(clips):
     for split, protocols in (
         ("test", [Holdout(seed=seed) for seed in range(10)]),
         ("val", [NamedFolds("loso", seed=seed) for seed in range(10)]),
     ):
-        drawn = {tuple(actors(clips, assign(clips, one, "off"), split)) for one in protocols}
+        drawn = {tuple(speakers(clips, assign(clips, one, "off"), split)) for one in protocols}
         assert len(drawn) > 5
 
 
@@ -139,9 +141,9 @@ def test_one_corpus_tests_what_the_other_taught(clips):
     assert {name for name, split in back.items() if split == "test"} == {
         c.name for c in ravdess(clips)
     }
-    assert sum(int(actor) % 2 for actor in actors(clips, there, "val")) == 2
-    assert len(actors(clips, there, "val")) == 4
-    assert {c.actor: back[c.name] for c in clips if c.corpus == "tess"} == {
+    assert sum(int(speaker) % 2 for speaker in speakers(clips, there, "val")) == 2
+    assert len(speakers(clips, there, "val")) == 4
+    assert {c.speaker: back[c.name] for c in clips if c.corpus == "tess"} == {
         "OAF": "train",
         "YAF": "val",
     }
@@ -152,7 +154,7 @@ def test_one_corpus_tests_what_the_other_taught(clips):
         assign(clips, CrossCorpus(), "off")
 
 
-def test_random_keeps_the_shares_of_every_class_and_mixes_actors(clips):
+def test_random_keeps_the_shares_of_every_class_and_mixes_speakers(clips):
     tested = Counter()
     for splits in all_folds(clips, Random(), "off"):
         shares = Counter(splits.values())
@@ -161,7 +163,7 @@ def test_random_keeps_the_shares_of_every_class_and_mixes_actors(clips):
         for emotion in EMOTIONS:
             of_class = [splits[c.name] for c in ravdess(clips) if c.emotion == emotion]
             assert of_class.count("test") == pytest.approx(0.2 * len(of_class), abs=2)
-        assert actors(clips, splits, "test") == actors(clips, splits, "train")
+        assert speakers(clips, splits, "test") == speakers(clips, splits, "train")
         tested.update(name for name, split in splits.items() if split == "test")
     assert tested == Counter(c.name for c in ravdess(clips))
 
@@ -178,7 +180,7 @@ def test_random_keeps_the_shares_of_every_class_and_mixes_actors(clips):
 )
 def test_tess_is_placed(clips, tess: str, expected: dict[str, str]):
     splits = assign(clips, Holdout(), tess)
-    placed = {c.actor: splits[c.name] for c in clips if c.corpus == "tess" and c.name in splits}
+    placed = {c.speaker: splits[c.name] for c in clips if c.corpus == "tess" and c.name in splits}
     assert placed == expected
     assert {splits[c.name] for c in ravdess(clips)} == {
         "train": {"train", "val", "test"},
@@ -190,17 +192,17 @@ def test_tess_is_placed(clips, tess: str, expected: dict[str, str]):
             assign(clips, KFold(), tess)
 
 
-def test_missing_actors_shrink_a_fold_and_are_named(clips):
+def test_missing_speakers_shrink_a_fold_and_are_named(clips):
     luna = configured("luna5")
     gone = {"05", "14", "20"}
-    few = [clip for clip in clips if clip.actor not in gone]
+    few = [clip for clip in clips if clip.speaker not in gone]
     for fold, splits in enumerate(all_folds(clips, luna, "off")):
         shrunk = assign(few, luna, "off", fold)
         assert luna.missing(ravdess(few), fold) == {0: ["05", "14"], 2: ["20"]}.get(fold, [])
         assert luna.missing(ravdess(clips), fold) == []
-        assert set(actors(few, shrunk, "test")) == set(actors(clips, splits, "test")) - gone
+        assert set(speakers(few, shrunk, "test")) == set(speakers(clips, splits, "test")) - gone
         # Who is missing moves no validator who is here.
-        assert set(actors(clips, splits, "val")) - gone <= set(actors(few, shrunk, "val"))
+        assert set(speakers(clips, splits, "val")) - gone <= set(speakers(few, shrunk, "val"))
     assert count(few, configured("loso")) == 21
     for protocol in (configured("loso"), KFold(), Statement()):
         assert protocol.missing(ravdess(few), 0) == sorted(gone)
@@ -208,7 +210,7 @@ def test_missing_actors_shrink_a_fold_and_are_named(clips):
 
 
 def test_an_empty_fold_is_an_error_with_the_counts(clips):
-    few = [clip for clip in clips if clip.actor in ("01", "02", "03", "04", "09", "22")]
+    few = [clip for clip in clips if clip.speaker in ("01", "02", "03", "04", "09", "22")]
     with pytest.raises(ValueError, match=r"fold 2 of protocol=luna5 is empty.*10, 11.*6 RAVDESS"):
         assign(few, configured("luna5"), "off", 2)
 
@@ -221,7 +223,7 @@ def test_an_empty_fold_is_an_error_with_the_counts(clips):
         (KFold(), True, "fold=True: expected 0 to 5"),
         (Holdout(), 1, "fold=1: expected 0 or all"),
         (KFold(folds=25), 0, "protocol.folds=25: expected 2 to 24"),
-        (KFold(val_actors=20), 0, "protocol.val_actors=20: expected at most 19"),
+        (KFold(val_speakers=20), 0, "protocol.val_speakers=20: expected at most 19"),
     ],
 )
 def test_what_no_protocol_has_is_refused(clips, protocol, fold, line: str):
@@ -233,11 +235,11 @@ def test_what_no_protocol_has_is_refused(clips, protocol, fold, line: str):
     ("build", "line"),
     [
         (lambda: NamedFolds("mine", [[1, 2], [2, 3]]), r"protocol.folds=\[\[1, 2\], \[2, 3\]\]"),
-        (lambda: NamedFolds("mine", [[1, 25]]), "actors from 1 to 24"),
-        (lambda: NamedFolds("mine", [[], [1]]), "actors from 1 to 24"),
-        (lambda: NamedFolds("mine", [1, 2]), "actors from 1 to 24"),
+        (lambda: NamedFolds("mine", [[1, 25]]), "speakers from 1 to 24"),
+        (lambda: NamedFolds("mine", [[], [1]]), "speakers from 1 to 24"),
+        (lambda: NamedFolds("mine", [1, 2]), "speakers from 1 to 24"),
         (lambda: NamedFolds("mine", 3), "protocol.folds=3: expected lists"),
-        (lambda: NamedFolds("mine", val_actors="two"), "protocol.val_actors='two'"),
+        (lambda: NamedFolds("mine", val_speakers="two"), "protocol.val_speakers='two'"),
         (lambda: KFold(folds="six"), "protocol.folds='six': expected a whole number from 2 on"),
         (lambda: KFold(folds=None), "protocol.folds=None"),
         (lambda: KFold(seed=-1), "protocol.seed=-1: expected a whole number from 0 on"),
@@ -245,7 +247,7 @@ def test_what_no_protocol_has_is_refused(clips, protocol, fold, line: str):
         (lambda: Random(test_size=25), "protocol.test_size=25: expected a share"),
         (lambda: Random(val_size=2), "protocol.val_size=2: expected a share"),
         (lambda: Statement(tested="cats"), "protocol.tested='cats': expected one of"),
-        (lambda: CrossCorpus(val_actors=0), "protocol.val_actors=0"),
+        (lambda: CrossCorpus(val_speakers=0), "protocol.val_speakers=0"),
     ],
 )
 def test_a_setting_that_no_protocol_can_have_is_refused(build, line: str):
@@ -253,15 +255,15 @@ def test_a_setting_that_no_protocol_can_have_is_refused(build, line: str):
         build()
 
 
-def test_too_few_actors_are_an_error(clips):
-    two = [clip for clip in clips if clip.actor in ("01", "02")]
-    with pytest.raises(ValueError, match=r"at least 3 RAVDESS actors, got \['01', '02'\]"):
+def test_too_few_speakers_are_an_error(clips):
+    two = [clip for clip in clips if clip.speaker in ("01", "02")]
+    with pytest.raises(ValueError, match=r"at least 3 RAVDESS speakers, got \['01', '02'\]"):
         assign(two, Holdout(), "train")
 
 
 def test_an_unbalanced_holdout_names_who_is_missing(clips):
     men = [clip for clip in ravdess(clips) if clip.gender == "male"]
-    assert Holdout().missing(men, 0) == [actor for actor in ACTORS if int(actor) % 2 == 0]
+    assert Holdout().missing(men, 0) == [speaker for speaker in SPEAKERS if int(speaker) % 2 == 0]
     assert Holdout().missing(ravdess(clips), 0) == []
 
 

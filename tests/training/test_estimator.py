@@ -61,16 +61,16 @@ class Memory(BaseEstimator):
         return np.array([int(group in self.seen) for group in features[:, 0]])
 
 
-def test_cross_validation_hears_no_actor_whom_it_scores(monkeypatch: pytest.MonkeyPatch):
+def test_cross_validation_hears_no_speaker_whom_it_scores(monkeypatch: pytest.MonkeyPatch):
     model = EstimatorClassifier(CLASSES, FRONTEND, LOGISTIC)
     monkeypatch.setattr(model, "_build", Memory)
-    actors = np.repeat(range(10), 6)
-    found = model.cross_validate(actors[:, None], np.tile(range(2), 30), actors)
+    speakers = np.repeat(range(10), 6)
+    found = model.cross_validate(speakers[:, None], np.tile(range(2), 30), speakers)
     assert found.shape == (60,)
     assert not found.any()
-    assert not model.cross_validate(actors[:18, None], np.tile(range(2), 9), actors[:18]).any()
-    with pytest.raises(ValueError, match=r"all of actor 0.*expected at least two actors"):
-        model.cross_validate(actors[:6, None], np.tile(range(2), 3), actors[:6])
+    assert not model.cross_validate(speakers[:18, None], np.tile(range(2), 9), speakers[:18]).any()
+    with pytest.raises(ValueError, match=r"all of speaker 0.*expected at least two speakers"):
+        model.cross_validate(speakers[:6, None], np.tile(range(2), 3), speakers[:6])
 
 
 def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch):

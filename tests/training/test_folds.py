@@ -34,13 +34,13 @@ def whole(launch: Callable[..., Path]) -> Path:
 
 def test_folds_are_runs_and_their_pool_is_one(whole: Path, launch: Callable[..., Path]):
     metrics = read(whole)
-    rows = pd.read_csv(whole / "predictions.csv", dtype={"actor": str})
+    rows = pd.read_csv(whole / "predictions.csv", dtype={"speaker": str})
     assert metrics["n"] == len(rows) == rows.path.nunique() == 504
     assert metrics["uar"] == pytest.approx(balanced_accuracy_score(rows.label, rows.prediction))
     assert metrics["macro_f1"] == pytest.approx(
         f1_score(rows.label, rows.prediction, average="macro")
     )
-    assert metrics["actors"] == [f"{actor:02}" for actor in range(1, 13)]
+    assert metrics["speakers"] == [f"{speaker:02}" for speaker in range(1, 13)]
     assert (metrics["fold"], metrics["folds"]) == ("all", 3)
     assert metrics["audit"]["passed"]
     parts = [read(whole / f"fold_{fold}") for fold in range(3)]
@@ -50,9 +50,9 @@ def test_folds_are_runs_and_their_pool_is_one(whole: Path, launch: Callable[...,
     )
     assert {part["protocol_hash"] for part in parts} == {metrics["protocol_hash"]}
     for fold, of_fold in rows.groupby("fold"):
-        own = pd.read_csv(whole / f"fold_{fold}" / "predictions.csv", dtype={"actor": str})
+        own = pd.read_csv(whole / f"fold_{fold}" / "predictions.csv", dtype={"speaker": str})
         assert of_fold.drop(columns="fold").reset_index(drop=True).equals(own)
-    splits = pd.read_csv(whole / "split.csv", dtype={"actor": str})
+    splits = pd.read_csv(whole / "split.csv", dtype={"speaker": str})
     assert splits.path.is_unique
     assert (splits.fold.isna() == (splits.corpus == "tess")).all()
     files = {path.name for path in (whole / "fold_0").iterdir()}
@@ -125,7 +125,7 @@ def test_jobs_of_a_sweep_over_folds_pool_to_the_same(
         altered("metrics.json", f'"{key}": {old}', f'"{key}": {new}', line)
     digest = pd.read_csv(sweep / "1" / "split.csv").sha256[0]
     altered("split.csv", digest, "0" * 64, "1 clips changed between the folds")
-    altered("split.csv", ",05,", ",13,", "1 and 0 know different actors")
+    altered("split.csv", ",05,", ",13,", "1 and 0 know different speakers")
     lines = {
         name: (sweep / "1" / name).read_text().splitlines(True)
         for name in ("split.csv", "predictions.csv")
@@ -204,7 +204,7 @@ def test_only_what_may_be_kept_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
 def test_protocols_are_swept_with_all_their_folds(launch: Callable[..., Path], tmp_path: Path):
     sweep = tmp_path / "sweep"
     protocols = "protocol=sequential6,luna5"
-    with pytest.raises(SystemExit):  # actors 13 to 24 are not in the embedded corpus
+    with pytest.raises(SystemExit):  # speakers 13 to 24 are not in the embedded corpus
         launch("train", "-m", *THREE[:2], protocols, "fold=all", f"hydra.sweep.dir={sweep}")
     broken, fine = json.loads((sweep / "summary.json").read_text())
     assert "fold 3 of protocol=sequential6 is empty" in broken["error"]

@@ -29,7 +29,7 @@ def finish(cfg: DictConfig) -> None:
 def cfg(demo: Path, cache: Path, tmp_path: Path) -> DictConfig:
     """A finished job of three folds, the first of a sweep; its data lie in `data`."""
     shutil.copytree(demo, tmp_path / "data")
-    protocol = {"_target_": "ser.splits.protocols.KFold", "folds": 3, "val_actors": 2}
+    protocol = {"_target_": "ser.splits.protocols.KFold", "folds": 3, "val_speakers": 2}
     data = {
         "_target_": "ser.data.datamodule.EmotionDataModule",
         "_convert_": "all",
@@ -79,9 +79,9 @@ def test_what_was_finished_on_other_clips_is_refused(
         ) as said:
             check()
         assert str(said.value).endswith("another hydra.run.dir, or overwrite=true to replace it")
-    cfg.data.protocol.val_actors = 3
+    cfg.data.protocol.val_speakers = 3
     with pytest.raises(
-        ValueError, match=r"fold_0 was run with data\.protocol\.val_actors: 2, not 3"
+        ValueError, match=r"fold_0 was run with data\.protocol\.val_speakers: 2, not 3"
     ):
         kept.check_folds(cfg)
     kept.check([folds.of(cfg, 2)])  # of other settings: it runs again

@@ -48,7 +48,7 @@ def test_every_fold_selects_for_itself(launch: Callable[..., Path], capfd: pytes
     assert f"fold 1 selected {winners[1][0]}" in capfd.readouterr().out
 
 
-def test_what_a_test_actor_says_changes_nothing_that_is_selected(
+def test_what_a_test_speaker_says_changes_nothing_that_is_selected(
     launch: Callable[..., Path], demo: Path, tmp_path: Path
 ):
     changed = tmp_path / "changed"
