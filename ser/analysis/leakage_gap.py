@@ -37,8 +37,9 @@ def collect(
     A row holds what else varied, `protocol`, the number of clips `n` and of `speakers`, `uar` with
     its bounds, `leaky_uar` on the same clips, and the `premium` leaky_uar - uar with its bounds,
     paired by speaker (see `ser.evaluation.statistics.paired_difference`), `p`, and `p_holm` over
-    the jobs that one leaky job is compared with. A job of other classes, or with clips that
-    the leaky one did not score, is named in the log and left out: its gap would be of more than the leak.
+    the jobs that one leaky job is compared with. A job of other classes, or with clips that the
+    leaky one did not score, is named in the log and left out: its gap would be of more than the
+    leak.
 
     Args:
         folder: Of the multirun.

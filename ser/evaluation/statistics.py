@@ -63,8 +63,9 @@ def paired_difference(
     """Compare two sets of predictions of the same clips.
 
     The interval is the jackknife's, as in `speaker_interval`. The test swaps a and b speaker by
-    speaker: in all 2^speakers ways where these are no more than `swaps`, else in `swaps` random ways and
-    the observed one (Fisher 1935; Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9:39).
+    speaker: in all 2^speakers ways where these are no more than `swaps`, else in `swaps` random
+    ways and the observed one (Fisher 1935; Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol.
+    9:39).
 
     Args:
         truth: Class of each clip, (clips,).
@@ -78,7 +79,8 @@ def paired_difference(
         For accuracy, uar and macro_f1 (over the classes in `truth`): `a`, `b`, `difference` a - b,
         its 95 % `interval`, two-sided `p`, and `smallest`, the difference that as many speakers
         would show in 80 % of repetitions at the 5 % level. The interval is None where nothing is
-        known of the spread: `unknown` says why. So is smallest, and where no p reaches 5 % (see `lowest_p`).
+        known of the spread: `unknown` says why. So is smallest, and where no p reaches 5 % (see
+        `lowest_p`).
 
     Raises:
         ValueError: The arrays are empty or differ in length.
