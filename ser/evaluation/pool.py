@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import OmegaConf
 
+from ser.config.differences import differences
 from ser.evaluation.metrics import scores
 from ser.evaluation.status import check_finished
 from ser.reporting import run_report as report
-from ser.training import folds
 
 SHARED = (
     "protocol", "protocol_version", "protocol_hash", "folds", "split", "leaky", "transductive",
@@ -90,7 +90,7 @@ def _join(runs: Sequence[Path], results: Sequence[Mapping]) -> pd.DataFrame:
         raise ValueError(f"folds {absent} of protocol {first['protocol']} are missing: run them")
     config = OmegaConf.to_container(OmegaConf.load(runs[0] / ".hydra" / "config.yaml"))
     for run in runs:
-        if differing := folds.differences(run, config):
+        if differing := differences(run, config):
             raise ValueError(
                 f"{run.name} was run with {differing[0]} as {runs[0].name}: expected one setting"
                 " under every fold"

@@ -13,8 +13,8 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from ser.config.differences import leaves
 from ser.launch.run_folder import end, ending
-from ser.training.folds import leaves
 
 if TYPE_CHECKING:
     from ser.checkpoints.format import Checkpoint

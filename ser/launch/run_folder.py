@@ -21,6 +21,7 @@ from hydra.errors import InstantiationException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from ser.config.differences import differences
 from ser.corpora.names import shown
 from ser.evaluation.status import KEPT, NEXT_RECORD, RECORD, held_run
 from ser.training import folds
@@ -206,7 +207,7 @@ def check(config: DictConfig, folder: Path) -> None:
             folds.check_settings(cfg)
             return
         # Its candidates are kept, as folds are.
-        if cfg.select is not None and not folds.differences(folder, OmegaConf.to_container(cfg)):
+        if cfg.select is not None and not differences(folder, OmegaConf.to_container(cfg)):
             return
     last = folder / KEPT[0]
     way = f", go on with resume={last}" if last.is_file() and "resume" in config else ""

@@ -17,10 +17,10 @@ from ser.audio.clips import ON_ERROR
 from ser.checkpoints import estimator_io as fitted
 from ser.checkpoints import sizes as outline
 from ser.checkpoints import trust as allowed
+from ser.config.differences import leaves
 from ser.config.quantities import Fold, Natural, Positive, Seed
 from ser.corpora.labels import label_clips, label_emotions
 from ser.splits.leakage import check_objective
-from ser.training.folds import leaves
 
 METRICS = ("uar", "macro_f1", "accuracy")
 OBJECTIVES = tuple(f"{place}/{metric}" for place in ("val", "cv") for metric in METRICS)

@@ -1,20 +1,13 @@
-"""The folds of a cross-validation, a run each: their configs, and what those differ in."""
+"""The folds of a cross-validation: each is a run, with a config and a folder of its own."""
 
 import copy
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from ser.config.differences import differences
 from ser.evaluation.status import NEXT_RECORD, held_run
-
-FREE = (
-    "fold", "folder", "group", "logger", "cache", "name", "overwrite", "resume",
-    "resume_sweep",
-    "data.cache", "data.cache_max_gb", "data.download", "data.servers",
-)  # fmt: skip
-"""Keys in which the folds of one cross-validation may differ."""
 
 
 def of(cfg: DictConfig, number: int) -> DictConfig:
@@ -62,34 +55,3 @@ def record(cfg: DictConfig, *overrides: str) -> None:
     OmegaConf.save(cfg, folder / "config.yaml")
     given = [text for text in HydraConfig.get().overrides.task if text != "fold=all"]
     OmegaConf.save([*given, f"fold={cfg.fold}", *overrides], folder / "overrides.yaml")
-
-
-def differences(run: Path, config: Mapping) -> list[str]:
-    """List what a run's recorded config has otherwise than another: `key: value, not value`.
-
-    Args:
-        run: Its folder.
-        config: The other config, not resolved, as plain containers.
-    """
-    recorded = OmegaConf.to_container(OmegaConf.load(run / ".hydra" / "config.yaml"))
-    return differing(recorded, config)
-
-
-def differing(config: Mapping, other: Mapping) -> list[str]:
-    """List what one config has otherwise than another: `key: value, not value`."""
-    one, two = dict(leaves(config)), dict(leaves(other))
-    return [
-        f"{key}: {one.get(key)}, not {two.get(key)}"
-        for key in sorted({*one, *two})
-        if not f"{key}.".startswith(tuple(f"{free}." for free in FREE))
-        and one.get(key) != two.get(key)
-    ]
-
-
-def leaves(node: object, path: str = "") -> Iterator[tuple[str, object]]:
-    """Give the values of nested mappings by path, such as `optimizer.lr`; lists are values."""
-    if isinstance(node, Mapping) and node:
-        for key, child in node.items():
-            yield from leaves(child, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, node

@@ -8,6 +8,7 @@ import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from ser.config.differences import differences
 from ser.evaluation import results as members
 from ser.evaluation.status import read_status
 from ser.training import folds
@@ -18,7 +19,7 @@ def objective(cfg: DictConfig) -> float | None:
     status = read_status(folder := Path(cfg.folder))
     if cfg.get("overwrite") or status is None or status["status"] != "finished":
         return None
-    differing = folds.differences(folder, OmegaConf.to_container(cfg))
+    differing = differences(folder, OmegaConf.to_container(cfg))
     return None if differing else status["objective"]
 
 

@@ -15,7 +15,7 @@ from ser.checkpoints import atomic_io as checkpoint_io
 from ser.checkpoints import contents, training_state
 from ser.checkpoints import format as checkpoint
 from ser.checkpoints.format import Checkpoint
-from ser.training import folds
+from ser.config.differences import differing
 
 WAITING = "metrics.kept.csv"
 """Rows of finished epochs, until they are in the metrics.csv of the run that goes on."""
@@ -48,7 +48,7 @@ def find(cfg: DictConfig, recipe: Mapping) -> Checkpoint | None:
     except ValueError as error:
         log.warning("%s: starting from nothing", error)
         return None
-    return None if folds.differing(moved(loaded, Path(cfg.folder)), recipe) else loaded
+    return None if differing(moved(loaded, Path(cfg.folder)), recipe) else loaded
 
 
 def moved(loaded: Checkpoint, folder: Path) -> dict:
