@@ -95,8 +95,8 @@ def _cross_validate(cfg: DictConfig) -> float:
         if not cfg.overwrite:
             kept.check_folds(cfg)  # before anything is written over what an earlier start has left
         # Of a copy: it resolves what the folds' configs are recorded and compared with.
-        partition = instantiate(copy.deepcopy(cfg).data).partition
-        partition.check()
+        splits = instantiate(copy.deepcopy(cfg).data).splits
+        splits.check()
         if cfg.overwrite:
             run.begin(*KEPT)
             for part in held_parts(run.folder):
@@ -105,11 +105,11 @@ def _cross_validate(cfg: DictConfig) -> float:
         else:
             run.begin()
         objectives = []
-        for number in range(partition.count()):
+        for number in range(splits.count()):
             fold = folds.of(cfg, number)
             value = kept.objective(fold)
             state = "trains" if value is None else "is there already"
-            log.info("fold %d (of %d) %s", number, partition.count(), state)
+            log.info("fold %d (of %d) %s", number, splits.count(), state)
             if value is None:
                 folds.record(fold)
                 value = _train_fold(fold)
@@ -117,7 +117,7 @@ def _cross_validate(cfg: DictConfig) -> float:
         metrics = pool(run.folder, "fold_*")
         with tracking.finished():
             loggers = build_loggers(cfg, {key: metrics[key] for key in report.STAMPS})
-            tracking.log_report(loggers, metrics, run.folder, partition.found.root)
+            tracking.log_report(loggers, metrics, run.folder, splits.found.root)
         run.objective = float(np.mean(objectives))
         return run.objective
 

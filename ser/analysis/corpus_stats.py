@@ -43,9 +43,9 @@ def measure(data: EmotionDataModule) -> pd.DataFrame:
         )
     rate, waveforms = data.sample_rate, data.reader.waveforms
     measured = {}
-    for row, clip in track(clips.iterrows(), "measuring", len(clips)):
+    for row in track(clips.index, "measuring"):
         samples = waveforms[row]
-        begin, end = data.window.spans(samples, clip.corpus)[0]
+        begin, end = data.reader.span(row)
         measured[row] = (len(samples) / rate, *levels(samples), begin / rate, end / rate)
     columns = [*MEASURES, "window_start_s", "window_end_s"]
     return clips.join(pd.DataFrame.from_dict(measured, orient="index", columns=columns))

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ser.audio.decode import decode
 from ser.audio.window import Window
-from ser.corpora.clip import parse
+from ser.corpora.scan import CORPORA, parse
 from ser.features.spectral import MFCC, Chroma, LogMel
 from ser.reporting import html as page
 from ser.reporting.plots import DPI
@@ -63,7 +63,8 @@ class Spectra:
         self.nth = nth
         self.samples = decode(path, window.sample_rate)
         clip = parse(path)
-        self.spans = window.spans(self.samples, clip.corpus if clip else "other")
+        lead = CORPORA[clip.corpus].lead_seconds if clip else 0.0
+        self.spans = window.spans(self.samples, clip and clip.corpus, lead)
         if nth not in range(len(self.spans)):
             raise ValueError(
                 f"nth={nth!r}: expected a whole number from 0 to {len(self.spans) - 1}, as {path}"

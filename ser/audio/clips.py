@@ -1,43 +1,110 @@
-"""The clips of a scan with their decoded samples, and those of them that cannot be read."""
+"""Recordings decoded once and shared by all runs, as rows of memory-mapped samples."""
 
+import hashlib
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from itertools import groupby
-from operator import attrgetter
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
-from ser.audio.decode import ERROR, open_waveforms
-from ser.audio.rows import Joined, Kept
-from ser.cache.store import Store
-from ser.corpora.clip import Scan
+import numpy as np
+import soxr
+from joblib import Parallel, cpu_count, delayed
+from rich.progress import track
+
+from ser.audio.containers import MP4_SUFFIXES, import_av
+from ser.audio.decode import VERSION, decode_and_peak, warn_clipped
+from ser.cache.fingerprints import fingerprints, state
+from ser.cache.store import Store, digest, load_or_build
 
 ON_ERROR = ("raise", "skip")
 """What to do about files that cannot be read."""
+
+SMALL = 64
+"""Files up to which starting a process pool takes longer than decoding."""
+
+ERROR = "error: "
+"""Begins the note of a file that cannot be read."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Library:
-    """Clips and their samples.
+class Joined:
+    """Two stores read as one: the rows of the second follow those of the first."""
+
+    first: Store
+    second: Store
+
+    @property
+    def key(self) -> str:
+        """Digest of what the rows were computed from."""
+        return digest(self.first.key, self.second.key)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One string a row."""
+        return self.first.notes + self.second.notes
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        count = len(self.first)
+        return self.first[row] if row < count else self.second[row - count]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Some rows of a store."""
+
+    store: Store | Joined
+    rows: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        """Digest of what the rows were computed from."""
+        return digest(self.store.key, self.rows)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One string a row."""
+        notes = self.store.notes
+        return tuple(notes[row] for row in self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.store[self.rows[row]]
+
+
+@dataclass(frozen=True)
+class DecodedClips:
+    """Recordings and their samples.
 
     Attributes:
-        found: The scan, without what cannot be read.
-        waveforms: A row a clip.
+        waveforms: A row a recording that can be read; its note is the sha256 of its samples.
+        readable: The places, among those asked for, of the rows.
         unreadable: By path below the root, why it was left out.
     """
 
-    found: Scan
     waveforms: Store | Joined | Kept
+    readable: Sequence[int]
     unreadable: Mapping[str, str]
 
 
-def open_library(found: Scan, sample_rate: int, cache: Path, on_error: str) -> Library:
-    """Decode every clip of a scan, or open them where that was done before.
+def open_clips(
+    groups: Sequence[Sequence[Path]], root: Path, sample_rate: int, cache: Path, on_error: str
+) -> DecodedClips:
+    """Decode every recording, or open them where that was done before.
 
     Args:
-        found: The scan.
+        groups: Files below `root`, a store each: that of one is not decoded again for another.
+        root: The folder.
         sample_rate: Hz.
         cache: The cache folder.
         on_error: `raise`, or `skip` to leave out what cannot be read.
@@ -45,23 +112,20 @@ def open_library(found: Scan, sample_rate: int, cache: Path, on_error: str) -> L
     Raises:
         ValueError: Files cannot be read, and are to be raised; the log has a line for each.
     """
-    # A store a modality: the audio files are not decoded again for a run with videos.
-    groups = groupby(found.clips, attrgetter("modality"))
-    paths = [[clip.path for clip in group] for _, group in groups]
-    stores = [open_waveforms(group, found.root, sample_rate, cache) for group in paths]
+    stores = [open_waveforms(paths, root, sample_rate, cache) for paths in groups]
     waveforms = Joined(*stores) if len(stores) > 1 else stores[0]
     notes = waveforms.notes
-    sound = tuple(row for row, note in enumerate(notes) if not note.startswith(ERROR))
-    if len(sound) == len(notes):
-        return Library(found, waveforms, {})
+    readable = tuple(row for row, note in enumerate(notes) if not note.startswith(ERROR))
+    if len(readable) == len(notes):
+        return DecodedClips(waveforms, readable, {})
     unreadable = {
-        clip.path.relative_to(found.root).as_posix(): note.removeprefix(ERROR)
-        for clip, note in zip(found.clips, notes, strict=True)
+        path.relative_to(root).as_posix(): note.removeprefix(ERROR)
+        for path, note in zip(chain(*groups), notes, strict=True)
         if note.startswith(ERROR)
     }
     for name, reason in unreadable.items():
         log.warning("not read: %s: %s", name, reason)
-    counted = f"{len(unreadable)} of {len(notes)} recordings below {found.root} cannot be read"
+    counted = f"{len(unreadable)} of {len(notes)} recordings below {root} cannot be read"
     if on_error == "raise":
         listed = "; ".join(f"{name}: {reason}" for name, reason in list(unreadable.items())[:5])
         raise ValueError(
@@ -69,5 +133,96 @@ def open_library(found: Scan, sample_rate: int, cache: Path, on_error: str) -> L
             " leave them out with data.on_error=skip"
         )
     log.warning("%s and are left out", counted)
-    clips = tuple(found.clips[row] for row in sound)
-    return Library(replace(found, clips=clips), Kept(waveforms, sound), unreadable)
+    return DecodedClips(Kept(waveforms, readable), readable, unreadable)
+
+
+def open_waveforms(paths: Sequence[Path], root: Path, sample_rate: int, directory: Path) -> Store:
+    """Open the decoded recordings, decoding them first where their content is new.
+
+    The notes of the store are sha256 digests of the decoded samples. A file that cannot be read is
+    an empty row whose note is `error: ` and the reason. It is tried again each time, as a file may
+    become readable without being changed.
+
+    Args:
+        paths: Recordings below `root`, in the order of the store's rows.
+        root: The folder.
+        sample_rate: Hz.
+        directory: The cache folder.
+
+    Raises:
+        ValueError: None of the files can be read, or one changed meanwhile.
+    """
+    before = [state(path) for path in paths]
+    facts = (
+        VERSION,
+        soxr.__version__,
+        sample_rate,
+        [path.suffix.lower() for path in paths],
+        fingerprints(paths, root, directory),
+    )
+
+    def produce() -> Iterator[tuple[np.ndarray, str]]:
+        yield from _decode_all(paths, sample_rate)
+        # The key is of what was read before: a store of other samples would serve every root.
+        for path, old in zip(paths, before, strict=True):
+            if state(path) != old:
+                raise ValueError(
+                    f"{path} changed while it was read: expected files that stay; start again"
+                )
+
+    store = load_or_build(directory, "audio", digest(*facts), produce)
+    failed = [row for row, note in enumerate(store.notes) if note.startswith(ERROR)]
+    again = {row: _decode_or_explain(paths[row], sample_rate) for row in failed}
+    still = [row for row, (_, note, _) in again.items() if note.startswith(ERROR)]
+    if still == failed:
+        return store
+
+    def mend() -> Iterator[tuple[np.ndarray, str]]:
+        for row, note in enumerate(store.notes):
+            yield again[row][:2] if row in again else (store[row], note)
+
+    mended = [again[row][1] for row in failed]
+    return load_or_build(directory, "audio", digest(*facts, mended), mend)
+
+
+def _decode_all(paths: Sequence[Path], sample_rate: int) -> Iterator[tuple[np.ndarray, str]]:
+    if any(path.suffix.lower() in MP4_SUFFIXES for path in paths):
+        import_av()  # its absence is told once, not for each file
+    log.info("decoding %d recordings once", len(paths))
+    job = partial(_decode_or_explain, sample_rate=sample_rate)
+    if len(paths) <= SMALL:
+        rows = map(job, paths)
+    else:
+        # Joblib's processes, which a job of its launcher may ask for too: one of its workers
+        # cannot spawn, and a fork of a process that runs torch's threads can hang.
+        rows = Parallel(cpu_count(), return_as="generator")(
+            delayed(_deaf)(os.getpid(), job, path) for path in paths
+        )
+    loud, errors = [], []
+    for path, (samples, note, peak) in zip(paths, track(rows, "decoding", len(paths)), strict=True):
+        if note.startswith(ERROR):
+            errors.append(f"{path}: {note.removeprefix(ERROR)}")
+        if peak > 1:
+            loud.append(path)
+        yield samples, note
+    warn_clipped(loud)
+    if len(errors) == len(paths):
+        raise ValueError(f"none of {len(paths)} recordings can be read: {'; '.join(errors[:5])}")
+
+
+def _deaf(parent: int, job: Callable[[Path], tuple], path: Path) -> tuple:
+    """Work in a process that Ctrl-C does not reach: the parent, which it reaches too, ends it."""
+    # Joblib stays in the parent where it has one process, and takes threads in a worker of its own.
+    if os.getpid() != parent:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return job(path)
+
+
+def _decode_or_explain(path: Path, sample_rate: int) -> tuple[np.ndarray, str, float]:
+    """Return samples, digest and peak, or no samples and the error."""
+    try:
+        samples, peak = decode_and_peak(path, sample_rate)
+    except ValueError as error:
+        reason = str(error).removeprefix(f"{path}: ")  # it may lie elsewhere another time
+        return np.empty(0, np.int16), ERROR + reason, 0.0
+    return samples, hashlib.sha256(samples.tobytes()).hexdigest(), peak

@@ -10,8 +10,6 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from ser.audio.mpeg import check_frames
-
 BLOCK = 2**20
 """Frames read at once: a clip is one block, an hour needs no more memory than that."""
 
@@ -21,7 +19,7 @@ MP4_SUFFIXES = frozenset((".m4a", ".mp4"))
 CONTAINERS = (
     "WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3", "NIST",
 )  # fmt: skip
-"""Those of libsndfile's in which a file that was cut off is found out."""
+"""Those of libsndfile's that are read. In all but MP3 a file that was cut off is found out."""
 
 # libsndfile cuts a promised length to what is there, and says so in its log alone.
 _CUT_OFF = re.compile(r"^\s*(?:data|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.M)
@@ -40,8 +38,8 @@ class _Stream(soundfile.SoundFile):
 def blocks(path: Path) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the rate in Hz and (frames, channels) float32, block by block.
 
-    Of a video the first audio stream is read, with PyAV. Of an MP3 that was cut off between two of
-    its frames, this is found out where its index counts them.
+    Of a video the first audio stream is read, with PyAV. An MP3 is read as far as libsndfile
+    decodes it: its header need not say how many frames there are.
 
     Raises:
         ValueError: It is no regular file, no audio, or holds less than its header promises.
@@ -84,9 +82,7 @@ def _read(file: BinaryIO) -> Iterator[tuple[int, np.ndarray]]:
             while len(block := stream.read(BLOCK, dtype="float32", always_2d=True)):
                 read += len(block)
                 yield stream.samplerate, block
-            if stream.format == "MP3":  # libsndfile may have guessed their number
-                check_frames(file, read)
-            else:
+            if stream.format != "MP3":  # of which libsndfile may have guessed the number of frames
                 _check_whole(stream, read, int(promised[1]) if promised else stream.frames)
     except soundfile.LibsndfileError as error:
         raise ValueError(f"not readable as audio ({error.error_string})") from error

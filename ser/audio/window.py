@@ -1,4 +1,4 @@
-"""Which seconds of a recording the model hears."""
+"""The window: which seconds of a recording the model hears."""
 
 import math
 from collections.abc import Mapping
@@ -14,22 +14,27 @@ VERSION = 1
 """Part of the key of cached features: raise it when `Window` cuts other samples than before."""
 
 
+Place = Literal["corpus", "onset"]
+
+
 @dataclass(frozen=True)
 class Window:
     """A stretch of fixed length, padded with zeros.
 
     Attributes:
         seconds: Length.
-        start: Where it begins, by corpus (`ravdess`, `tess`, `other`): seconds from the start of
-            the file, or `onset`, the first sample within `threshold_db` of the peak.
-        hop_seconds: Distance of the windows that follow in a longer recording of `other`.
+        start: Where it begins: `corpus`, after the silence that clips of a corpus begin with;
+            `onset`, at the first sample within `threshold_db` of the peak; or by corpus one of
+            these or seconds from the start of the file, `other` for recordings of no corpus, which
+            begin at their onset unless said otherwise.
+        hop_seconds: Distance of the windows that follow in a longer recording of no corpus.
         threshold_db: What counts as sound, relative to the recording's peak.
         trim_end: Whether the silence at the end is taken for padding too.
         sample_rate: Hz.
     """
 
     seconds: Seconds
-    start: Mapping[Literal["ravdess", "tess", "other"], Amount | Literal["onset"]]
+    start: Place | Mapping[str, Amount | Place] = "corpus"
     hop_seconds: Seconds = 1.5
     threshold_db: Annotated[float, Interval(ge=-200, le=0)] = -40.0
     trim_end: bool = False
@@ -46,30 +51,39 @@ class Window:
                 f"window.hop_seconds={self.hop_seconds}: expected at least one sample, which is"
                 f" {1 / self.sample_rate:.2g} s"
             )
-        for corpus, start in self.start.items():
-            if start != "onset" and (isinstance(start, str) or start < 0):
-                raise ValueError(f"window.start.{corpus}={start!r}: expected seconds or onset")
 
     @property
     def samples(self) -> int:
         """Length in samples."""
         return round(self.seconds * self.sample_rate)
 
-    def spans(self, recording: np.ndarray, corpus: str) -> list[tuple[int, int]]:
-        """Say where the windows of a recording begin and end, in samples.
+    def spans(
+        self, recording: np.ndarray, corpus: str | None = None, lead_seconds: float = 0.0
+    ) -> list[tuple[int, int]]:
+        """Return where the windows of a recording begin and end, in samples.
 
-        A clip of a known corpus has one window; any other recording has as many as cover it from
-        its start on.
+        A clip of a corpus has one window; any other recording has as many as cover it from its
+        onset on.
+
+        Args:
+            recording: (samples,) int16.
+            corpus: Whose clip it is; None of anyone's recording.
+            lead_seconds: Of silence before the words in clips of that corpus.
         """
+        start = "corpus" if corpus else "onset"
+        if isinstance(self.start, Mapping):
+            start = self.start.get(corpus or "other", start)
+        elif corpus:
+            start = self.start
         onset, offset = 0, len(recording)
-        if self.trim_end or self.start[corpus] == "onset":
+        if self.trim_end or start == "onset":
             onset, offset = self._sound(recording)
-        begin = self.start[corpus]
-        begin = onset if begin == "onset" else round(begin * self.sample_rate)
+        seconds = lead_seconds if start == "corpus" else start
+        begin = onset if start == "onset" else round(seconds * self.sample_rate)
         end = offset if self.trim_end else len(recording)
         if begin >= end:  # shorter than the corpus's leading silence
             begin = 0
-        if corpus != "other":
+        if corpus is not None:
             return [(begin, min(begin + self.samples, end))]
         hop = round(self.hop_seconds * self.sample_rate)
         beyond = max(0, end - begin - self.samples)

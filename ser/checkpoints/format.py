@@ -146,8 +146,6 @@ def build(content: Mapping, path: Path, source: str, compiled: bool = False) -> 
         allowed.check(recipe, slot, slot, source)
     try:
         window = instantiate(data["window"], _convert_="all")
-        if not {"ravdess", "tess", "other"} <= {*window.start}:
-            raise ValueError(f"window.start={dict(window.start)}: expected a start for each corpus")
         outline.check_window(own["frontend"], window.samples)
         contents.check_stored(state, source)
         network = None

@@ -9,7 +9,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from ser.checkpoints.format import Checkpoint
-from ser.corpora.clip import from_name
+from ser.corpora.scan import from_name
 from ser.data.datamodule import EmotionDataModule
 from ser.features.spectral import cache_key
 from ser.splits.leakage import audit
@@ -68,7 +68,7 @@ def data(
     found.recorded = loaded.split["split"].to_dict()
     found.setup("test")
     changed = _compare(loaded.split, found, split)
-    found.audit = _audit(loaded, found, split) | {"unreadable": dict(found.library.unreadable)}
+    found.audit = _audit(loaded, found, split) | {"unreadable": dict(found.decoded.unreadable)}
     if changed and found.audit["passed"]:
         found.audit["passed"] = None
         found.audit["unknown"] = (
@@ -90,7 +90,7 @@ def _audit(loaded: Checkpoint, data: EmotionDataModule, split: str) -> dict[str,
     if None in clips:
         raise ValueError(
             f"ckpt={str(loaded.path)!r} names the clip {rows.index[clips.index(None)]!r}, which is"
-            " of neither corpus: expected an untouched file"
+            " of no corpus: expected an untouched file"
         )
     return audit(clips, rows.split, rows.sha256, loaded.stamps["leaky"])
 

@@ -48,10 +48,11 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         },
     },
     "corpus": _names("ser.corpora.demo", "build"),
-    "protocol": _names("ser.splits.protocols", "Holdout KFold NamedFolds Random")
-    | _names("ser.splits.transfer", "CrossCorpus Statement"),
+    "protocol": _names(
+        "ser.splits.protocols", "CrossCorpus Holdout KFold NamedFolds Random Statement"
+    ),
     "window": _names("ser.audio.window", "Window"),
-    "servers": _names("ser.download", "Servers"),
+    "servers": _names("ser.fetch.servers", "Servers"),
     "model": {
         "ser.training.classifier.EmotionClassifier": _SHARED
         | {key: key for key in ("network", "augment", "optimizer", "scheduler")},

@@ -1,37 +1,15 @@
-"""RAVDESS and TESS: what their file names say, and where the files lie on disk."""
+"""A clip, and the corpus that it is of."""
 
-import os
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ser.corpora.names import shown
-
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
-"""Canonical class order; the RAVDESS file code is the index + 1."""
+"""Canonical class order."""
 
-CORPORA = ("ravdess", "tess")
 CHANNELS = ("speech", "song")
 MODALITIES = ("audio", "video")
-"""A recording of sound alone, or the sound of a video. TESS has no videos."""
-
-RAVDESS_MODALITIES = {1: "video", 3: "audio"}
-"""RAVDESS's file codes; 02 are the videos once more, without sound."""
-
-RAVDESS_STATEMENTS = ("kids", "dogs")
-"""'Kids are talking by the door' and 'Dogs are sitting by the door'."""
-
-TESS_EMOTIONS = {
-    "neutral": "neutral",
-    "happy": "happy",
-    "sad": "sad",
-    "angry": "angry",
-    "fear": "fearful",
-    "disgust": "disgust",
-    "ps": "surprised",
-}
-"""TESS's file codes; `ps` is pleasant surprise, and there is no calm."""
+"""A recording of sound alone, or the sound of a video."""
 
 AUDIO_SUFFIXES = frozenset(
     (
@@ -40,15 +18,27 @@ AUDIO_SUFFIXES = frozenset(
     )
 )  # fmt: skip
 
-_RAVDESS_NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
-# One file of the release begins `OA_` instead of `OAF_`.
-_TESS_NAME = re.compile(r"(OAF?|YAF)_([a-z]+)_([a-z]+)", re.IGNORECASE)
-
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording and what its name says of it."""
+    """One recording and what its name says of it.
 
+    Attributes:
+        clip: Its identity over all corpora, `<corpus>/<name>`: the same for every copy and
+            container of it. A video and the audio file of its take have two.
+        path: Its file.
+        corpus: The name of its corpus.
+        speaker: Unique within the corpus.
+        gender: `male` or `female`.
+        channel: One of `CHANNELS`.
+        emotion: One of `EMOTIONS`.
+        intensity: `normal` or `strong`.
+        statement: What is said.
+        repetition: From 1.
+        modality: One of `MODALITIES`.
+    """
+
+    clip: str
     path: Path
     corpus: str
     speaker: str
@@ -62,198 +52,126 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """The recording's name in one spelling, the same for every copy and container of it.
+        """Its name within the corpus."""
+        return self.clip.partition("/")[2]
 
-        A video and the audio file of its take have two.
-        """
-        if self.corpus == "ravdess":
-            return self.path.stem
-        return f"{self.speaker}_{self.statement}_{self.emotion}"
+    @property
+    def sentence(self) -> tuple[str, ...]:
+        """What its repetitions have in common: who says what in which way."""
+        other = ("clip", "path", "modality", "repetition")
+        return tuple(value for key, value in vars(self).items() if key not in other)
+
+    @property
+    def take(self) -> tuple:
+        """What the audio file and the video of one moment have in common."""
+        return self.sentence, self.repetition
 
 
 @dataclass(frozen=True)
-class Scan:
-    """What lies below a root.
+class Release:
+    """The recordings of one channel, as published.
 
     Attributes:
-        root: The folder.
-        modality: The modalities asked for.
-        clips: By modality, then by path.
-        foreign: Audio and video files of other names.
-        copies: Second files of a clip.
-        unasked: Recordings of other modalities.
+        sample_rate: Hz.
+        seconds: Of the shortest and of the longest clip.
+        peaks_dbfs: The median peaks of the quietest and of the loudest speaker.
     """
 
-    root: Path
-    modality: tuple[str, ...]
-    clips: tuple[Clip, ...]
-    foreign: tuple[Path, ...]
-    copies: tuple[Path, ...]
-    unasked: tuple[Path, ...]
-
-    def describe(self) -> str:
-        """Say in one line what was found, taken and left."""
-        counts = ", ".join(
-            f"{sum(clip.corpus == corpus for clip in self.clips)} {corpus}" for corpus in CORPORA
-        )
-        line = f"{self.root}: {counts} clips"
-        if "video" in self.modality:
-            line += f", {sum(clip.modality == 'video' for clip in self.clips)} of them videos"
-        if self.unasked:
-            line += (
-                f"; {len(self.unasked)} left out by data.modality=[{','.join(self.modality)}]"
-                f" (first: {self.unasked[0]})"
-            )
-        if self.copies:
-            line += f"; {len(self.copies)} second copies left out (first: {self.copies[0]})"
-        if self.foreign:
-            names = ", ".join(path.name for path in self.foreign[:3])
-            more = ", ..." if len(self.foreign) > 3 else ""
-            line += f"; {len(self.foreign)} audio files of unknown name left out ({names}{more})"
-        return line
+    sample_rate: int
+    seconds: tuple[float, float]
+    peaks_dbfs: tuple[float, float]
 
 
-def parse(path: Path) -> Clip | None:
-    """Read a clip's facts from its file name, or None where the name is of neither corpus."""
-    if match := _RAVDESS_NAME.fullmatch(path.stem):
-        return _parse_ravdess(path, *map(int, match.groups()))
-    if match := _TESS_NAME.fullmatch(path.stem):
-        return _parse_tess(path, *match.groups())
-    return None
+@dataclass(frozen=True)
+class Oddities:
+    """What is odd in the releases themselves, by `Clip.name`.
 
-
-def from_name(name: str) -> Clip | None:
-    """Give the clip of a `Clip.name`, with a path of no file; None where there is no such name."""
-    words = name.split("_")
-    codes = {emotion: code for code, emotion in TESS_EMOTIONS.items()}
-    clip = parse(Path("_".join([*words[:-1], codes.get(words[-1], words[-1])])))
-    return clip if clip and clip.name == name else None
-
-
-def _parse_ravdess(
-    path: Path,
-    modality: int,
-    channel: int,
-    emotion: int,
-    intensity: int,
-    statement: int,
-    repetition: int,
-    speaker: int,
-) -> Clip | None:
-    known = (
-        modality in RAVDESS_MODALITIES
-        and 1 <= channel <= 2
-        and 1 <= emotion <= (8 if channel == 1 else 6)
-        and 1 <= intensity <= (1 if emotion == 1 else 2)
-        and 1 <= statement <= 2
-        and 1 <= repetition <= 2
-        and 1 <= speaker <= 24
-    )
-    if not known:
-        return None
-    return Clip(
-        path=path,
-        corpus="ravdess",
-        speaker=f"{speaker:02}",
-        gender="male" if speaker % 2 else "female",
-        channel=CHANNELS[channel - 1],
-        emotion=EMOTIONS[emotion - 1],
-        intensity="normal" if intensity == 1 else "strong",
-        statement=RAVDESS_STATEMENTS[statement - 1],
-        repetition=repetition,
-        modality=RAVDESS_MODALITIES[modality],
-    )
-
-
-def _parse_tess(path: Path, speaker: str, word: str, emotion: str) -> Clip | None:
-    if emotion.lower() not in TESS_EMOTIONS:
-        return None
-    return Clip(
-        path=path,
-        corpus="tess",
-        speaker="YAF" if speaker.upper() == "YAF" else "OAF",
-        gender="female",
-        channel="speech",
-        emotion=TESS_EMOTIONS[emotion.lower()],
-        intensity="normal",
-        statement=word.lower(),
-        repetition=1,
-        modality="audio",
-    )
-
-
-def scan(root: str | Path, modality: Sequence[str] = ("audio",)) -> Scan:
-    """Find the clips anywhere below `root`, by name alone: no audio is read.
-
-    Of several files that are one recording the first in sorted order is taken.
-
-    Args:
-        root: The folder.
-        modality: `audio`, `video` or both.
-
-    Raises:
-        ValueError: `root` is no folder, or holds no clip of a modality.
+    Attributes:
+        stereo: Clips of two channels.
+        alike: Clips of which each is the same recording under another name.
+        aiff: AIFF under .wav.
+        rates: Hz, where not the release's.
+        clipped: At full scale for many samples.
+        misspelt: The file's name in the release.
+        zero_runs: How many clips hold more than half a second of digital zeros.
+        files: Bytes and sha256 of WAV files in whose place copies in circulation hold other audio.
     """
-    root = Path(str(root)).expanduser()
-    if not root.is_dir():
-        raise ValueError(
-            f"data.root={str(root)!r} is not a folder: expected one that holds RAVDESS or TESS"
-            " somewhere below it; set data.root (quotes inside quotes for a path with commas,"
-            " brackets, = or letters outside ASCII) or SER_DATA, or try data=demo"
-        )
-    clips: dict[str, Clip] = {}
-    foreign, copies, unasked = [], [], []
-    for path in sorted(audio_files(root)):
-        clip = parse(path)
-        if clip is None:
-            foreign.append(path)
-        elif clip.modality not in modality:
-            unasked.append(path)
-        elif clip.name in clips:
-            copies.append(path)
-        elif (told := shown(path)) != str(path):
-            raise ValueError(
-                f"data.root={str(root)!r} holds {told}, whose path has characters that no table can"
-                " hold: rename its folder"
-            )
-        else:
-            clips[clip.name] = clip
-    by_modality = sorted(clips.values(), key=lambda clip: clip.modality)
-    found = {clip.modality for clip in by_modality}
-    if absent := [asked for asked in modality if asked not in found]:
-        raise ValueError(
-            f"data.root={str(root)!r} holds no RAVDESS or TESS recording of data.modality="
-            f"[{','.join(absent)}] ({len(foreign)} other audio files, {len(unasked) + len(clips)}"
-            " recordings of another modality): expected names such as 03-01-05-02-01-01-12.wav or"
-            " OAF_back_angry.wav, or for a video 01-01-05-02-01-01-12.mp4"
-        )
-    return Scan(
-        root,
-        tuple(modality),
-        tuple(by_modality),
-        tuple(foreign),
-        tuple(copies),
-        tuple(unasked),
-    )
+
+    stereo: Collection[str] = ()
+    alike: Collection[str] = ()
+    aiff: Collection[str] = ()
+    rates: Mapping[str, int] = field(default_factory=dict)
+    clipped: Collection[str] = ()
+    misspelt: Mapping[str, str] = field(default_factory=dict)
+    zero_runs: int = 0
+    files: Mapping[str, tuple[int, str]] = field(default_factory=dict)
 
 
-def audio_files(root: Path) -> Iterator[Path]:
-    """Yield every file below `root` with a suffix of audio or video, links followed once."""
-    return (path for path in files(root) if path.suffix.lower() in AUDIO_SUFFIXES)
+@dataclass(frozen=True)
+class Record:
+    """The public record that a corpus is downloaded from.
+
+    Attributes:
+        server: The kind of server, `zenodo` or `dataverse`.
+        path: Of the record in the server's API.
+        folder: Where its files go below the root of the data.
+        holds: By the name of a file, whether it has clips of a channel and modality.
+        example: The name of a file that has them, for messages.
+    """
+
+    server: str
+    path: str
+    folder: str
+    holds: Callable[[str, str, str], bool]
+    example: Callable[[str, str], str]
 
 
-def files(root: Path) -> Iterator[Path]:
-    """Yield every file below `root`, links to folders followed once."""
-    seen = set()
-    for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
-        subfolders.sort()  # of two links to one folder the first in order is followed
-        real = os.path.realpath(folder)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        yield from (Path(folder, name) for name in names)
+@dataclass(frozen=True)
+class Corpus:
+    """All that the program knows of a corpus.
 
+    Attributes:
+        name: In columns, keys and identities.
+        title: In text.
+        parse: Reads a clip's facts from its file name; None where the name is not of the corpus.
+        from_name: Returns the clip of a `Clip.name`, with a path of no file; None likewise.
+        official: The file names of the releases.
+        speakers: By name, their gender.
+        emotions: That its clips have, of `EMOTIONS`.
+        lead_seconds: Silence before the words of a clip, where the window starts.
+        releases: By channel.
+        record: Where it is downloaded from.
+        licence: Under which.
+        examples: File names, for messages.
+        unrecorded: Speaker and channel of what was never recorded.
+        oddities: Of the releases.
+    """
 
-def _raise(error: OSError) -> None:
-    raise error
+    name: str
+    title: str
+    parse: Callable[[Path], Clip | None]
+    from_name: Callable[[str], Clip | None]
+    official: Callable[[], Iterable[Path]]
+    speakers: Mapping[str, str]
+    emotions: tuple[str, ...]
+    lead_seconds: float
+    releases: Mapping[str, Release]
+    record: Record
+    licence: str
+    examples: str
+    unrecorded: Collection[tuple[str, str]] = ()
+    oddities: Oddities = Oddities()
+
+    @property
+    def placed(self) -> bool:
+        """Whether it has too few speakers to be spread over train, val and test."""
+        return len(self.speakers) < 4
+
+    def seconds_of(self, clip: Clip) -> tuple[float, float]:
+        """Return the bounds of a clip's length in s; where its file is known they are one."""
+        release = self.releases[clip.channel]
+        if clip.name not in self.oddities.files:
+            return release.seconds
+        size, _ = self.oddities.files[clip.name]
+        exact = (size - 44) / 2 / release.sample_rate  # 16 bit after a plain header
+        return exact, exact

@@ -1,4 +1,4 @@
-"""The embedded corpus: synthetic, speech-like clips under official RAVDESS and TESS names.
+"""The demo corpus: synthetic, speech-like clips under official RAVDESS and TESS names.
 
 It is for trying the program without a download. Every clip is computed, nobody ever spoke it, and
 a score on it says nothing about real speech.

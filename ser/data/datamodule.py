@@ -1,9 +1,11 @@
-"""Clips of RAVDESS and TESS as batches of waveforms, or of features already computed from them."""
+"""The data module: clips as batches of waveforms, or of features computed from them before."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 from typing import Annotated, Literal, TypeVar
 
 import numpy as np
@@ -13,20 +15,20 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
-from ser.audio.clips import ON_ERROR, Library, open_library
+from ser.audio.clips import ON_ERROR, DecodedClips, open_clips
 from ser.audio.window import Window
 from ser.cache.eviction import trim
 from ser.cache.store import cache_directory, digest
 from ser.config.quantities import Count, Fold, Hertz, Positive, Seed
-from ser.corpora.clip import CHANNELS, CORPORA, MODALITIES, Scan, scan
+from ser.corpora.clip import CHANNELS, MODALITIES
 from ser.corpora.labels import TARGETS, label_clips, label_emotions
-from ser.data.dataset import Batch, ClipDataset, Reader
-from ser.data.loading import ClipReader
-from ser.download import Servers
+from ser.corpora.scan import CORPORA, Scan, scan
+from ser.data.loading import Batch, ClipDataset, ClipReader, Reader
+from ser.fetch.servers import Servers
 from ser.splits.leakage import audit
-from ser.splits.protocols import VERSION, SplitProtocol
-from ser.splits.roles import PLACEMENTS, effective
-from ser.splits.table import Partition
+from ser.splits.protocols import VERSION, SplitProtocol, shared_labels
+from ser.splits.roles import ROLES, effective
+from ser.splits.table import SplitTable
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ Some = Annotated[Sequence[_Name], MinLen(1)]
 
 
 class EmotionDataModule(LightningDataModule):
-    """RAVDESS and TESS, parted by a protocol.
+    """Clips of the corpora, parted by a protocol.
 
     Batches hold `waveform` (batch, samples) in -1..1, `label` (batch,) and `row` (batch,), the
     clip's row in `table`. After `cache_features`, training and validation batches hold `features`
@@ -48,10 +50,10 @@ class EmotionDataModule(LightningDataModule):
         protocol: What assigns the clips to train, val and test.
         fold: The protocol's fold that tests, from 0.
         window: Which seconds of a clip are read.
-        corpora: `ravdess`, `tess` or both.
+        corpora: Some of `ser.corpora.scan.CORPORA`.
         channels: `speech`, `song` or both.
-        modality: `audio`, `video` (the sound of RAVDESS's mp4 files) or both.
-        tess: Where TESS is placed, see `ser.splits.roles.assign`.
+        modality: `audio`, `video` (the sound of mp4 files) or both.
+        tess: The role of the corpus of few speakers, see `ser.splits.roles.assign`.
         drop: Emotions to leave out.
         keep: Emotions to keep; None keeps all.
         merge: By emotion, the one whose name and place it takes.
@@ -75,10 +77,10 @@ class EmotionDataModule(LightningDataModule):
         protocol: SplitProtocol,
         window: Window,
         fold: Fold = 0,
-        corpora: Some[Literal[CORPORA]] = CORPORA,
+        corpora: Some[Literal[*CORPORA]] = tuple(CORPORA),
         channels: Some[Literal[CHANNELS]] = CHANNELS,
         modality: Some[Literal[MODALITIES]] = ("audio",),
-        tess: Literal[PLACEMENTS] = "train",
+        tess: Literal[ROLES] = "train",
         drop: Sequence[str] | None = (),
         keep: Sequence[str] | None = None,
         merge: Mapping[str, str] | None = None,
@@ -117,33 +119,41 @@ class EmotionDataModule(LightningDataModule):
         self.cache_max_gb = cache_max_gb
         self.download = download
         self.servers = servers
-        self.labels = label_clips(label_emotions(drop, keep, merge), target)
+        asked = label_clips(label_emotions(drop, keep, merge), target)
+        self.labels = shared_labels(asked, protocol, corpora)
+        self.left_out = sorted({*asked.values()} - {*self.labels.values()})
         self.classes = list(dict.fromkeys(self.labels.values()))
 
     @cached_property
     def scanned(self) -> Scan:
         """What lies below the root, once what is missing has been fetched."""
         if self.download:
-            corpora = [name for name in self.corpora if (name, self.tess) != ("tess", "off")]
+            used = self.tess != "off"
+            corpora = [name for name in self.corpora if used or not CORPORA[name].placed]
             self.servers.fetch(self.root, corpora, self.channels, self.modality)
         found = scan(self.root, self.modality)
         log.info(found.describe())
         return found
 
     @cached_property
-    def library(self) -> Library:
-        """What lies below the root, decoded."""
-        return open_library(self.scanned, self.sample_rate, self.cache, self.on_error)
+    def decoded(self) -> DecodedClips:
+        """What lies below the root, decoded; a store a modality."""
+        groups = groupby(self.scanned.clips, attrgetter("modality"))
+        paths = [[clip.path for clip in group] for _, group in groups]
+        return open_clips(paths, self.scanned.root, self.sample_rate, self.cache, self.on_error)
 
     @cached_property
     def found(self) -> Scan:
         """What there is to part; only where files are to be skipped is audio read for it."""
-        return self.library.found if self.on_error == "skip" else self.scanned
+        if self.on_error != "skip":
+            return self.scanned
+        clips = tuple(self.scanned.clips[row] for row in self.decoded.readable)
+        return replace(self.scanned, clips=clips)
 
     @cached_property
-    def partition(self) -> Partition:
+    def splits(self) -> SplitTable:
         """The protocol's folds of what was found."""
-        return Partition(
+        return SplitTable(
             self.found, self.protocol, self.tess, self.corpora, self.channels, self.labels
         )
 
@@ -158,7 +168,7 @@ class EmotionDataModule(LightningDataModule):
             "protocol_version": VERSION,
             "protocol_hash": digest(settings, VERSION, tess),
             "fold": self.fold,
-            "folds": self.partition.count(),
+            "folds": self.splits.count(),
             "leaky": self.protocol.leaky,
             "transductive": self.normalize is not None,
         }
@@ -173,20 +183,22 @@ class EmotionDataModule(LightningDataModule):
             return
         clips = self.found.clips
         if stage == "fit":
-            self.table = self.partition.table(self.fold)
-            self.partition.report_gaps(self.fold)
+            if self.left_out:
+                log.info("left out, as not all corpora hold it: %s", ", ".join(self.left_out))
+            self.table = self.splits.table(self.fold)
+            self.splits.report_gaps(self.fold)
         else:
-            self.table = self.partition.tabulate(self.recorded)
-        waveforms = self.library.waveforms
+            self.table = self.splits.tabulate(self.recorded)
+        waveforms = self.decoded.waveforms
         trim(self.cache, self.cache_max_gb)
-        self.reader = ClipReader(waveforms, [clip.corpus for clip in clips], self.window)
+        self.reader = ClipReader(waveforms, clips, self.window)
         if stage == "fit":
             self.reader.withhold(self.table.index[self.table.split == "test"])
         self.table["sha256"] = [waveforms.notes[row] for row in self.table.index]
         if stage == "fit":
             chosen = [clips[row] for row in self.table.index]
             self.audit = audit(chosen, self.table.split, self.table.sha256, self.protocol.leaky)
-            self.audit["unreadable"] = dict(self.library.unreadable)
+            self.audit["unreadable"] = dict(self.decoded.unreadable)
         if self.protocol.leaky:
             self.table["leaky"] = True
 
@@ -227,8 +239,8 @@ class EmotionDataModule(LightningDataModule):
         Args:
             fold: Of the protocol; None is what was set up.
         """
-        table = self.table if fold is None else self.partition.table(fold)
-        notes = self.library.waveforms.notes
+        table = self.table if fold is None else self.splits.table(fold)
+        notes = self.decoded.waveforms.notes
         return {
             "name": [self.found.clips[row].name for row in table.index],
             "split": table.split.to_list(),

@@ -1,4 +1,4 @@
-"""What the model is given of a clip: its window as a waveform, or features computed from it."""
+"""Batches of clips: their windows as waveforms, or features computed from these."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -9,12 +9,18 @@ import pandas as pd
 import torch
 from rich.progress import track
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from ser.audio.window import VERSION, Window
 from ser.cache.store import Store, digest, load_or_build
+from ser.corpora.clip import Clip
+from ser.corpora.scan import CORPORA
 
 PART = 64
 """Clips that are turned into features at once."""
+
+Batch = dict[str, Tensor]
+Reader = Callable[[np.ndarray], Batch]
 
 
 class ClipReader:
@@ -22,13 +28,13 @@ class ClipReader:
 
     Args:
         waveforms: All decoded clips.
-        corpora: The corpus of each, which says where its window begins.
+        clips: What is known of each.
         window: What is cut out of a clip.
     """
 
-    def __init__(self, waveforms: Store, corpora: Sequence[str], window: Window) -> None:
+    def __init__(self, waveforms: Store, clips: Sequence[Clip], window: Window) -> None:
         self.waveforms = waveforms
-        self.corpora = corpora
+        self.clips = clips
         self.window = window
         self.features: Store | None = None
         self.held: Tensor | None = None
@@ -65,7 +71,8 @@ class ClipReader:
             key: What `frontend` was built from: plain containers.
             directory: The cache folder.
         """
-        key = digest(self.waveforms.key, VERSION, repr(self.window), key)
+        leads = {corpus.name: corpus.lead_seconds for corpus in CORPORA.values()}
+        key = digest(self.waveforms.key, VERSION, repr(self.window), leads, key)
         rows = partial(self._feature_rows, frontend)
         self.features = load_or_build(directory, "features", key, rows)
 
@@ -120,10 +127,14 @@ class ClipReader:
         """Cut the rows' windows: (rows, samples) int16."""
         windows = np.empty((len(rows), self.window.samples), np.int16)
         for window, row in zip(windows, rows, strict=True):
-            recording = self.waveforms[row]
-            spans = self.window.spans(recording, self.corpora[row])
-            window[:] = self.window.cut(recording, spans[0])
+            span = self.span(row)
+            window[:] = self.window.cut(self.waveforms[row], span)
         return windows
+
+    def span(self, row: int) -> tuple[int, int]:
+        """Return where a clip's window begins and ends in its samples, without the padding."""
+        corpus = CORPORA[self.clips[row].corpus]
+        return self.window.spans(self.waveforms[row], corpus.name, corpus.lead_seconds)[0]
 
     @torch.no_grad()
     def _feature_rows(
@@ -134,3 +145,21 @@ class ClipReader:
         for rows in track(parts, "features"):
             for features in frontend(self._waveforms(rows)).numpy():
                 yield features[None], ""
+
+
+class ClipDataset(Dataset):
+    """Clips of one split; a batch is read at once, straight from the memory map."""
+
+    def __init__(self, rows: np.ndarray, labels: np.ndarray, read: Reader) -> None:
+        self.rows = rows
+        self.labels = labels
+        self.read = read
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, positions: Sequence[int]) -> Batch:
+        """Read a batch: `label` and `row` (batch,), beside what `read` returns for the rows."""
+        rows = self.rows[positions]
+        labels = torch.from_numpy(self.labels[positions])
+        return self.read(rows) | {"label": labels, "row": torch.from_numpy(rows)}

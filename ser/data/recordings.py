@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from ser.audio.containers import holds_audio
-from ser.audio.decode import decode_and_peak, tell_clipped
+from ser.audio.decode import decode_and_peak, warn_clipped
 from ser.audio.window import Window
-from ser.corpora.clip import AUDIO_SUFFIXES, files, parse
+from ser.corpora.clip import AUDIO_SUFFIXES
 from ser.corpora.names import cell, shown
+from ser.corpora.scan import CORPORA, files, parse
 
 BATCH = 64
 """Windows that are scored at once, where they fit."""
@@ -60,7 +61,7 @@ class Recordings(IterableDataset):
                     windows, rows = [], []
         if windows:
             yield _batch(windows, rows)
-        tell_clipped(self.loud)
+        warn_clipped(self.loud)
 
     def _windows(self, row: int, path: Path) -> Iterator[np.ndarray]:
         try:
@@ -72,7 +73,8 @@ class Recordings(IterableDataset):
             self.loud.append(path)
         self.digests[row] = sha256(recording.tobytes()).hexdigest()
         clip = parse(path)
-        spans = self.window.spans(recording, clip.corpus if clip else "other")
+        lead = CORPORA[clip.corpus].lead_seconds if clip else 0.0
+        spans = self.window.spans(recording, clip and clip.corpus, lead)
         self.spans[row] = tuple(
             edge / self.window.sample_rate for edge in (spans[0][0], spans[-1][1])
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ser.corpora.clip import parse
+from ser.corpora.scan import parse
 from ser.evaluation.status import check_finished
 from ser.reporting.run_report import STAMPS
 

@@ -1,4 +1,7 @@
-"""Files of public records over HTTP: listed, fetched from the byte on that is missing."""
+"""HTTP with patience: records listed, and files fetched from the byte on that is missing.
+
+pooch, which would be the library, begins a download that broke off anew: 200 MB archives.
+"""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""A file of a public record, and its way from part to place."""
+"""Files of public records: as their servers list them, and on their way from part to place."""
 
 import hashlib
 import os
@@ -39,6 +39,11 @@ class PublishedFile:
     def is_archive(self) -> bool:
         """Whether it becomes a folder."""
         return Path(self.name).suffix.lower() == ".zip"
+
+    @property
+    def target(self) -> str:
+        """The name of what it becomes."""
+        return Path(self.name).stem if self.is_archive else self.name
 
     def part(self, target: Path) -> Path:
         """Say where it grows before it becomes `target`: under no name of a recording."""
@@ -82,3 +87,28 @@ class PublishedFile:
             part.unlink()
         else:
             os.replace(part, target)
+
+
+def read_zenodo(address: str, record: dict) -> list[PublishedFile]:
+    """Read the files of a record of Zenodo; `address` is that of the server."""
+    return [
+        PublishedFile(entry["key"], entry["links"]["self"], entry["size"], entry["checksum"])
+        for entry in record["files"]
+    ]
+
+
+def read_dataverse(address: str, record: dict) -> list[PublishedFile]:
+    """Read the files of a dataset of Dataverse; `address` is that of the server."""
+    found = []
+    for entry in record["data"]["latestVersion"]["files"]:
+        file = entry["dataFile"]
+        url = f"{address}/api/access/datafile/{int(file['id'])}"
+        checksum = file.get("checksum") or {"type": "MD5", "value": file["md5"]}
+        algorithm = checksum["type"].lower().replace("-", "")
+        digits = f"{algorithm}:{checksum['value']}"
+        found.append(PublishedFile(file["filename"], url, file["filesize"], digits))
+    return found
+
+
+READERS = {"zenodo": read_zenodo, "dataverse": read_dataverse}
+"""By the kind of server, what reads the files of a record."""

@@ -1,4 +1,4 @@
-"""A folder of recordings examined file by file and compared with the official releases."""
+"""The diagnosis of a folder: its recordings compared with the official releases."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from ser.corpora.clip import CHANNELS, CORPORA, MODALITIES, Clip, parse, scan
+from ser.corpora.clip import CHANNELS, MODALITIES, Clip
 from ser.corpora.names import shown
-from ser.corpora.releases import official
-from ser.integrity import loudness
-from ser.integrity import rules as findings
+from ser.corpora.scan import CORPORA, official, parse, scan
+from ser.integrity import rules
 from ser.integrity.measure import Examination, examine_all
 from ser.integrity.rules import SEVERITIES, Finding
 
@@ -26,8 +25,8 @@ class Diagnosis:
         root: The folder.
         counts: A row a release asked for, with the numbers of clips.
         findings: The worst first.
-        levels: A row a speaker and channel, as of `loudness.levels`.
-        unknown: Audio files whose names are of neither corpus.
+        levels: A row a speaker and channel, as of `rules.levels`.
+        unknown: Audio files whose names are of no corpus.
     """
 
     root: Path
@@ -49,11 +48,11 @@ class Diagnosis:
         return f"{VERDICTS[self.exit_code]} ({', '.join(parts) or 'nothing to note'})"
 
     def place(self, finding: Finding) -> str | None:
-        """Give the path of a finding below the root."""
+        """Return the path of a finding below the root."""
         return finding.path and shown(finding.path.relative_to(self.root).as_posix())
 
     def groups(self) -> Iterator[list[Finding]]:
-        """Give the findings of one kind and severity together."""
+        """Return the findings of one kind and severity together."""
         for _, group in groupby(self.findings, key=_rank):
             yield list(group)
 
@@ -86,20 +85,20 @@ def diagnose(
             f"data.root={root!r}: none of its {len(found.clips)} recordings is of"
             f" data.corpora=[{','.join(corpora)}] and data.channels=[{','.join(channels)}]"
         )
-    clips = {clip.name: clip for clip in asked}
-    copies = [clip for clip in map(parse, found.copies) if clip.name in clips]
+    clips = {clip.clip: clip for clip in asked}
+    copies = [clip for clip in map(parse, found.copies) if clip.clip in clips]
     paths = [clip.path for clip in (*asked, *copies)]
     seen = dict(zip(paths, examine_all(paths), strict=True))
     pairs = [(clip, seen[clip.path]) for clip in asked]
     expected = official(corpora, channels, modality)
-    levels = loudness.levels(pairs)
-    others = [clip.path for clip in found.clips if clip.name not in clips]
+    levels = rules.levels(pairs)
+    others = [clip.path for clip in found.clips if clip.clip not in clips]
     listed = [
-        *findings.lacking(expected, clips),
-        *(finding for clip, one in pairs for finding in findings.judge(clip, one)),
-        *findings.alike(pairs),
-        *findings.zeros(pairs),
-        *loudness.outliers(levels),
+        *rules.lacking(expected, clips),
+        *(finding for clip, one in pairs for finding in rules.judge(clip, one)),
+        *rules.alike(pairs),
+        *rules.zeros(pairs),
+        *rules.outliers(levels),
         *_besides(expected, clips, copies, seen),
         *_left_out("unknown name", found.foreign),
         *_left_out("not asked for", [*found.unasked, *others]),
@@ -125,10 +124,10 @@ def _besides(
 ) -> Iterator[Finding]:
     """Name the clips that no release has, and the second files of a clip."""
     for clip in clips.values():
-        if clip.name not in expected:
+        if clip.clip not in expected:
             yield Finding("extra", "remark", "a name like the release's", "no such clip", clip.path)
     for copy in copies:
-        taken = clips[copy.name].path
+        taken = clips[copy.clip].path
         one, digest = seen[copy.path], seen[taken].samples_sha256
         same = one.error is None and one.samples_sha256 == digest
         what = f"{'' if same else 'not '}the samples of {taken.name}, which is taken"

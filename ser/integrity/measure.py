@@ -10,7 +10,8 @@ import soundfile
 from joblib import Parallel, cpu_count, delayed
 from rich.progress import track
 
-from ser.audio.decode import SMALL, decode_and_peak
+from ser.audio.clips import SMALL
+from ser.audio.decode import decode_and_peak
 
 MP4_RATE = 48000
 """Hz. The header of a video is not read: its sound is examined at the rate of RAVDESS's."""

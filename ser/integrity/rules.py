@@ -1,12 +1,14 @@
-"""What differs between the recordings on disk and the official releases."""
+"""The rules: how a recording on disk may differ from that of the official release."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import log10
 from pathlib import Path
+from statistics import median
 
-from ser.corpora import releases
 from ser.corpora.clip import Clip
+from ser.corpora.scan import CORPORA
 from ser.integrity.measure import Examination
 
 SAME = "the same"
@@ -26,6 +28,11 @@ FLOATS = ("FLOAT", "DOUBLE")
 """The types of samples that go beyond full scale by more than a lossy coder's error."""
 FOREIGN_PEAK = 1.5
 """No copy of a 16-bit recording, resampled or not, goes so far above full scale."""
+
+ENOUGH = 20
+"""Clips from which on a speaker's level is judged."""
+MARGIN_DB = 6.0
+"""What may lie between the speakers measured for a `Release` and the others."""
 
 CONTAINERS = {
     ".aif": {"AIFF"}, ".aiff": {"AIFF"}, ".au": {"AU"}, ".caf": {"CAF"}, ".flac": {"FLAC"},
@@ -90,17 +97,17 @@ def lacking(official: Mapping[str, Clip], found: Collection[str]) -> Iterator[Fi
         by_release[clip.corpus, clip.modality, clip.channel].append(clip)
     for (corpus, modality, channel), clips in by_release.items():
         of_what = f"{corpus} {channel}" + (" (video)" if modality == "video" else "")
-        if all(clip.name not in found for clip in clips):
+        if all(clip.clip not in found for clip in clips):
             yield Finding("missing", "remark", f"all of {of_what}", f"{len(clips)} clips")
             continue
-        present = {clip.speaker for clip in clips if clip.name in found}
+        present = {clip.speaker for clip in clips if clip.clip in found}
         unheard = [clip for clip in clips if clip.speaker not in present]
         if unheard:
             what = f"all {of_what} of speakers {', '.join(sorted({c.speaker for c in unheard}))}"
             yield Finding("missing", "remark", what, f"{len(unheard)} clips")
         for speaker in sorted(present):
             own = [clip for clip in clips if clip.speaker == speaker]
-            names = tuple(clip.path.name for clip in own if clip.name not in found)
+            names = tuple(clip.path.name for clip in own if clip.clip not in found)
             if names:
                 what = f"{len(names)} of {of_what} of speaker {speaker}"
                 yield Finding("missing", "remark", what, f"{len(own)} clips", clips=names)
@@ -121,31 +128,33 @@ def judge(clip: Clip, seen: Examination) -> Iterator[Finding]:
     if seen.rms == 0:
         yield finding("silent", "fatal", "nothing but zeros", "a voice")
         return
-    shortest, longest = releases.seconds_of(clip)
+    corpus = CORPORA[clip.corpus]
+    release, odd = corpus.releases[clip.channel], corpus.oddities
+    shortest, longest = corpus.seconds_of(clip)
     if not shortest - MARGIN_S <= seen.seconds <= longest + MARGIN_S or seen.peak > FOREIGN_PEAK:
         lengths = f"{shortest:.2f} s" + (f" to {longest:.2f} s" if longest > shortest else "")
         yield finding("foreign", "fatal", seen.describe(), f"{lengths}, no peak above 1")
         return
     name, suffix = clip.name, seen.path.suffix.lower()
-    release = releases.release_of(clip)
     if seen.container not in CONTAINERS.get(suffix, {seen.container}):
-        known = name in releases.AIFF and seen.container == "AIFF"
+        known = name in odd.aiff and seen.container == "AIFF"
         yield oddity(known, "container", f"{seen.container} under {suffix}", suffix)
     if seen.sample_rate != release.sample_rate:
-        known = seen.sample_rate == releases.RATES.get(name)
+        known = seen.sample_rate == odd.rates.get(name)
         yield oddity(known, "rate", f"{seen.sample_rate} Hz", f"{release.sample_rate} Hz")
     if seen.channels != 1:
-        known = name in releases.STEREO and seen.channels == 2
+        known = name in odd.stereo and seen.channels == 2
         yield oddity(known, "channels", f"{seen.channels} channels", "1 channel")
     if seen.subtype in FLOATS and seen.peak > 1:
         yield finding("above full scale", "remark", f"peak {seen.peak:.2f}", "at most 1")
     elif seen.longest_clipping >= CLIPPING:
         what = f"{seen.longest_clipping} samples in a row at full scale"
-        yield oddity(name in releases.CLIPPED, "clipping", what, f"fewer than {CLIPPING}")
-    if seen.path.stem.upper().startswith("OA_"):
-        known = releases.MISSPELT.get(name) == seen.path.stem
-        yield oddity(known, "name", seen.path.name, f"OAF_{seen.path.name[3:]}")
-    size, digest = releases.FILES.get(name, (None, seen.file_sha256))
+        yield oddity(name in odd.clipped, "clipping", what, f"fewer than {CLIPPING}")
+    spelt = corpus.from_name(name).path.name
+    if seen.path.stem.upper() != spelt.upper():
+        known = odd.misspelt.get(name) == seen.path.stem
+        yield oddity(known, "name", seen.path.name, f"{spelt}{seen.path.suffix}")
+    size, digest = odd.files.get(name, (None, seen.file_sha256))
     if (seen.container, seen.subtype) == ("WAV", "PCM_16") and seen.file_sha256 != digest:
         yield finding("bytes", "remark", f"sha256 {seen.file_sha256}", f"{size} bytes, {digest}")
 
@@ -157,9 +166,9 @@ def alike(pairs: Sequence[tuple[Clip, Examination]]) -> Iterator[Finding]:
         if seen.rms > 0:
             groups[seen.samples_sha256].append(clip)
     for clips in groups.values():
-        if len({_take(clip) for clip in clips}) > 1:
+        if len({clip.take for clip in clips}) > 1:
             names = tuple(sorted(clip.name for clip in clips))
-            known = set(names) <= releases.ALIKE
+            known = all(clip.name in CORPORA[clip.corpus].oddities.alike for clip in clips)
             severity, expected = ("note", SAME) if known else ("fatal", "different recordings")
             what = f"{len(names)} clips of the same samples"
             yield Finding("duplicate", severity, what, expected, clips=names)
@@ -172,12 +181,47 @@ def zeros(pairs: Sequence[tuple[Clip, Examination]]) -> Iterator[Finding]:
         if seen.rms > 0 and seen.longest_zeros_s > ZEROS_S:
             held[clip.corpus, clip.speaker].append(clip.path.name)
     for (corpus, speaker), names in sorted(held.items()):
-        usual = releases.ZERO_RUNS[corpus]
+        usual = CORPORA[corpus].oddities.zero_runs
         total = sum(len(names) for key, names in held.items() if key[0] == corpus)
         severity = "note" if total <= ZEROS_OF_LOSSY * usual else "remark"
         what = f"{len(names)} of {corpus} of speaker {speaker}, for more than {ZEROS_S} s"
         yield Finding("zeros", severity, what, f"{usual} of all", clips=tuple(names))
 
 
-def _take(clip: Clip) -> tuple:
-    return tuple(value for key, value in vars(clip).items() if key not in ("path", "modality"))
+def levels(pairs: Sequence[tuple[Clip, Examination]]) -> list[dict[str, object]]:
+    """Return the median peak and RMS (dBFS) of each speaker and channel."""
+    groups = defaultdict(list)
+    for clip, seen in pairs:
+        if seen.error is None and min(seen.peak, seen.rms) > 0:
+            groups[clip.corpus, clip.channel, clip.speaker].append((clip, seen))
+    table = []
+    for (corpus, channel, speaker), group in sorted(groups.items()):
+        bounds = CORPORA[corpus].releases[channel].peaks_dbfs
+        peak, rms = (
+            20 * log10(median(getattr(seen, key) for _, seen in group)) for key in ("peak", "rms")
+        )
+        table.append(
+            {
+                "corpus": corpus,
+                "channel": channel,
+                "speaker": speaker,
+                "clips": len(group),
+                "peak_dbfs": round(peak, 2),
+                "rms_dbfs": round(rms, 2),
+                "release_peaks_dbfs": bounds,
+            }
+        )
+    return table
+
+
+def outliers(table: Sequence[Mapping]) -> Iterator[Finding]:
+    """Name the speakers who are louder or quieter than any of the release."""
+    for row in table:
+        low, high = row["release_peaks_dbfs"]
+        inside = low - MARGIN_DB <= row["peak_dbfs"] <= high + MARGIN_DB
+        if row["clips"] >= ENOUGH and not inside:
+            what = (
+                f"speaker {row['speaker']}, {row['corpus']} {row['channel']}: median peak"
+                f" {row['peak_dbfs']:.1f} dBFS"
+            )
+            yield Finding("level", "remark", what, f"{low:.1f} to {high:.1f} dBFS")

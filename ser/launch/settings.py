@@ -14,13 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 from sklearn.base import BaseEstimator
 
 from ser.audio.clips import ON_ERROR
-from ser.checkpoints import estimator_io as fitted
-from ser.checkpoints import sizes as outline
-from ser.checkpoints import trust as allowed
+from ser.checkpoints import estimator_io, sizes, trust
 from ser.config.differences import leaves
 from ser.config.quantities import Fold, Natural, Positive, Seed
 from ser.corpora.labels import label_clips, label_emotions
+from ser.corpora.scan import CORPORA
 from ser.splits.leakage import check_objective
+from ser.splits.protocols import shared_labels
 
 METRICS = ("uar", "macro_f1", "accuracy")
 OBJECTIVES = tuple(f"{place}/{metric}" for place in ("val", "cv") for metric in METRICS)
@@ -102,9 +102,9 @@ def check_types(config: Mapping, source: str = "", named: Callable[[str], str] =
     """
     for key, value in _settings(config):
         if key in SETTINGS:
-            allowed.check_value(value, SETTINGS[key], key, source, named, key == "published")
+            trust.check_value(value, SETTINGS[key], key, source, named, key == "published")
     for slot, key, recipe in recipes(config):
-        allowed.check(recipe, slot, key, source, named)
+        trust.check(recipe, slot, key, source, named)
 
 
 def recipes(config: Mapping) -> Iterator[tuple[str, str, object]]:
@@ -142,12 +142,13 @@ def _build(config: Mapping) -> None:
     """Build all that a run builds, but the data, and the network without memory for its weights."""
     data, model = config["data"], config["model"]
     with _naming("protocol", data["protocol"]):
-        instantiate(data["protocol"], _convert_="all")
+        protocol = instantiate(data["protocol"], _convert_="all")
     with _naming("window", data["window"]):
         window = instantiate(data["window"], _convert_="all")
-        outline.check_window(model["frontend"], window.samples)
+        _check_starts(window.start)
+        sizes.check_window(model["frontend"], window.samples)
     labels = label_clips(label_emotions(data["drop"], data["keep"], data["merge"]), data["target"])
-    classes = list(dict.fromkeys(labels.values()))
+    classes = list(dict.fromkeys(shared_labels(labels, protocol, data["corpora"]).values()))
     with _naming("trainer", config["trainer"]):
         instantiate(config["trainer"], logger=False, default_root_dir=None)
     for key, recipe in config["callbacks"].items():
@@ -161,11 +162,18 @@ def _build(config: Mapping) -> None:
             _build_network(model, classes, window.samples)
 
 
+def _check_starts(start: object) -> None:
+    known = (*CORPORA, "other")
+    for name in start if isinstance(start, Mapping) else ():
+        if name not in known:
+            raise ValueError(f"window.start.{name}: expected one of {', '.join(known)}")
+
+
 def _build_estimator(model: Mapping, classes: list[str]) -> None:
     with _naming("frontend", model["frontend"]):
         built = instantiate(model, classes=classes)
     with _naming("model.estimator", model["estimator"]):
-        for part in fitted.parts(built.estimator):
+        for part in estimator_io.parts(built.estimator):
             if isinstance(part, BaseEstimator) and hasattr(part, "_parameter_constraints"):
                 part._validate_params()  # what scikit-learn's own `fit` begins with
 
@@ -174,7 +182,7 @@ def _build_network(model: Mapping, classes: list[str], samples: int) -> None:
     with _naming("frontend", model["frontend"]):
         instantiate(model["frontend"])
     with _naming("model.network", model["network"]):
-        outline.clips_at_once(samples, *outline.build(classes, model["frontend"], model["network"]))
+        sizes.clips_at_once(samples, *sizes.build(classes, model["frontend"], model["network"]))
     weights = [torch.nn.Parameter(torch.zeros(1))]
     with _naming("optimizer", model["optimizer"]):
         optimizer = instantiate(model["optimizer"], params=weights)

@@ -1,4 +1,4 @@
-"""The leak audit: what train, val and test share that they must not, and who may decide what."""
+"""The leak audit: what train, val and test share, and what test clips must not decide."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -37,10 +37,8 @@ def audit(
     for clip, split, digest in zip(clips, splits, hashes, strict=True):
         speakers[split].add(clip.speaker)
         members[digest].append((split, clip.path.name))
-        facts = vars(clip).items()
-        said = tuple(v for key, v in facts if key not in ("path", "modality", "repetition"))
-        takes[said, clip.repetition].append(split)
-        sentences[said].append((clip.repetition, split))
+        takes[clip.take].append(split)
+        sentences[clip.sentence].append((clip.repetition, split))
     shared_speakers = sorted(
         set().union(*(speakers[one] & speakers[other] for one, other in combinations(SPLITS, 2)))
     )

@@ -1,12 +1,14 @@
-"""Which clip is for training, validation or test, fold by fold.
+"""Protocols: which clip is for training, validation or test, fold by fold.
 
-A protocol sees every RAVDESS clip of the scan, before any selection: dropping a class or a channel
-moves no speaker. No fold's test speakers are drawn, or move, by what is validated.
+A protocol sees every clip of the scan whose corpus has speakers enough to be spread, before any
+selection: dropping a class or a channel moves no speaker. No fold's test speakers are drawn, or
+move, by what is validated.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import numpy as np
 from annotated_types import Interval
@@ -14,7 +16,16 @@ from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, tra
 
 from ser.config.quantities import Seed
 from ser.corpora.clip import Clip
-from ser.splits.speakers import draw_validators, genders_of, missing, part_by_speaker, spread
+from ser.corpora.ravdess import SPEAKERS, STATEMENTS
+from ser.corpora.scan import CORPORA
+from ser.splits.speakers import (
+    draw_validators,
+    genders_of,
+    is_spread,
+    missing,
+    part_by_speaker,
+    spread_speakers,
+)
 
 Folds = Annotated[int, Interval(ge=2, le=1000)]
 Speakers = Annotated[int, Interval(ge=1, le=1000)]
@@ -36,7 +47,7 @@ class SplitProtocol(Protocol):
         """Count the folds."""
 
     def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
-        """List the RAVDESS speakers whom the fold, or its making, goes without."""
+        """List the speakers whom the fold, or its making, goes without."""
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a clip's name to its split."""
@@ -62,7 +73,7 @@ class Holdout:
         return 1
 
     def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
-        """List the RAVDESS speakers who are not there, where test or val is not 2 and 2 for it."""
+        """List the speakers who are not there, where test or val is not 2 and 2 for it."""
         genders = genders_of(clips)
         splits = self.assign(clips, fold)
         for split in ("test", "val"):
@@ -73,14 +84,14 @@ class Holdout:
         return []
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
-        """Map a RAVDESS clip's name to its split, by speaker."""
+        """Map a clip's name to its split, by speaker."""
         genders = genders_of(clips)
         if len(genders) < 3:
             raise ValueError(
-                f"protocol={self.name} needs at least 3 RAVDESS speakers, got {sorted(genders)}:"
+                f"protocol={self.name} needs at least 3 speakers, got {sorted(genders)}:"
                 " one each to train, validate and test; check data.root"
             )
-        test, val, *_ = spread(clips, max(3, round(len(genders) / 4)), self.seed)
+        test, val, *_ = spread_speakers(clips, max(3, round(len(genders) / 4)), self.seed)
         return part_by_speaker(clips, test, val)
 
 
@@ -107,18 +118,18 @@ class KFold:
         return self.folds
 
     def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
-        """List the RAVDESS speakers who are not there when the folds are drawn."""
+        """List the speakers who are not there when the folds are drawn."""
         return missing(genders_of(clips))
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
-        """Map a RAVDESS clip's name to its split, by speaker."""
+        """Map a clip's name to its split, by speaker."""
         genders = genders_of(clips)
         if not 2 <= self.folds <= len(genders):
             raise ValueError(
                 f"protocol.folds={self.folds}: expected 2 to {len(genders)}, as there are"
-                f" {len(genders)} RAVDESS speakers"
+                f" {len(genders)} speakers"
             )
-        test = spread(clips, self.folds, self.seed)[fold]
+        test = spread_speakers(clips, self.folds, self.seed)[fold]
         return part_by_speaker(
             clips, test, draw_validators(genders, test, self.val_speakers, self.seed, fold)
         )
@@ -129,7 +140,7 @@ class NamedFolds:
     """The speakers named for a fold test; of the others `val_speakers` validate, the rest train.
 
     Attributes:
-        folds: RAVDESS speakers, a list a fold; None gives each speaker at hand a fold.
+        folds: Numbers of RAVDESS's actors, a list a fold; None gives each speaker at hand a fold.
         val_speakers: How many validate, as many men as women.
         seed: Of the draw of those.
     """
@@ -151,21 +162,21 @@ class NamedFolds:
         return len(self._tested(clips))
 
     def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
-        """List the RAVDESS speakers whom the fold would test and who are not there."""
+        """List the speakers whom the fold would test and who are not there."""
         genders = genders_of(clips)
-        if self.folds is None:  # an absent speaker has no fold of his own
+        if self.folds is None:  # an absent speaker has no fold
             return missing(genders)
         return [speaker for speaker in self._tested(clips)[fold] if speaker not in genders]
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
-        """Map a RAVDESS clip's name to its split, by speaker."""
+        """Map a clip's name to its split, by speaker."""
         genders = genders_of(clips)
         named = self._tested(clips)[fold]
         test = [speaker for speaker in named if speaker in genders]
         if not test:
             raise ValueError(
                 f"fold {fold} of protocol={self.name} is empty: it tests the speakers"
-                f" {', '.join(named)}, but data.root holds {len(genders)} RAVDESS speakers:"
+                f" {', '.join(named)}, but data.root holds {len(genders)} speakers:"
                 f" {', '.join(genders)}"
             )
         return part_by_speaker(
@@ -226,6 +237,109 @@ class Random:
         return {clip.name: str(split) for clip, split in zip(clips, splits, strict=True)}
 
 
+@dataclass(frozen=True)
+class Statement:
+    """Neither the speakers nor the sentence that test were heard in training or validation.
+
+    The speakers are parted as by `KFold`; those who test speak one sentence, the others the other.
+    """
+
+    name: str = "statement"
+    tested: Literal[STATEMENTS] = "dogs"
+    folds: Folds = 6
+    val_speakers: Speakers = 4
+    seed: Seed = 0
+    leaky: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.tested not in STATEMENTS:
+            raise ValueError(f"protocol.tested={self.tested!r}: expected one of {STATEMENTS}")
+        self._by_speaker()
+
+    def count(self, clips: Sequence[Clip]) -> int:
+        """Count the folds."""
+        return self.folds
+
+    def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
+        """List the speakers who are not there when the folds are drawn."""
+        return self._by_speaker().missing(clips, fold)
+
+    def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
+        """Map a clip's name to its split, by speaker and sentence."""
+        speakers = self._by_speaker().assign(clips, fold)
+        return {
+            clip.name: speakers[clip.name]
+            for clip in clips
+            if (clip.statement == self.tested) == (speakers[clip.name] == "test")
+        }
+
+    def _by_speaker(self) -> KFold:
+        return KFold(self.name, self.folds, self.val_speakers, self.seed)
+
+
+@dataclass(frozen=True)
+class CrossCorpus:
+    """Fold 0 trains on the corpus of many speakers and tests on that of two; fold 1 goes back.
+
+    `val_speakers` of the former validate in fold 0. In fold 1 one of the two speakers trains, and
+    the other validates. The classes are those that both corpora hold.
+    """
+
+    name: str = "cross_corpus"
+    val_speakers: Speakers = 4
+    seed: Seed = 0
+    leaky: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_number("protocol.val_speakers", self.val_speakers, 1)
+        check_number("protocol.seed", self.seed, 0)
+
+    def count(self, clips: Sequence[Clip]) -> int:
+        """Count the folds."""
+        return 2
+
+    def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
+        """List no one: whoever is there tests, or is trained on."""
+        return []
+
+    def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
+        """Map a clip's name to its split, by corpus and speaker."""
+        many = [clip for clip in clips if is_spread(clip)]
+        two = [clip for clip in clips if not is_spread(clip)]
+        if not many or not two:
+            counts = Counter(clip.corpus for clip in clips)
+            found = " and ".join(
+                f"{counts[corpus.name]} clips of {corpus.title}" for corpus in CORPORA.values()
+            )
+            raise ValueError(f"protocol={self.name} needs both corpora: data.root holds {found}")
+        if fold == 0:
+            genders = genders_of(many)
+            val = draw_validators(genders, (), self.val_speakers, self.seed, fold)
+            return part_by_speaker(many, (), val) | {clip.name: "test" for clip in two}
+        _, *val = genders_of(two)
+        return part_by_speaker(two, (), val) | {clip.name: "test" for clip in many}
+
+
+def shared_labels(
+    labels: Mapping[tuple[str, str], str], protocol: SplitProtocol, corpora: Sequence[str]
+) -> dict[tuple[str, str], str]:
+    """Return the labels that a protocol can tell apart: across corpora, those that all hold.
+
+    Args:
+        labels: By (emotion, gender), the class.
+        protocol: What parts the clips.
+        corpora: Their names.
+    """
+    if not isinstance(protocol, CrossCorpus):
+        return dict(labels)
+    held = [
+        {label for (emotion, _), label in labels.items() if emotion in CORPORA[name].emotions}
+        for name in corpora
+    ]
+    shared = set.intersection(*held)
+    return {key: label for key, label in labels.items() if label in shared}
+
+
 def check_number(key: str, value: object, least: int) -> None:
     """Refuse what is no whole number from `least` on."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -237,8 +351,8 @@ def _check_lists(folds: object) -> None:
         isinstance(speakers, list | tuple) and speakers for speakers in folds
     )
     named = [speaker for speakers in folds for speaker in speakers] if whole else [None]
-    if len(set(named)) < len(named) or not set(named) <= set(range(1, 25)):
+    if len(set(named)) < len(named) or not set(named) <= {int(speaker) for speaker in SPEAKERS}:
         raise ValueError(
-            f"protocol.folds={folds}: expected lists of speakers from 1 to 24, each in one of them"
-            " at most, such as [[1,2],[3,4]]"
+            f"protocol.folds={folds}: expected lists of speakers from 1 to {len(SPEAKERS)}, each"
+            " in one of them at most, such as [[1,2],[3,4]]"
         )

@@ -1,23 +1,24 @@
-"""Where TESS goes beside a protocol: it has two speakers, so it is placed, never stratified."""
+"""Roles of corpora: one of few speakers is placed beside a protocol, never spread by it."""
 
 from collections.abc import Sequence
 
-from ser.corpora.clip import CORPORA, Clip
-from ser.splits.protocols import Holdout, SplitProtocol
-from ser.splits.transfer import CrossCorpus
+from ser.corpora.clip import Clip
+from ser.corpora.scan import CORPORA
+from ser.splits.protocols import CrossCorpus, Holdout, SplitProtocol
+from ser.splits.speakers import is_spread
 
-PLACEMENTS = ("train", "test", "oaf_to_yaf", "yaf_to_oaf", "mixed", "off")
+ROLES = ("train", "test", "oaf_to_yaf", "yaf_to_oaf", "mixed", "off")
 
 
 def count(clips: Sequence[Clip], protocol: SplitProtocol) -> int:
-    """Count the folds; without RAVDESS there is one."""
-    ravdess = [clip for clip in clips if clip.corpus == "ravdess"]
-    return protocol.count(ravdess) if ravdess else 1
+    """Count the folds; where no corpus is spread there is one."""
+    spread = [clip for clip in clips if is_spread(clip)]
+    return protocol.count(spread) if spread else 1
 
 
 def effective(tess: str, protocol: SplitProtocol, corpora: Sequence[str]) -> str:
-    """Name the placement that comes about: `mixed` is `train` where it would part nothing."""
-    parted = protocol.leaky and "tess" in corpora
+    """Return the role that comes about: `mixed` is `train` where it would part nothing."""
+    parted = protocol.leaky and any(CORPORA[name].placed for name in corpora)
     return "train" if tess == "mixed" and not parted else tess
 
 
@@ -26,7 +27,7 @@ def assign(
     protocol: SplitProtocol,
     tess: str,
     fold: int = 0,
-    corpora: Sequence[str] = CORPORA,
+    corpora: Sequence[str] = tuple(CORPORA),
 ) -> dict[str, str]:
     """Map each clip's name to train, val or test; clips that are not used are left out.
 
@@ -35,8 +36,8 @@ def assign(
     other and validate on RAVDESS; `mixed` parts its clips among those of RAVDESS where the protocol
     is blind to speakers and `corpora` has TESS, and trains on them elsewhere; `off` leaves it out.
     """
-    if tess not in PLACEMENTS:
-        raise ValueError(f"data.tess={tess!r} is unknown: expected one of {PLACEMENTS}")
+    if tess not in ROLES:
+        raise ValueError(f"data.tess={tess!r} is unknown: expected one of {ROLES}")
     folds = count(clips, protocol)
     if not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold < folds:
         known = "0" if folds == 1 else f"0 to {folds - 1}"
@@ -56,17 +57,16 @@ def assign(
         if tess == "off":
             raise ValueError(f"data.tess=off: expected train, as {protocol.name} places TESS")
         return protocol.assign(clips, fold)
-    ravdess = [clip for clip in clips if clip.corpus == "ravdess"]
+    spread = [clip for clip in clips if is_spread(clip)]
+    placed = [clip for clip in clips if not is_spread(clip)]
     if tess in ("oaf_to_yaf", "yaf_to_oaf"):
         trained = tess[:3].upper()
-        return {clip.name: "val" for clip in ravdess} | {
-            clip.name: "train" if clip.speaker == trained else "test"
-            for clip in clips
-            if clip.corpus == "tess"
+        return {clip.name: "val" for clip in spread} | {
+            clip.name: "train" if clip.speaker == trained else "test" for clip in placed
         }
-    splits = protocol.assign(ravdess, fold) if ravdess else {}
+    splits = protocol.assign(spread, fold) if spread else {}
     if tess == "test":
         splits = {name: "val" if split == "val" else "train" for name, split in splits.items()}
     if tess != "off":
-        splits |= {clip.name: tess for clip in clips if clip.corpus == "tess"}
+        splits |= dict.fromkeys((clip.name for clip in placed), tess)
     return splits

@@ -1,4 +1,4 @@
-"""RAVDESS's speakers: who is there, spread over folds, drawn to validate."""
+"""Speakers who are spread over folds, and drawn to validate."""
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import zip_longest
@@ -7,8 +7,17 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from ser.corpora.clip import Clip
+from ser.corpora.scan import CORPORA
 
-SPEAKERS = tuple(f"{number:02}" for number in range(1, 25))
+SPREAD = tuple(
+    speaker for corpus in CORPORA.values() if not corpus.placed for speaker in corpus.speakers
+)
+"""The speakers of the corpora that have enough of them, in their official order."""
+
+
+def is_spread(clip: Clip) -> bool:
+    """Say whether a clip is of a corpus whose speakers are spread."""
+    return not CORPORA[clip.corpus].placed
 
 
 def genders_of(clips: Sequence[Clip]) -> dict[str, str]:
@@ -17,11 +26,11 @@ def genders_of(clips: Sequence[Clip]) -> dict[str, str]:
 
 
 def missing(speakers: Collection[str]) -> list[str]:
-    """List RAVDESS's speakers who are not among these."""
-    return [speaker for speaker in SPEAKERS if speaker not in speakers]
+    """List the speakers to spread who are not among these."""
+    return [speaker for speaker in SPREAD if speaker not in speakers]
 
 
-def spread(clips: Sequence[Clip], folds: int, seed: int) -> list[list[str]]:
+def spread_speakers(clips: Sequence[Clip], folds: int, seed: int) -> list[list[str]]:
     """Spread the speakers over folds that resemble each other in emotion and gender."""
     speakers = [clip.speaker for clip in clips]
     strata = [clip.emotion + clip.gender for clip in clips]
@@ -36,15 +45,15 @@ def draw_validators(
 ) -> list[str]:
     """Draw the speakers who validate out of those who do not test, as many men as women.
 
-    The order of the draw is by official number: a missing speaker moves no other.
+    The order of the draw is the official one: a missing speaker moves no other.
     """
-    order = np.random.default_rng([seed, fold]).permutation(len(SPEAKERS))
-    drawn = (SPEAKERS[place] for place in order)
+    order = np.random.default_rng([seed, fold]).permutation(len(SPREAD))
+    drawn = (SPREAD[place] for place in order)
     others = [speaker for speaker in drawn if speaker in genders and speaker not in test]
     if count >= len(others):
         raise ValueError(
             f"protocol.val_speakers={count}: expected at most {len(others) - 1}, as fold {fold}"
-            f" tests {len(test)} of {len(genders)} RAVDESS speakers and at least one must train"
+            f" tests {len(test)} of {len(genders)} speakers and at least one must train"
         )
     men, women = ([a for a in others if genders[a] == sex] for sex in ("male", "female"))
     return [speaker for pair in zip_longest(men, women) for speaker in pair if speaker][:count]

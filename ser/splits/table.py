@@ -1,4 +1,4 @@
-"""A protocol applied to the clips at hand: who trains, who validates and who tests."""
+"""The split table: a protocol applied to the clips at hand."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -6,22 +6,24 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ser.corpora.clip import Clip, Scan
+from ser.corpora.clip import Clip
 from ser.corpora.names import cell
+from ser.corpora.scan import CORPORA, Scan
 from ser.splits.protocols import SPLITS, SplitProtocol
 from ser.splits.roles import assign, count
+from ser.splits.speakers import is_spread
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Partition:
+class SplitTable:
     """The folds of a protocol over the selected clips of a scan.
 
     Attributes:
         found: The scan.
         protocol: What assigns its clips to train, val and test.
-        tess: Where TESS is placed, see `ser.splits.roles.assign`.
+        tess: The role of the corpus of few speakers, see `ser.splits.roles.assign`.
         corpora: Those asked for.
         channels: Those asked for.
         labels: By (emotion, gender) asked for, its class.
@@ -62,7 +64,7 @@ class Partition:
         for split in SPLITS:
             if not counts[split].any():
                 raise ValueError(
-                    f"{split} is empty ({asked}): expected RAVDESS speakers with clips of these"
+                    f"{split} is empty ({asked}): expected speakers with clips of these"
                     f" corpora and channels; selected: {table.corpus.value_counts().to_dict()}"
                 )
         for split in SPLITS:
@@ -107,16 +109,16 @@ class Partition:
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
     def report_gaps(self, fold: int) -> None:
-        """Name in the log the RAVDESS speakers, and their channels, that a fold goes without."""
-        ravdess = [clip for clip in self.found.clips if clip.corpus == "ravdess"]
-        if "ravdess" not in self.corpora or not ravdess:
+        """Name in the log the speakers to spread, and their channels, that a fold goes without."""
+        clips = [clip for clip in self.found.clips if is_spread(clip)]
+        if not clips or all(CORPORA[name].placed for name in self.corpora):
             return
-        if absent := self.protocol.missing(ravdess, fold):
+        if absent := self.protocol.missing(clips, fold):
             log.warning("%s: speakers %s are missing", self.protocol.name, ", ".join(absent))
         splits = self._assign(fold)
-        there = {(clip.speaker, clip.channel) for clip in ravdess}
-        there.add(("18", "song"))  # he recorded none
-        tested = sorted({clip.speaker for clip in ravdess if splits.get(clip.name) == "test"})
+        there = {(clip.speaker, clip.channel) for clip in clips}
+        there.update(*(CORPORA[name].unrecorded for name in self.corpora))
+        tested = sorted({clip.speaker for clip in clips if splits.get(clip.name) == "test"})
         for channel in self.channels:
             gaps = [speaker for speaker in tested if (speaker, channel) not in there]
             if gaps:

@@ -14,9 +14,9 @@ import soundfile
 import torch
 
 from ser.analysis.spectra import PITCHES, Spectra, draw, levels
-from ser.audio.decode import open_waveforms
+from ser.audio.clips import open_waveforms
 from ser.audio.window import Window
-from ser.corpora.clip import scan
+from ser.corpora.scan import scan
 from ser.features.spectral import MFCC, Chroma, LogMel
 
 RATE = 16000

@@ -12,7 +12,8 @@ import pytest
 import soundfile
 from scipy.signal import correlate
 
-from ser.audio.decode import decode, decode_and_peak, open_waveforms
+from ser.audio.clips import open_waveforms
+from ser.audio.decode import decode, decode_and_peak
 from ser.audio.window import Window
 from ser.data.datamodule import EmotionDataModule
 from ser.splits.protocols import Holdout, Random, SplitProtocol
@@ -119,7 +120,7 @@ def test_audio_is_decoded_once_for_all_modalities(fresh, monkeypatch: pytest.Mon
         decoded.append(path.suffix)
         return decode_and_peak(path, sample_rate)
 
-    monkeypatch.setattr("ser.audio.decode.decode_and_peak", count)
+    monkeypatch.setattr("ser.audio.clips.decode_and_peak", count)
     first = fresh(["audio"])
     assert decoded == [".wav"] * 18
     both = fresh(["audio", "video"])

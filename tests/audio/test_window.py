@@ -3,14 +3,10 @@ import pytest
 
 from ser.audio.window import Window
 
-START = {"ravdess": 1.0, "tess": 0.0, "other": "onset"}
-FIXED = Window(seconds=3.0, start=START, sample_rate=10)
-TRIMMED = Window(
-    seconds=3.0,
-    start=dict.fromkeys(START, "onset"),
-    trim_end=True,
-    sample_rate=10,
-)
+LEADS = {"ravdess": 1.0, "tess": 0.0, None: 0.0}
+FIXED = Window(seconds=3.0, sample_rate=10)
+NAMED = Window(seconds=3.0, start={"ravdess": 0.5, "tess": "onset", "other": 0.2}, sample_rate=10)
+TRIMMED = Window(seconds=3.0, start="onset", trim_end=True, sample_rate=10)
 
 
 def recording(silence: int, sound: int, tail: int = 0) -> np.ndarray:
@@ -24,17 +20,20 @@ def recording(silence: int, sound: int, tail: int = 0) -> np.ndarray:
         (FIXED, recording(8, 12), "ravdess", [(10, 20)]),
         (FIXED, recording(0, 5), "ravdess", [(0, 5)]),  # shorter than the silence
         (FIXED, recording(8, 40), "tess", [(0, 30)]),
-        (FIXED, recording(8, 12, 5), "other", [(8, 25)]),  # from the onset
-        (FIXED, recording(0, 30), "other", [(0, 30)]),
-        (FIXED, recording(0, 31), "other", [(0, 30), (15, 31)]),  # 1.5 s apart
-        (FIXED, recording(0, 61), "other", [(0, 30), (15, 45), (30, 60), (45, 61)]),
-        (FIXED, np.zeros(7, np.int16), "other", [(0, 7)]),
+        (FIXED, recording(8, 12, 5), None, [(8, 25)]),  # from the onset
+        (FIXED, recording(0, 30), None, [(0, 30)]),
+        (FIXED, recording(0, 31), None, [(0, 30), (15, 31)]),  # 1.5 s apart
+        (FIXED, recording(0, 61), None, [(0, 30), (15, 45), (30, 60), (45, 61)]),
+        (FIXED, np.zeros(7, np.int16), None, [(0, 7)]),
         (TRIMMED, recording(8, 12, 5), "ravdess", [(8, 20)]),
         (TRIMMED, recording(8, 40, 5), "tess", [(8, 38)]),
+        (NAMED, recording(8, 40), "ravdess", [(5, 35)]),
+        (NAMED, recording(8, 40), "tess", [(8, 38)]),
+        (NAMED, recording(8, 20), None, [(2, 28)]),
     ],
 )
-def test_spans(window: Window, samples: np.ndarray, corpus: str, spans: list):
-    assert window.spans(samples, corpus) == spans
+def test_spans(window: Window, samples: np.ndarray, corpus: str | None, spans: list):
+    assert window.spans(samples, corpus, LEADS[corpus]) == spans
 
 
 def test_a_cut_is_padded_with_zeros():
@@ -47,7 +46,7 @@ def test_a_cut_is_padded_with_zeros():
 
 def test_windows_cover_a_long_recording_to_its_end():
     samples = recording(3, 1000)
-    spans = FIXED.spans(samples, "other")
+    spans = FIXED.spans(samples)
     heard = np.zeros(len(samples), bool)
     for begin, end in spans:
         heard[begin:end] = True
@@ -57,5 +56,5 @@ def test_windows_cover_a_long_recording_to_its_end():
 
 def test_a_hop_below_one_sample_is_refused():
     with pytest.raises(ValueError, match=r"hop_seconds=1e-05: expected at least one sample"):
-        Window(seconds=3.0, start=START, hop_seconds=1e-5)
-    assert Window(seconds=3.0, start=START, hop_seconds=0.1, sample_rate=10).hop_seconds == 0.1
+        Window(seconds=3.0, hop_seconds=1e-5)
+    assert Window(seconds=3.0, hop_seconds=0.1, sample_rate=10).hop_seconds == 0.1

@@ -61,8 +61,8 @@ def measure(root: str, cache: str) -> None:
     known = any(Path(cache).glob("*.json"))
     steps = {
         "scan": lambda: data.scanned,
-        "split": lambda: data.partition.table(0),
-        "open" if known else "cache": lambda: data.library,
+        "split": lambda: data.splits.table(0),
+        "open" if known else "cache": lambda: data.decoded,
     }
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds, kilobytes = {}, {}

@@ -104,7 +104,7 @@ PLACES = [
         "torch.nn.functional.relu",
         "torch.optim.optimizer.os.system",
         "ser.experiment.Path",
-        "ser.audio.decode.Parallel",
+        "ser.audio.clips.Parallel",
         "ser.corpora.demo.write",
         "ser.experiment.train",
         "os.system",

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from ser.corpora.clip import EMOTIONS, from_name, parse, scan
+from ser.corpora.clip import EMOTIONS
+from ser.corpora.scan import from_name, parse, scan
 
 
 def test_official_names_give_the_official_counts(official: Path):
@@ -43,9 +44,10 @@ def test_a_ravdess_name():
 
 def test_a_video_differs_from_the_audio_of_its_take_in_modality_and_name_alone():
     audio, video = (parse(Path(f"{code}-02-06-02-01-02-12.mp4")) for code in ("03", "01"))
-    facts = vars(audio) | {"path": video.path, "modality": "video"}
+    facts = vars(audio) | {"clip": video.clip, "path": video.path, "modality": "video"}
     assert audio.modality == "audio"
     assert vars(video) == facts
+    assert audio.take == video.take
     assert (audio.name, video.name) == ("03-02-06-02-01-02-12", "01-02-06-02-01-02-12")
 
 

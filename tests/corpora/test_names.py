@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from ser.audio.window import Window
-from ser.corpora.clip import scan
 from ser.corpora.names import cell, shown
+from ser.corpora.scan import scan
 from ser.data.recordings import Recordings, find
 from ser.launch.run import BareMessage, FullMessage
 

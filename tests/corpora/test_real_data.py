@@ -8,7 +8,8 @@ import pytest
 import soundfile
 
 from ser.audio.decode import decode
-from ser.corpora.clip import EMOTIONS, scan
+from ser.corpora.clip import EMOTIONS
+from ser.corpora.scan import scan
 from ser.splits.leakage import audit
 from ser.splits.protocols import Holdout, Random
 from ser.splits.roles import assign

@@ -166,7 +166,7 @@ def test_a_class_of_emotion_and_gender_that_no_one_speaks_gets_the_advice_that_h
     fresh, options: dict, advice: str
 ):
     with pytest.raises(ValueError, match=rf"no \w+ clips of \w+_(fe)?male, .*\): .*{advice}"):
-        fresh(target="emotion_gender", **options).partition.check()
+        fresh(target="emotion_gender", **options).splits.check()
 
 
 def test_a_channel_that_is_not_there_is_named(
@@ -260,7 +260,7 @@ def test_unreadable_clips_are_left_out_before_anything_is_parted(
 ):
     root, names = damaged
     skipped = fresh(root, on_error="skip")
-    assert skipped.partition.count() == 1  # before setup
+    assert skipped.splits.count() == 1  # before setup
     skipped.setup("fit")
     skipped.release_test()
     assert list(skipped.audit["unreadable"]) == names
@@ -278,4 +278,4 @@ def test_unreadable_clips_are_left_out_before_anything_is_parted(
     (root / names[2]).unlink()
     shutil.copy(next(root.glob("Actor_01/*-01.wav")), root / "nowhere.wav")
     (root / names[2]).symlink_to(root / "nowhere.wav")  # it is there again
-    assert list(fresh(root, on_error="skip").library.unreadable) == names[:2]
+    assert list(fresh(root, on_error="skip").decoded.unreadable) == names[:2]

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from ser.compare import compare
-from ser.corpora.clip import parse
+from ser.corpora.scan import parse
 from ser.ensemble import ensemble
 from ser.reporting import run_report as report
 

@@ -22,11 +22,10 @@ import pytest
 
 from ser.audio.window import Window
 from ser.checkpoints import source as recorded
-from ser.corpora.clip import scan
-from ser.corpora.releases import official
+from ser.corpora.scan import official, scan
 from ser.data.datamodule import EmotionDataModule
-from ser.download import Servers
 from ser.fetch.archive import MARKER
+from ser.fetch.servers import Servers
 from ser.splits.protocols import Holdout
 
 SPEECH, SONG = "Audio_Speech_Actors_01-24.zip", "Audio_Song_Actors_01-24.zip"
@@ -176,7 +175,7 @@ def test_both_records_are_fetched_once(
     everything = ("ravdess", "tess", "speech", "song", "audio", "video")
     shelf.said[SONG] = {"checksum": f"sha256:{hashlib.sha256(shelf.ravdess[SONG]).hexdigest()}"}
     # The song of the videos is not on the shelf.
-    with pytest.raises(ValueError, match=r"no archive such as Video_Song_Actors_01-24\.zip"):
+    with pytest.raises(ValueError, match=r"no file such as Video_Song_Actors_01-24\.zip"):
         fetch(shelf, tmp_path, *everything)
     assert files(tmp_path) == set()
     for _ in range(2):
@@ -407,7 +406,7 @@ def test_a_limit_reached_on_the_way_leaves_the_part(
 ):
     shelf.ravdess[SPEECH] = pack("03-01-01-01-01-01-01.wav", seconds=2, compression=compression)
     script = (
-        "import resource; from ser.download import Servers\n"
+        "import resource; from ser.fetch.servers import Servers\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))\n"
         f"servers = Servers({shelf.address!r}, {shelf.address!r})\n"
         f"servers.fetch({str(tmp_path)!r}, ['ravdess'], ['speech'], ['audio'])"

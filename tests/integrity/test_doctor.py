@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser.corpora import releases
-from ser.corpora.clip import CHANNELS, CORPORA, parse, scan
-from ser.integrity import rules as findings
-from ser.integrity.loudness import levels, outliers
+from ser.corpora.clip import CHANNELS
+from ser.corpora.scan import CORPORA, official, parse, scan
+from ser.integrity import rules
 from ser.integrity.measure import Examination, examine, longest_run
+from ser.integrity.rules import levels, outliers
 
 RATE = 48000
 SPEECH = "03-01-05-01-02-01-{speaker:02}"
@@ -64,45 +64,49 @@ def kinds(content: dict) -> dict[tuple[str, str], int]:
 def sound(name: str, **facts: object) -> Examination:
     """Examine, as it were, a clip as the release has it."""
     clip = parse(Path(name))
-    release = releases.release_of(clip)
+    corpus = CORPORA[clip.corpus]
+    odd = corpus.oddities
     usual = {
         "container": "WAV",
         "subtype": "PCM_16",
-        "sample_rate": releases.RATES.get(clip.name, release.sample_rate),
-        "channels": 2 if clip.name in releases.STEREO else 1,
-        "seconds": sum(releases.seconds_of(clip)) / 2,
+        "sample_rate": odd.rates.get(clip.name, corpus.releases[clip.channel].sample_rate),
+        "channels": 2 if clip.name in odd.stereo else 1,
+        "seconds": sum(corpus.seconds_of(clip)) / 2,
         "peak": 0.1,
         "rms": 0.01,
-        "samples_sha256": "the pair" if clip.name in releases.ALIKE else name,
-        "file_sha256": releases.FILES.get(clip.name, (0, ""))[1],
+        "samples_sha256": "the pair" if clip.name in odd.alike else name,
+        "file_sha256": odd.files.get(clip.name, (0, ""))[1],
     }
-    if clip.name in releases.AIFF:
+    if clip.name in odd.aiff:
         usual["container"] = "AIFF"
     return Examination(Path(name), **(usual | facts))
 
 
-def test_the_releases_hold_the_official_names(official: Path):
-    held = releases.official(CORPORA, CHANNELS, ("audio",))
-    ravdess = {clip.name for clip in scan(official).clips if clip.corpus == "ravdess"}
+def test_the_releases_hold_the_official_names(request: pytest.FixtureRequest):
+    held = official(CORPORA, CHANNELS, ("audio",))
+    files = scan(request.getfixturevalue("official")).clips
+    ravdess = {clip.clip for clip in files if clip.corpus == "ravdess"}
     assert {name for name, clip in held.items() if clip.corpus == "ravdess"} == ravdess
     assert len(held) == 2452 + 2800
-    both = releases.official(CORPORA, CHANNELS, ("audio", "video"))
+    both = official(CORPORA, CHANNELS, ("audio", "video"))
     assert len(both) == 2 * 2452 + 2800
-    assert len(releases.official(["ravdess"], ["song"], ["video"])) == 1012
-    odd = {*releases.STEREO, *releases.ALIKE, *releases.AIFF, *releases.RATES, *releases.FILES}
-    assert odd | releases.CLIPPED | {*releases.MISSPELT} <= {*held}
+    assert len(official(["ravdess"], ["song"], ["video"])) == 1012
+    for corpus in CORPORA.values():
+        for names in vars(corpus.oddities).values():
+            known = () if isinstance(names, int) else names
+            assert {f"{corpus.name}/{name}" for name in known} <= held.keys()
 
 
 def test_a_full_release_has_nothing_but_notes():
-    held = releases.official(CORPORA, CHANNELS, ("audio",))
+    held = official(CORPORA, CHANNELS, ("audio",))
     names = {clip.path.name: clip for clip in held.values()}
     names["OA_bite_neutral.wav"] = names.pop("OAF_bite_neutral.wav")
     pairs = [(clip, sound(name)) for name, clip in names.items()]
     found = [
-        *findings.lacking(held, held),
-        *(finding for clip, seen in pairs for finding in findings.judge(clip, seen)),
-        *findings.alike(pairs),
-        *findings.zeros(pairs),
+        *rules.lacking(held, held),
+        *(finding for clip, seen in pairs for finding in rules.judge(clip, seen)),
+        *rules.alike(pairs),
+        *rules.zeros(pairs),
     ]
     assert {finding.severity for finding in found} == {"note"}
     assert {finding.advice for finding in found} == {"nothing to do"}
@@ -136,7 +140,7 @@ def test_a_full_release_has_nothing_but_notes():
     ],
 )
 def test_a_file_is_judged_by_its_name(name: str, facts: dict, expected: dict):
-    found = findings.judge(parse(Path(name)), sound(name, **facts))
+    found = rules.judge(parse(Path(name)), sound(name, **facts))
     if name == "OAF_food_fear.wav" and facts["sample_rate"] == 24414:
         found = [f for f in found if f.kind != "rate"]
     assert {f.kind: f.severity for f in found} == expected
@@ -167,9 +171,9 @@ def test_zeros_are_counted_by_speaker_and_those_of_no_release_are_a_remark():
         return parse(Path(name)), sound(name, longest_zeros_s=0.6)
 
     ravdess = [held("03-01-05-01-02-01-20.wav"), held("03-02-05-01-02-01-20.wav")]
-    (of_speaker,) = findings.zeros(ravdess)
+    (of_speaker,) = rules.zeros(ravdess)
     assert (of_speaker.severity, of_speaker.what[:2], len(of_speaker.clips)) == ("note", "2 ", 2)
-    (of_tess,) = findings.zeros([held("OAF_date_angry.wav")])
+    (of_tess,) = rules.zeros([held("OAF_date_angry.wav")])
     assert of_tess.severity == "remark"
 
 
@@ -233,7 +237,7 @@ def test_each_fault_is_found_and_nothing_is_changed(doctor, tmp_path: Path, caps
 def test_what_is_whole_and_as_released_is_sound(doctor, tmp_path: Path, monkeypatch):
     root = tmp_path / "root"
     root.mkdir()
-    held = dict(list(releases.official(["ravdess"], ["speech"], ["audio"]).items())[:3])
+    held = dict(list(official(["ravdess"], ["speech"], ["audio"]).items())[:3])
     monkeypatch.setattr("ser.integrity.diagnosis.official", lambda *_: held)
     for seed, clip in enumerate(held.values()):
         soundfile.write(root / clip.path.with_suffix(".flac"), voice(seed=seed), RATE)

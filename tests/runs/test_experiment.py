@@ -74,7 +74,7 @@ def test_a_second_run_decodes_and_computes_nothing_again(
     launch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ):
     launch("train", "data=demo", "trainer.max_epochs=1", folder="first")
-    monkeypatch.setattr("ser.audio.decode._decode_all", refuse)
+    monkeypatch.setattr("ser.audio.clips._decode_all", refuse)
     monkeypatch.setattr("ser.data.loading.ClipReader._feature_rows", refuse)
     run = launch("train", "data=demo", "trainer.max_epochs=1", "experiment=drop_sad")
     metrics = read(run)

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ser.corpora.clip import parse
+from ser.corpora.scan import parse
 from ser.splits.leakage import audit, check_objective, check_statistics
 
 NAMES = [f"03-01-05-01-01-01-{speaker:02}.wav" for speaker in (1, 2, 3)]

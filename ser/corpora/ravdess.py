@@ -1,0 +1,113 @@
+"""RAVDESS: 24 actors speak and sing two sentences in eight emotions (Livingstone & Russo 2018).
+
+Facts of the release were measured on the full one; levels on 20 actors, of song on Vorbis copies.
+"""
+
+import re
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+from ser.corpora.clip import CHANNELS, EMOTIONS, Clip, Corpus, Oddities, Record, Release
+
+STATEMENTS = ("kids", "dogs")
+"""'Kids are talking by the door' and 'Dogs are sitting by the door'."""
+
+SPEAKERS = tuple(f"{number:02}" for number in range(1, 25))
+"""Odd numbers are men."""
+
+SUNG = EMOTIONS[:6]
+
+_MODALITIES = {1: "video", 3: "audio"}  # 02 are the videos once more, without sound
+_NAME = re.compile("-".join([r"(\d\d)"] * 7))
+# A video archive is one actor's.
+_ARCHIVE = re.compile(r"(Audio|Video)_(Speech|Song)_Actors?_\d\d(-\d\d)?\.zip")
+
+
+def parse(path: Path) -> Clip | None:
+    """Read a clip's facts from its file name; None where there is no such clip."""
+    match = _NAME.fullmatch(path.stem)
+    if match is None:
+        return None
+    modality, channel, emotion, intensity, statement, repetition, actor = map(int, match.groups())
+    known = (
+        modality in _MODALITIES
+        and 1 <= channel <= 2
+        and 1 <= emotion <= (8 if channel == 1 else len(SUNG))
+        and 1 <= intensity <= (1 if emotion == 1 else 2)
+        and 1 <= statement <= 2
+        and 1 <= repetition <= 2
+        and 1 <= actor <= 24
+    )
+    if not known:
+        return None
+    return Clip(
+        clip=f"ravdess/{path.stem}",
+        path=path,
+        corpus="ravdess",
+        speaker=f"{actor:02}",
+        gender=_gender(actor),
+        channel=CHANNELS[channel - 1],
+        emotion=EMOTIONS[emotion - 1],
+        intensity="normal" if intensity == 1 else "strong",
+        statement=STATEMENTS[statement - 1],
+        repetition=repetition,
+        modality=_MODALITIES[modality],
+    )
+
+
+def _gender(actor: int) -> str:
+    return "male" if actor % 2 else "female"
+
+
+def _official() -> Iterator[Path]:
+    """Yield the file names of the releases: all takes were filmed."""
+    for code, modality in _MODALITIES.items():
+        codes = product((code,), (1, 2), range(1, len(EMOTIONS) + 1), (1, 2), (1, 2), (1, 2))
+        for numbers, actor in product(codes, range(1, 25)):
+            stem = "-".join(f"{number:02}" for number in (*numbers, actor))
+            clip = parse(Path(f"{stem}.{'wav' if modality == 'audio' else 'mp4'}"))
+            if clip and (clip.speaker, clip.channel) not in _UNRECORDED:
+                yield clip.path
+
+
+def _holds(name: str, channel: str, modality: str) -> bool:
+    match = _ARCHIVE.fullmatch(name)
+    return match is not None and match.group(1, 2) == (modality.title(), channel.title())
+
+
+_UNRECORDED = frozenset([("18", "song")])
+
+RAVDESS = Corpus(
+    name="ravdess",
+    title="RAVDESS",
+    parse=parse,
+    from_name=lambda name: parse(Path(name)),
+    official=_official,
+    speakers={speaker: _gender(int(speaker)) for speaker in SPEAKERS},
+    emotions=EMOTIONS,
+    lead_seconds=1.0,
+    releases={
+        "speech": Release(48000, (2.94, 5.27), (-31.4, -14.3)),
+        "song": Release(48000, (3.50, 6.37), (-26.5, -11.7)),
+    },
+    record=Record(
+        server="zenodo",
+        path="api/records/1188976",
+        folder="RAVDESS",
+        holds=_holds,
+        example=lambda channel, modality: f"{modality.title()}_{channel.title()}_Actors_01-24.zip",
+    ),
+    licence="RAVDESS (Livingstone & Russo 2018, doi:10.1371/journal.pone.0196391) is CC BY-NC-SA"
+    " 4.0: non-commercial use, with attribution; what is made of it is shared alike",
+    examples="03-01-05-02-01-01-12.wav (a video: 01-01-05-02-01-01-12.mp4)",
+    unrecorded=_UNRECORDED,
+    oddities=Oddities(
+        stereo=(
+            "03-01-02-01-01-02-01", "03-01-08-01-02-02-01", "03-01-02-01-02-02-05",
+            "03-01-03-01-02-01-20", "03-01-06-01-01-02-20", "03-02-01-01-01-01-24",
+        ),
+        alike=("03-01-03-01-02-01-07", "03-01-03-01-02-02-07"),
+        zero_runs=264,  # most of actors 20, 04, 14, 24, 02 and 16
+    ),
+)  # fmt: skip
