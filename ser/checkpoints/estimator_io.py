@@ -13,6 +13,8 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.svm import SVC
 
+from ser.checkpoints.renames import rename_estimator
+
 TRUSTED = (
     "ser.models.gender_split.GenderSplit",
     "sklearn.calibration._CalibratedClassifier",
@@ -88,6 +90,7 @@ def load(
     try:
         if not compiled:
             _check_archive(content)
+        content = rename_estimator(content)
         types = {*skops.io.get_untrusted_types(data=content), *named.intersection(COMPILED)}
     except _CompiledError:
         raise

@@ -11,9 +11,7 @@ from hydra.utils import get_object, instantiate
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
 
-from ser.checkpoints import contents, ownership
-from ser.checkpoints import sizes as outline
-from ser.checkpoints import trust as allowed
+from ser.checkpoints import contents, ownership, renames, sizes, trust
 
 FORMAT = 2
 """Raised when a checkpoint's `ser` entry changes its keys."""
@@ -40,7 +38,7 @@ class Recipe(Callback):
         overrides: Sequence[str] = (),
     ) -> None:
         for slot in ("data", "model"):
-            allowed.check(config[slot], slot, slot)
+            trust.check(config[slot], slot, slot)
         self.entry = {
             "format": FORMAT,
             "config": config,
@@ -136,6 +134,7 @@ def build(content: Mapping, path: Path, source: str, compiled: bool = False) -> 
     try:
         config, split = entry["config"], contents.read_split(entry["split"])
         contents.check_size([config, arguments, entry.get("overrides")])
+        config, arguments = renames.rename(config), renames.rename(arguments)
         contents.check_parts(entry["stamps"], arguments["classes"], content["epoch"])
         target, data, state = config["model"]["_target_"], config["data"], content["state_dict"]
         own = {key: value for key, value in arguments.items() if key != "classes"}
@@ -143,17 +142,17 @@ def build(content: Mapping, path: Path, source: str, compiled: bool = False) -> 
     except Exception as error:
         raise ValueError(f"{source} is no checkpoint of ser ({_reason(error)})") from error
     for slot, recipe in (("data", data), ("model", config["model"]), ("model", built)):
-        allowed.check(recipe, slot, slot, source)
+        trust.check(recipe, slot, slot, source)
     try:
         window = instantiate(data["window"], _convert_="all")
-        outline.check_window(own["frontend"], window.samples)
+        sizes.check_window(own["frontend"], window.samples)
         contents.check_stored(state, source)
         network = None
         if "network" in own:
-            _, network = outline.build(arguments["classes"], own["frontend"], own["network"])
+            _, network = sizes.build(arguments["classes"], own["frontend"], own["network"])
             contents.check_weights(network, state, source)
         model = get_object(target)(**arguments)
-        clips = outline.clips_at_once(window.samples, model.frontend, network)
+        clips = sizes.clips_at_once(window.samples, model.frontend, network)
         if "estimator" in content:
             contents.check_stored({"estimator": content["estimator"]}, source)
             model.compiled = compiled or ownership.is_own(path)

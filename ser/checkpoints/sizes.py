@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ser.features.spectral import build_frontend, shape_of
+from ser.features.frontend import build_frontend, sizes_of
 
 LONGEST = 2**26
 """Samples of a window; at 48 kHz that is 23 minutes."""
@@ -31,7 +31,7 @@ def build(
     """
     built = build_frontend(frontend, network)
     with torch.device("meta"):
-        return built, instantiate(network, classes=len(classes), **shape_of(built))
+        return built, instantiate(network, classes=len(classes), **sizes_of(built))
 
 
 def check_window(frontend: Mapping, samples: int) -> None:

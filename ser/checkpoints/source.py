@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from ser.checkpoints.format import Checkpoint
 from ser.corpora.scan import from_name
 from ser.data.datamodule import EmotionDataModule
-from ser.features.spectral import cache_key
+from ser.features.frontend import cache_key
 from ser.splits.leakage import audit
 
 log = logging.getLogger(__name__)

@@ -58,9 +58,8 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         | {key: key for key in ("network", "augment", "optimizer", "scheduler")},
         "ser.training.estimator.EstimatorClassifier": _SHARED | {"estimator": "estimator"},
     },
-    "frontend": _names(
-        "ser.features.spectral", "Chroma Functionals LogMel MelImage MFCC MFCCChroma"
-    ),
+    "frontend": _names("ser.features.functionals", "Functionals")
+    | _names("ser.features.spectral", "Chroma LogMel MelImage MFCC MFCCChroma"),
     "network": _names("ser.models.backbone", "Backbone")
     | _names("ser.models.cnn", "CNN")
     | _names("ser.models.conv1d", "Conv1D")

@@ -24,7 +24,7 @@ class SpecAugment(nn.Module):
             the clip; of MFCC, this is a random filter, microphone or vocal tract.
     """
 
-    planes = True  # it alters frames, which one vector a clip has none of
+    layout = "planes"
 
     def __init__(
         self,

@@ -1,61 +1,24 @@
-"""Features of waveforms: (batch, samples) -> (batch, channels, bins, frames) or (batch, features).
+"""Spectral front ends: waveforms (batch, samples) -> planes (batch, channels, bins, frames).
 
 A clip's features do not depend on its company: nothing here looks across the batch.
 """
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Literal
 
 import torch
-import torchaudio
-from annotated_types import Len
-from hydra.utils import get_class, instantiate
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchaudio import transforms
-from torchaudio.functional import compute_deltas
 
 from ser.config.quantities import Bands, Hertz, Hop, Samples
-
-VERSION = f"1, torchaudio {torchaudio.__version__}"
-"""Part of the key of cached features: raise it when a front end gives other values than before."""
 
 CACHE_SIZED = 8
 """Clips whose spectrograms stay in a CPU's cache: 4.6 times faster than 64 at once."""
 
 
-def shape_of(frontend: torch.nn.Module) -> dict[str, int]:
-    """Give what a network must know of the features."""
-    if hasattr(frontend, "bins"):
-        return {"bins": frontend.bins, "channels": frontend.channels}
-    return {"features": frontend.features}
-
-
-def build_frontend(frontend: Mapping, network: Mapping) -> torch.nn.Module:
-    """Build the front end, and check that its features are of the kind that the network takes."""
-    built = instantiate(frontend)
-    needed = inspect.signature(get_class(network["_target_"])).parameters
-    if not set(shape_of(built)) <= set(needed):
-        kind, options = (
-            ("one vector a clip", "functionals")
-            if "features" in needed
-            else ("channels, bins and frames", "mfcc, logmel, mfcc_chroma or mel_image")
-        )
-        raise ValueError(
-            f"{frontend['_target_']} gives another kind of features, but {network['_target_']}"
-            f" takes {kind}: expected frontend={options}"
-        )
-    return built
-
-
-def cache_key(recipe: Mapping) -> list:
-    """Name what cached features depend on, given what the front end is built from."""
-    return [VERSION, recipe]
-
-
-def _in_cache_sized_parts(transform: Callable[[Tensor], Tensor], waveform: Tensor) -> Tensor:
+def in_cache_sized_parts(transform: Callable[[Tensor], Tensor], waveform: Tensor) -> Tensor:
+    """Transform (batch, 1, samples) a few clips at a time, on a CPU."""
     # With a channel axis the 80 dB floor is relative to the clip's own peak, not the batch's.
     waveform = waveform.unsqueeze(1)  # (batch, 1, samples)
     if waveform.device.type != "cpu":
@@ -69,6 +32,8 @@ class MFCC(nn.Module):
     `n_fft` and `hop_length` are in samples, `sample_rate` in Hz; `bins` coefficients are kept.
     """
 
+    layout = "planes"
+    cached = True
     channels = 1
 
     def __init__(
@@ -89,7 +54,7 @@ class MFCC(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Transform (batch, samples) to (batch, 1, bins, frames)."""
-        return _in_cache_sized_parts(self.transform, waveform)
+        return in_cache_sized_parts(self.transform, waveform)
 
 
 class LogMel(nn.Module):
@@ -99,6 +64,8 @@ class LogMel(nn.Module):
     `sample_rate` in Hz.
     """
 
+    layout = "planes"
+    cached = True
     channels = 1
 
     def __init__(
@@ -117,7 +84,7 @@ class LogMel(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Transform (batch, samples) to (batch, 1, bins, frames)."""
-        return _in_cache_sized_parts(self.transform, waveform)
+        return in_cache_sized_parts(self.transform, waveform)
 
 
 class Chroma(nn.Module):
@@ -128,6 +95,8 @@ class Chroma(nn.Module):
     feature analysis and synthesis, as librosa has them.
     """
 
+    layout = "planes"
+    cached = True
     channels = 1
     bins = 12
 
@@ -140,7 +109,7 @@ class Chroma(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Transform (batch, samples) to (batch, 1, 12, frames)."""
-        return _in_cache_sized_parts(lambda part: self.of(self.spectrogram(part)), waveform)
+        return in_cache_sized_parts(lambda part: self.of(self.spectrogram(part)), waveform)
 
     def of(self, magnitude: Tensor) -> Tensor:
         """Transform spectra (batch, 1, bins, frames) to (batch, 1, 12, frames)."""
@@ -155,6 +124,8 @@ class MFCCChroma(nn.Module):
     The arguments are those of `MFCC`.
     """
 
+    layout = "planes"
+    cached = True
     channels = 1
 
     def __init__(
@@ -173,7 +144,7 @@ class MFCCChroma(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """Transform (batch, samples) to (batch, 1, bins + 12, frames)."""
         parts = ("mfcc", "chroma")
-        return _in_cache_sized_parts(partial(_tracks, parts, self.mfcc, self.chroma), waveform)
+        return in_cache_sized_parts(partial(tracks, parts, self.mfcc, self.chroma), waveform)
 
 
 class MelImage(nn.Module):
@@ -190,6 +161,7 @@ class MelImage(nn.Module):
         sample_rate: Hz.
     """
 
+    layout = "planes"
     channels = 3
     cached = False  # 602 KB a clip: drawn in less time than read
 
@@ -221,58 +193,8 @@ class MelImage(nn.Module):
         return (plane - self.mean) / self.deviation
 
 
-Parts = Annotated[Sequence[Literal["mfcc", "delta", "delta2", "chroma", "mel"]], Len(1, 5)]
-Statistics = Annotated[Sequence[Literal["mean", "std"]], Len(1, 2)]
-
-
-class Functionals(nn.Module):
-    """Statistics over time, one vector a clip: (batch, samples) -> (batch, features).
-
-    Args:
-        parts: What is followed over time: `mfcc`, its derivatives `delta` and `delta2`, `chroma`,
-            and `mel`, the power in mel bands.
-        statistics: `mean`, `std` or both, each over all parts.
-        bins: Coefficients of the MFCC.
-        n_fft: In samples.
-        hop_length: In samples.
-        n_mels: Mel bands.
-        sample_rate: Hz.
-    """
-
-    def __init__(
-        self,
-        parts: Parts = ("mfcc", "delta", "delta2"),
-        statistics: Statistics = ("mean", "std"),
-        bins: Bands = 40,
-        n_fft: Samples = 2048,
-        hop_length: Hop = 480,
-        n_mels: Bands = 128,
-        sample_rate: Hertz = 48000,
-    ) -> None:
-        super().__init__()
-        sizes = {"mfcc": bins, "delta": bins, "delta2": bins, "chroma": Chroma.bins, "mel": n_mels}
-        self.parts = list(parts)
-        self.statistics = list(statistics)
-        self.features = len(statistics) * sum(sizes[part] for part in parts)
-        needed = {part.replace("delta2", "mfcc").replace("delta", "mfcc") for part in parts}
-        self.sizes = {part: sizes[part] for part in ("mfcc", "chroma", "mel") if part in needed}
-        self.mfcc = MFCC(bins, n_fft, hop_length, n_mels, sample_rate)
-        self.chroma = Chroma(n_fft, hop_length, sample_rate) if "chroma" in parts else None
-
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Transform (batch, samples) to (batch, features)."""
-        compute = partial(_tracks, list(self.sizes), self.mfcc, self.chroma)
-        static = _in_cache_sized_parts(compute, waveform).squeeze(1)
-        tracks = dict(zip(self.sizes, static.split(list(self.sizes.values()), dim=1), strict=True))
-        if not {"delta", "delta2"}.isdisjoint(self.parts):
-            tracks["delta"] = compute_deltas(tracks["mfcc"])
-            tracks["delta2"] = compute_deltas(tracks["delta"])
-        joined = torch.cat([tracks[part] for part in self.parts], dim=1)
-        return torch.cat([getattr(joined, name)(dim=2) for name in self.statistics], dim=1)
-
-
-def _tracks(parts: Sequence[str], mfcc: MFCC, chroma: Chroma | None, waveform: Tensor) -> Tensor:
-    """Give `mfcc`, `chroma` and `mel` from one spectrogram: (batch, 1, bins, frames)."""
+def tracks(parts: Sequence[str], mfcc: MFCC, chroma: Chroma | None, waveform: Tensor) -> Tensor:
+    """Compute `mfcc`, `chroma` and `mel` from one spectrogram: (batch, 1, bins, frames)."""
     recipe = mfcc.transform
     power = recipe.MelSpectrogram.spectrogram(waveform)
     mel = recipe.MelSpectrogram.mel_scale(power)
@@ -285,7 +207,7 @@ def _tracks(parts: Sequence[str], mfcc: MFCC, chroma: Chroma | None, waveform: T
 
 
 def _chroma_filters(n_fft: int, sample_rate: int) -> Tensor:
-    """Give (12, n_fft / 2 + 1) weights, a Gaussian around each semitone of every octave."""
+    """Return (12, n_fft / 2 + 1) weights, a Gaussian around each semitone of every octave."""
     hertz = torch.arange(1, n_fft, dtype=torch.float64) * sample_rate / n_fft
     semitones = 12 * torch.log2(hertz / 27.5)  # above the lowest A of a piano
     # The constant component lies an octave and a half below the first bin.

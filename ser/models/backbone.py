@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ser.config.quantities import Share, Widths
-from ser.models.dense_head import DenseHead
+from ser.models.layers import DenseHead
 
 TOPS = ("fc", "classifier")
 """What torchvision calls the dense layers at the end of a network."""
@@ -42,6 +42,8 @@ class Backbone(nn.Module):
         ValueError: Without such a network, or with pictures that it cannot take.
         ModuleNotFoundError: Without torchvision.
     """
+
+    layout = "planes"
 
     def __init__(
         self,

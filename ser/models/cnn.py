@@ -17,6 +17,8 @@ class CNN(nn.Module):
         dropout: Probability of dropping an element of the pooled embedding.
     """
 
+    layout = "planes"
+
     def __init__(
         self,
         classes: int,

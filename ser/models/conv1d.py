@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ser.config.quantities import Count, Share, Widths
-from ser.models.standardizer import Standardizer
+from ser.models.layers import Standardizer
 
 
 class Conv1D(nn.Module):
@@ -22,6 +22,8 @@ class Conv1D(nn.Module):
         dropout: Probability of dropping an output of a convolution.
         pool: Neighbours of which the largest goes on to the next convolution.
     """
+
+    layout = "vector"
 
     def __init__(
         self,

@@ -8,8 +8,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from ser.config.quantities import Count, Share, Widths
-from ser.models.dense_head import DenseHead
-from ser.models.standardizer import Standardizer
+from ser.models.layers import DenseHead, Standardizer
 
 
 class PCACNN(nn.Module):
@@ -27,6 +26,8 @@ class PCACNN(nn.Module):
         dropout: Probability of dropping what the pooling gives.
         dense_dropout: Probability of dropping an output of a dense layer.
     """
+
+    layout = "vector"
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from annotated_types import Interval
 from torch import Tensor, nn
 
 from ser.config.quantities import Count, Share
-from ser.models.standardizer import Standardizer
+from ser.models.layers import Standardizer
 
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -26,6 +26,8 @@ class Recurrent(nn.Module):
         layers: One on top of the other.
         dropout: Probability of dropping an element of the last state.
     """
+
+    layout = "vector"
 
     def __init__(
         self,

@@ -14,7 +14,8 @@ from torch.nn.functional import cross_entropy
 from ser.checkpoints import trust as allowed
 from ser.config.quantities import Seed, Share
 from ser.evaluation.metrics import metric_collection
-from ser.features.spectral import build_frontend, shape_of
+from ser.features.augment import SpecAugment
+from ser.features.frontend import build_frontend, sizes_of
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +62,13 @@ class EmotionClassifier(LightningModule):
         torch.manual_seed(seed)
         self.classes = list(classes)
         self.frontend = build_frontend(frontend, network)
-        shape = shape_of(self.frontend)
-        self.network = instantiate(network, classes=len(classes), **shape)
+        sizes = sizes_of(self.frontend)
+        self.network = instantiate(network, classes=len(classes), **sizes)
         self.augment = instantiate(augment) if augment else torch.nn.Identity()
-        if "features" in shape and getattr(self.augment, "planes", False):
+        if isinstance(self.augment, SpecAugment) and self.frontend.layout != "planes":
             raise ValueError(
-                f"{augment['_target_']} alters channels, bins and frames, but"
-                f" {frontend['_target_']} gives one vector a clip: expected augment=none"
+                f"{augment['_target_']} alters planes, but {frontend['_target_']}"
+                f" gives features as {self.frontend.layout}: expected augment=none"
             )
         self.val_metrics = metric_collection(classes, "val/")
         self.class_weights = None

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from lightning import LightningModule
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
@@ -13,6 +13,7 @@ from torch import Tensor
 from ser.checkpoints import estimator_io as fitted
 from ser.checkpoints import trust as allowed
 from ser.config.quantities import Seed
+from ser.features.frontend import check_layout
 from ser.models.gender_split import GenderSplit
 
 
@@ -44,12 +45,7 @@ class EstimatorClassifier(LightningModule):
             {"_target_": "ser.training.estimator.EstimatorClassifier", **recipe}, "model", "model"
         )
         self.classes = list(classes)
-        # By the class: built, it would trip over the keys that the model set for its own.
-        if hasattr(get_class(frontend["_target_"]), "channels"):
-            raise ValueError(
-                f"{frontend['_target_']} gives channels, bins and frames a clip, but an estimator"
-                " needs one vector: expected frontend=functionals, or model=cnn"
-            )
+        check_layout(frontend, "vector", "an estimator")
         self.frontend = instantiate(frontend)
         self.estimator = self._build()
         if isinstance(self.estimator, GenderSplit):

@@ -21,7 +21,7 @@ from ser.checkpoints import format as checkpoint
 from ser.data.datamodule import EmotionDataModule
 from ser.evaluation.metrics import scores
 from ser.evaluation.status import KEPT
-from ser.features.spectral import cache_key
+from ser.features.frontend import cache_key
 from ser.launch.run import Run
 from ser.reporting import run_report as report
 from ser.reporting import wandb as tracking
@@ -135,14 +135,13 @@ def _build(cfg: DictConfig) -> tuple[EmotionDataModule, LightningModule]:
 def _feed(model: LightningModule, data: EmotionDataModule, trainer: Trainer) -> None:
     """Bring what training reads to where it is read fastest."""
     device = trainer.strategy.root_device
-    one_vector = not hasattr(model.frontend, "bins")
-    if not getattr(model.frontend, "cached", True):
+    if not model.frontend.cached:
         if data.normalize:
             raise ValueError(
                 f"normalize={data.normalize} needs features that are cached: expected another"
                 " front end than mel_image"
             )
-    elif one_vector or data.normalize or device.type == "cpu":
+    elif model.frontend.layout == "vector" or data.normalize or device.type == "cpu":
         data.cache_features(model.frontend, cache_key(model.hparams.frontend))
         return
     if device.type != "cpu":

@@ -26,8 +26,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "hyper_parameters": dict(model.hparams),
         "epoch": 0,
     }
-    start = {"ravdess": 1.0, "tess": 0.0, "other": "onset"}
-    window = {"_target_": "ser.audio.window.Window", "seconds": 3.0, "start": start}
+    window = {"_target_": "ser.audio.window.Window", "seconds": 3.0, "start": "onset"}
     data = {
         "_target_": "ser.data.datamodule.EmotionDataModule",
         "root": "data",
@@ -167,7 +166,7 @@ def test_an_estimator_that_is_no_bytes_of_one_is_one_line(
 ):
     def plant(content: dict) -> None:
         recipe = {
-            "frontend": {"_target_": "ser.features.spectral.Functionals"},
+            "frontend": {"_target_": "ser.features.functionals.Functionals"},
             "estimator": {"_target_": "sklearn.svm.SVC"},
         }
         target = {"_target_": "ser.training.estimator.EstimatorClassifier"}
@@ -308,7 +307,7 @@ def keys_of(node: Mapping, path: tuple = ()) -> Iterator[tuple]:
 def test_a_missing_key_is_one_line_wherever_it_is(saved: Path, tmp_path: Path):
     whole = torch.load(saved, weights_only=True)
     # The rest has defaults, or is checked when the data are built.
-    optional = {"overrides", "drop", "torch", "torchaudio", "soxr", "bins", "n_fft"}
+    optional = {"overrides", "drop", "torch", "torchaudio", "soxr", "bins", "n_fft", "start"}
     optional |= {"scheduler", "augment", "label_smoothing", "class_weights", "autocast", "seed"}
     for place in keys_of(whole):
         *parents, key = place

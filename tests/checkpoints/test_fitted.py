@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from ser.training.estimator import EstimatorClassifier
 
 CLASSES = ["calm", "happy", "sad"]
-FRONTEND = {"_target_": "ser.features.spectral.Functionals", "bins": 4, "n_mels": 16}
+FRONTEND = {"_target_": "ser.features.functionals.Functionals", "bins": 4, "n_mels": 16}
 SCALER = {"_target_": "sklearn.preprocessing.StandardScaler"}
 LOGISTIC = {
     "_target_": "sklearn.pipeline.make_pipeline",

@@ -48,7 +48,7 @@ NETWORK = {
     "seed": 3,
 }
 ESTIMATOR = {
-    "frontend": {"_target_": "ser.features.spectral.Functionals", "bins": 4, "n_mels": 16},
+    "frontend": {"_target_": "ser.features.functionals.Functionals", "bins": 4, "n_mels": 16},
     "estimator": {
         "_target_": "sklearn.pipeline.make_pipeline",
         "_args_": [

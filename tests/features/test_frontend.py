@@ -9,7 +9,8 @@ import soundfile
 import torch
 
 from ser.checkpoints import trust as allowed
-from ser.features.spectral import MFCC, Chroma, Functionals, LogMel, MelImage, MFCCChroma
+from ser.features.functionals import Functionals
+from ser.features.spectral import MFCC, Chroma, LogMel, MelImage, MFCCChroma
 
 SAMPLES = 144000
 ALL = ["mfcc", "chroma", "mel"]
@@ -89,7 +90,7 @@ def test_functionals_are_means_and_deviations():
 
 
 def test_what_functionals_do_not_know_is_one_line():
-    recipe = {"_target_": "ser.features.spectral.Functionals"}
+    recipe = {"_target_": "ser.features.functionals.Functionals"}
     with pytest.raises(ValueError, match=r"frontend.parts=\['mfc'\]: expected 'mfcc', 'delta',"):
         allowed.check(recipe | {"parts": ["mfc"]}, "frontend", "frontend")
     with pytest.raises(ValueError, match=r"frontend.statistics='mean': expected a list"):

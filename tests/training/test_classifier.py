@@ -79,7 +79,7 @@ def test_only_training_steps_are_autocast():
 
 
 VECTOR = {
-    "_target_": "ser.features.spectral.Functionals",
+    "_target_": "ser.features.functionals.Functionals",
     "parts": ["mfcc"],
     "statistics": ["mean"],
 }

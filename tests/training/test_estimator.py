@@ -9,7 +9,7 @@ from ser.checkpoints import trust as allowed
 from ser.training.estimator import EstimatorClassifier
 
 CLASSES = ["calm", "happy", "sad"]
-FRONTEND = {"_target_": "ser.features.spectral.Functionals", "bins": 4, "n_mels": 16}
+FRONTEND = {"_target_": "ser.features.functionals.Functionals", "bins": 4, "n_mels": 16}
 LOGISTIC = {
     "_target_": "sklearn.pipeline.make_pipeline",
     "_args_": [

@@ -1,9 +1,31 @@
-"""Standardisation of feature vectors by what the training clips are like."""
+"""Layers that several networks share."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
+
+
+class DenseHead(nn.Sequential):
+    """Dense layers with rectifier and dropout, then logits: (batch, inputs) -> (batch, classes).
+
+    There is no batch normalisation: the last batch of an epoch may be a single clip.
+
+    Args:
+        inputs: Values a clip.
+        classes: Number of logits.
+        widths: Outputs of the hidden layers.
+        dropout: Probability of dropping an output of a hidden layer.
+    """
+
+    def __init__(self, inputs: int, classes: int, widths: Sequence[int], dropout: float) -> None:
+        layers = []
+        for width in widths:
+            layers += [nn.Linear(inputs, width), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+            inputs = width
+        super().__init__(*layers, nn.Linear(inputs, classes))
 
 
 class Standardizer(nn.Module):
