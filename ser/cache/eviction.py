@@ -1,4 +1,4 @@
-"""What the cache lets go: stores that nobody has open, once they take more room than allowed."""
+"""LRU eviction above `cache.max_gb`; stores in use are kept."""
 
 import fcntl
 import logging
@@ -72,7 +72,7 @@ def _remove(index: Path) -> bool:
 
 @cache
 def _warn(directory: Path, max_gb: float, total_gb: float) -> None:
-    """Say once that the limit is not kept."""
+    """Log once that the limit is not kept."""
     log.warning(
         "the cache in %s takes %g GB, above cache.max_gb=%g: all of it is in use, or may not be"
         " removed",

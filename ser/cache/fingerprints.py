@@ -1,4 +1,4 @@
-"""The sha256 of files, computed again only for those that the file system says were touched."""
+"""Content digests of files (sha256), computed again only for files that were touched."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def fingerprints(paths: Sequence[Path], root: Path, directory: Path) -> list[str | None]:
-    """Give the sha256 of each file's content; None for what is no file that can be read.
+    """Return the sha256 of each file's content; None for what is no file that can be read.
 
     They are remembered in the cache folder, a JSON file a root. Size and time of change alone
     would not do: two files that are swapped, or written over with their times kept, have the same.
@@ -41,7 +41,7 @@ def fingerprints(paths: Sequence[Path], root: Path, directory: Path) -> list[str
 
 
 def state(path: Path) -> list[int] | None:
-    """Give what changes with every write to a file, and when another takes its place."""
+    """Return what changes with every write to a file, and when another takes its place."""
     with suppress(OSError):  # gone, or a broken link
         status = path.stat()
         if stat.S_ISREG(status.st_mode):

@@ -1,4 +1,4 @@
-"""Arrays computed once and shared by every run: one memory-mapped file with an index beside it."""
+"""The store: rows of arrays in one memory-mapped file, with an index beside it."""
 
 import fcntl
 import hashlib
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def cache_directory(directory: str | Path | None) -> Path:
-    """Say where the cache lies: `directory`, or the user's cache folder when it is None."""
+    """Return where the cache lies: `directory`, or the user's cache folder when it is None."""
     return Path(directory).expanduser() if directory else user_cache_path("ser")
 
 
@@ -133,7 +133,7 @@ def _read(index: BinaryIO, path: Path, key: str) -> Store:
 
 
 def _state(file: int | Path) -> list[int]:
-    """Give what changes with every write to a file; no program can set its third number."""
+    """Return what changes with every write to a file; no program can set its third number."""
     status = os.stat(file)
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 

@@ -1,4 +1,4 @@
-"""Writing to the cache folder, which may be full or closed to this user."""
+"""Errors of writing to the cache folder, which may be full or read-only."""
 
 import errno
 import shutil

@@ -1,4 +1,4 @@
-"""Checkpoint files that are written whole or not at all."""
+"""Atomic writes of checkpoint files."""
 
 import io
 import os

@@ -40,7 +40,7 @@ STAMPS = {
 
 
 def read(path: Path) -> Mapping:
-    """Give the content of a file.
+    """Return the content of a file.
 
     Raises:
         ValueError: It would take more memory than disk, or names other than tensors.
@@ -97,7 +97,7 @@ def _check_names(pickled: bytes) -> None:
 
 
 def read_split(columns: Mapping) -> pd.DataFrame:
-    """Give a split's columns by the name of the clip.
+    """Return a split's columns by the name of the clip.
 
     Raises:
         ValueError: They are of unequal length, or hold other than they should.

@@ -1,4 +1,4 @@
-"""A fitted estimator as bytes: those of a stranger run no code, nor lead compiled code astray."""
+"""Serialisation of fitted estimators by skops; bytes of others are checked before they are read."""
 
 import io
 import json
@@ -67,14 +67,14 @@ FEWEST_REPEATS = 2**26
 
 
 def dump(estimator: BaseEstimator) -> bytes:
-    """Give the bytes of a fitted estimator, as skops writes them."""
+    """Return the bytes of a fitted estimator, as skops writes them."""
     return skops.io.dumps(estimator)
 
 
 def load(
     content: bytes, recipe: BaseEstimator, features: int, classes: int, compiled: bool
 ) -> BaseEstimator:
-    """Give the fitted estimator that the bytes hold.
+    """Return the fitted estimator that the bytes hold.
 
     Args:
         content: Its bytes.
@@ -256,7 +256,7 @@ def parts(whole: object) -> list[object]:
 
 
 def _is_whole(svc: SVC) -> bool:
-    """Say whether libsvm, which takes the sizes of these arrays on trust, stays inside them."""
+    """Return whether libsvm, which takes the sizes of these arrays on trust, stays inside them."""
     counts, coefficients, offsets = svc._n_support, svc._dual_coef_, svc._intercept_
     vectors, slopes, shifts = svc.support_vectors_, svc._probA, svc._probB
     arrays = (counts, coefficients, offsets, vectors, slopes, shifts, svc.support_)

@@ -1,4 +1,4 @@
-"""What a checkpoint carries besides the weights, and how a stranger's is read."""
+"""The checkpoint: what it carries besides the weights, and how it is read and built."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Which files this user has written: their digests, keyed so that nobody else can add one.
+"""Keyed digests of the checkpoints that this user has written.
 
 Checkpoints with trees, boosters or nearest neighbours are read by compiled code that trusts them:
 a stranger's are refused unless `compiled=true` is given. A training that goes on from a stranger's
@@ -31,7 +31,7 @@ def remember(path: Path, content: bytes | memoryview) -> None:
 
 
 def is_own(path: Path) -> bool:
-    """Say whether `remember` was told of the file, as it is now."""
+    """Return whether `remember` was told of the file, as it is now."""
     folder = user_data_path("ser")
     try:
         key, written = (folder / "key").read_bytes(), (folder / "written").read_bytes()

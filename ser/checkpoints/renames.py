@@ -1,4 +1,4 @@
-"""Names that checkpoints of earlier versions give to what has moved, and their names now."""
+"""Renamed targets: what checkpoints of earlier versions call the classes of this one."""
 
 import io
 import json

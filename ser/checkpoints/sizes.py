@@ -1,4 +1,4 @@
-"""A recipe's network without memory for its weights: their shapes, and what it computes."""
+"""Size limits: a recipe's network on the meta device, its window, and clips in one batch."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""The clips a checkpoint was trained and tested on, found again."""
+"""The data of a checkpoint: the clips that it was trained and tested on, found again."""
 
 import logging
 import os

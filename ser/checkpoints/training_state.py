@@ -1,4 +1,4 @@
-"""What a training goes on from: optimiser, schedule, loops and callbacks, as fresh ones would be.
+"""The training state in a checkpoint: checked against a fresh one before it is restored.
 
 Lightning and torch restore these without a look: a tensor of another size leads compiled code
 astray, and a path in the state of a callback is a file that is deleted. Only what has the shape of

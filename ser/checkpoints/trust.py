@@ -1,4 +1,4 @@
-"""What a recipe may build: by slot, the exact names of classes, and arguments of their types.
+"""Trust: what a recipe may build, by slot the exact names of classes with arguments of their types.
 
 A checkpoint names code to build, so plain containers alone do not make a stranger's file safe.
 Every `_target_` in it must be in the list of its slot; arguments are scalars and flat lists of

@@ -36,7 +36,7 @@ def differing(config: Mapping, other: Mapping) -> list[str]:
 
 
 def leaves(node: object, path: str = "") -> Iterator[tuple[str, object]]:
-    """Give the values of nested mappings by path, such as `optimizer.lr`; lists are values."""
+    """Return the values of nested mappings by path, such as `optimizer.lr`; lists are values."""
     if isinstance(node, Mapping) and node:
         for key, child in node.items():
             yield from leaves(child, f"{path}.{key}" if path else str(key))

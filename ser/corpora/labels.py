@@ -1,4 +1,4 @@
-"""Which classes an experiment tells apart, and under which names."""
+"""Labels: the classes of an experiment, by dropping, keeping and merging emotions."""
 
 import difflib
 from collections.abc import Mapping, Sequence

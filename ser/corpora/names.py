@@ -1,4 +1,4 @@
-"""Names of files as text that is safe to show, and safe in a cell of a spreadsheet."""
+"""File names as text that is safe to print, and safe in a cell of a spreadsheet."""
 
 import os
 from pathlib import PurePath
@@ -17,6 +17,6 @@ def shown(text: object) -> str:
 
 
 def cell(path: PurePath) -> str:
-    """Give a path for a table: `./=1+1.wav`, which is the same file, in place of `=1+1.wav`."""
+    """Return a path for a table: `./=1+1.wav`, which is the same file, in place of `=1+1.wav`."""
     text = shown(path.as_posix())
     return f"./{text}" if text.startswith(FORMULA) else text

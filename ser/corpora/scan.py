@@ -37,7 +37,7 @@ class Scan:
     unasked: tuple[Path, ...]
 
     def describe(self) -> str:
-        """Say in one line what was found, taken and left."""
+        """Describe in one line what was found, taken and left."""
         counts = ", ".join(
             f"{sum(clip.corpus == corpus for clip in self.clips)} {corpus}" for corpus in CORPORA
         )

@@ -158,7 +158,7 @@ class EmotionDataModule(LightningDataModule):
         )
 
     def stamps(self) -> dict[str, object]:
-        """Say under which protocol scores are made; what the hash covers must not change."""
+        """Return under which protocol scores are made; what the hash covers must not change."""
         # The placement of TESS is part of the name where it decides what is tested.
         tess = effective(self.tess, self.protocol, self.corpora)
         scored = tess not in ("train", "off")
@@ -223,13 +223,13 @@ class EmotionDataModule(LightningDataModule):
         self.reader.hold(self.table.index[self.table.split != "test"].to_numpy(), device)
 
     def dataset(self, split: str, read: Reader) -> ClipDataset:
-        """Give the clips of `train`, `val` or `test`, to be read by `read`."""
+        """Return the clips of `train`, `val` or `test`, to be read by `read`."""
         chosen = self.table[self.table.split == split]
         labels = chosen.label.map(self.classes.index).to_numpy(np.int64)
         return ClipDataset(chosen.index.to_numpy(), labels, read)
 
     def training_features(self) -> tuple[np.ndarray, np.ndarray]:
-        """Give the cached features (clips, ...) and labels (clips,) of the training clips."""
+        """Return the cached features (clips, ...) and labels (clips,) of the training clips."""
         dataset = self.dataset("train", self.reader.read_fastest)
         return dataset.read(dataset.rows)["features"].numpy(), dataset.labels
 
@@ -265,11 +265,11 @@ class EmotionDataModule(LightningDataModule):
         return self._loader(dataset, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader:
-        """Give the validation clips in order, all of them to each process: none is padded."""
+        """Return the validation clips in order, all of them to each process: none is padded."""
         return self._loader(self.dataset("val", self.reader.read_fastest))
 
     def scoring_loader(self, split: str) -> DataLoader:
-        """Give the clips of a split in order, as waveforms, or as features known by speaker."""
+        """Return the clips of a split in order, as waveforms, or as features known by speaker."""
         read = self.reader.read_fastest if self.normalize else self.reader.read_waveforms
         return self._loader(self.dataset(split, read))
 

@@ -1,4 +1,4 @@
-"""Recordings of anyone, of any name, length and rate, as windows to be scored."""
+"""Recordings of any name, length and rate, as windows to score."""
 
 import logging
 from collections.abc import Iterator, Sequence

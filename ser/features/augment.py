@@ -1,4 +1,4 @@
-"""Augmentation of features while training; the identity in eval mode."""
+"""Augmentation of features in training; the identity in eval mode."""
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +46,7 @@ class SpecAugment(nn.Module):
         self.offset = offset
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give altered features (batch, channels, bins, frames); the input is not changed."""
+        """Return altered features (batch, channels, bins, frames); the input is not changed."""
         if not self.training:
             return features
         clips, _, bins, frames = features.shape
@@ -63,7 +63,7 @@ class SpecAugment(nn.Module):
         return torch.where(masked, mean, features)
 
     def _resample(self, features: Tensor) -> Tensor:
-        """Give features read at other times, between frames linearly, the ends held."""
+        """Return features read at other times, between frames linearly, the ends held."""
         clips, _, _, frames = features.shape
         tempo = 1 + self.speed * _uniform(clips, features.device)
         start = self.shift * frames * _uniform(clips, features.device)
@@ -76,12 +76,12 @@ class SpecAugment(nn.Module):
 
 
 def _uniform(clips: int, device: torch.device) -> Tensor:
-    """Give (clips, 1) numbers between -1 and 1."""
+    """Return (clips, 1) numbers between -1 and 1."""
     return 2 * torch.rand(clips, 1, device=device) - 1
 
 
 def _masks(clips: int, size: int, count: int, width: float, device: torch.device) -> Tensor:
-    """Give (clips, size), true where one of count masks of up to width * size lies."""
+    """Return (clips, size), true where one of count masks of up to width * size lies."""
     shape = (clips, count, 1)
     widths = (torch.rand(shape, device=device) * (int(width * size) + 1)).floor()
     starts = (torch.rand(shape, device=device) * (size - widths + 1)).floor()

@@ -1,4 +1,4 @@
-"""Archives from elsewhere, unpacked whole or not at all."""
+"""Unpacking of zip files: whole or not at all, and nothing outside of their folder."""
 
 import json
 import os
@@ -17,7 +17,7 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runtim
 
 
 def is_unpacked(folder: Path, checksum: str) -> bool:
-    """Say whether `folder` holds all of the archive of this checksum.
+    """Return whether `folder` holds all of the archive of this checksum.
 
     Raises:
         ValueError: The folder is there, but is not what `unpack` has left.

@@ -64,7 +64,7 @@ class Remote:
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self.session.close()
 
     def list_files(
@@ -196,7 +196,7 @@ def _of_other_size(file: PublishedFile) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Give the innermost of the errors that requests and urllib3 wrap into each other."""
+    """Return the innermost of the errors that requests and urllib3 wrap into each other."""
     inner = error.args[0] if error.args else error
     inner = getattr(inner, "reason", inner)
     inner = inner[0] if isinstance(inner, tuple) else inner

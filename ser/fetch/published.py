@@ -1,4 +1,4 @@
-"""Files of public records: as their servers list them, and on their way from part to place."""
+"""Files of public records: listed by Zenodo or Dataverse, verified, and put in place."""
 
 import hashlib
 import os
@@ -46,11 +46,11 @@ class PublishedFile:
         return Path(self.name).stem if self.is_archive else self.name
 
     def part(self, target: Path) -> Path:
-        """Say where it grows before it becomes `target`: under no name of a recording."""
+        """Return where it grows before it becomes `target`: under no name of a recording."""
         return target.with_name(f"{self.name}.part")
 
     def is_there(self, target: Path) -> bool:
-        """Say whether it became `target` before.
+        """Return whether it became `target` before.
 
         Raises:
             ValueError: Something else has its place.

@@ -1,4 +1,4 @@
-"""The servers of the corpora: what is missing below a root is fetched from them."""
+"""Download of the corpora: clips missing below a root are fetched from their records."""
 
 import logging
 import shutil

@@ -1,4 +1,4 @@
-"""What one recording on disk is: its container, its header, and what its samples are like."""
+"""Measurements of one recording on disk: its container, its header and its samples."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -52,7 +52,7 @@ class Examination:
     file_sha256: str = ""
 
     def describe(self) -> str:
-        """Say in a few words what was read."""
+        """Describe in a few words what was read."""
         kind = f"{self.container} {self.subtype}".strip()
         return f"{self.seconds:.2f} s at {self.sample_rate} Hz, {kind}, peak {self.peak:.2f}"
 

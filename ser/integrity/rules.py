@@ -1,4 +1,4 @@
-"""The rules: how a recording on disk may differ from that of the official release."""
+"""The rules: what makes a recording differ from that of the official release."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Networks made for photos, from torchvision, under a head of this project's own."""
+"""Image networks from torchvision with a dense head in place of their top."""
 
 import logging
 from collections.abc import Callable
@@ -112,7 +112,7 @@ class Backbone(nn.Module):
         return self
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Give logits (batch, classes) of pictures (batch, 3, bins, frames)."""
+        """Return logits (batch, classes) of pictures (batch, 3, bins, frames)."""
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         return self.head(self.backbone(pictures))
 

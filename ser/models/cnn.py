@@ -45,7 +45,7 @@ class CNN(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give logits (batch, classes) of features (batch, channels, bins, frames)."""
+        """Return logits (batch, classes) of features (batch, channels, bins, frames)."""
         planes = self.standardize(features.flatten(1, 2)).reshape(features.shape)
         planes = planes.contiguous(memory_format=torch.channels_last)
         maps = self.blocks(self.stem(planes))
@@ -64,7 +64,7 @@ class AttentionMaxPool(nn.Module):
         self.score = nn.Conv1d(width, 1, 1)
 
     def forward(self, sequence: Tensor) -> Tensor:
-        """Give (batch, 2 * width) of a sequence (batch, width, frames)."""
+        """Return (batch, 2 * width) of a sequence (batch, width, frames)."""
         weights = self.score(sequence).softmax(2)
         return torch.cat([(sequence * weights).sum(2), sequence.amax(2)], 1)
 
@@ -72,7 +72,7 @@ class AttentionMaxPool(nn.Module):
 def _block(
     inputs: int, outputs: int, kernel: int, stride: int | tuple[int, int] = 1
 ) -> nn.Sequential:
-    """Give convolution, normalisation and rectifier; the output has size / stride, rounded up."""
+    """Return convolution, normalisation and rectifier; the output has size / stride, rounded up."""
     return nn.Sequential(
         # The normalisation's own shift makes a bias of the convolution idle.
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),

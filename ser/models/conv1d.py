@@ -1,4 +1,4 @@
-"""Convolutions along a vector of features, as if it were a sequence."""
+"""Convolutions along a feature vector, taken for a sequence."""
 
 from collections.abc import Callable
 
@@ -62,6 +62,6 @@ class Conv1D(nn.Module):
         self.standardize.fit(training_features())
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give logits (batch, classes) of features (batch, features)."""
+        """Return logits (batch, classes) of features (batch, features)."""
         sequence = self.standardize(features).unsqueeze(1)  # (batch, 1, features)
         return self.head(self.convolutions(sequence).flatten(1))

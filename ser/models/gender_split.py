@@ -1,4 +1,4 @@
-"""Two stages: whose voice it is first, then the emotion by a model of those voices."""
+"""A two-stage estimator: the gender first, then the emotion by an estimator of that gender."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -45,7 +45,7 @@ class GenderSplit(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Give the probabilities (clips, classes)."""
+        """Return the probabilities (clips, classes)."""
         genders = self.gender_.predict_proba(features)
         probabilities = np.zeros((len(features), self.classes_.max() + 1))
         for column, gender in enumerate(self.gender_.classes_):
@@ -56,5 +56,5 @@ class GenderSplit(ClassifierMixin, BaseEstimator):
         return probabilities[:, self.classes_]
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Give the most probable label of each clip, (clips,)."""
+        """Return the most probable label of each clip, (clips,)."""
         return self.classes_[self.predict_proba(features).argmax(axis=1)]

@@ -1,4 +1,4 @@
-"""Principal components of a feature vector, and convolutions along them."""
+"""Convolutions along the principal components of a feature vector."""
 
 from collections.abc import Callable
 
@@ -76,7 +76,7 @@ class PCACNN(nn.Module):
         self.components.copy_(torch.from_numpy(found.components_))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give logits (batch, classes) of features (batch, features)."""
+        """Return logits (batch, classes) of features (batch, features)."""
         components = self.standardize(features) @ self.components.T
         maps = self.convolutions(components.unsqueeze(1))  # (batch, channels, length)
         return self.head(maps.flatten(1))

@@ -1,4 +1,4 @@
-"""A recurrent network over a vector of features, as if it were a sequence."""
+"""A recurrent network over a feature vector, taken for a sequence."""
 
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -48,7 +48,7 @@ class Recurrent(nn.Module):
         self.standardize.fit(training_features())
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give logits (batch, classes) of features (batch, features)."""
+        """Return logits (batch, classes) of features (batch, features)."""
         sequence = self.standardize(features).unsqueeze(2)  # (batch, features, 1)
         states, _ = self.recurrence(sequence)  # (batch, features, width)
         return self.head(states[:, -1])

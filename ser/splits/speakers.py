@@ -16,7 +16,7 @@ SPREAD = tuple(
 
 
 def is_spread(clip: Clip) -> bool:
-    """Say whether a clip is of a corpus whose speakers are spread."""
+    """Return whether a clip is of a corpus whose speakers are spread."""
     return not CORPORA[clip.corpus].placed
 
 

@@ -46,7 +46,7 @@ class SplitTable:
             self.table(fold)
 
     def table(self, fold: int) -> pd.DataFrame:
-        """Give the table of a fold; each of its splits has every class.
+        """Return the table of a fold; each of its splits has every class.
 
         Raises:
             ValueError: The fold is unknown, or a split or a class of it is empty, with the counts.
@@ -77,7 +77,7 @@ class SplitTable:
         return table
 
     def _advise(self, missing: Sequence[str]) -> str:
-        """Say what to do about missing classes; data.drop knows emotions, not their genders."""
+        """Return what to do about missing classes; data.drop knows emotions, not their genders."""
         there = {emotion for (emotion, _), label in self.labels.items() if label not in missing}
         gone = dict.fromkeys(
             emotion for (emotion, _), label in self.labels.items() if label in missing
@@ -87,7 +87,7 @@ class SplitTable:
         return f"leave them out with data.drop=[{','.join(gone)}], or select other data"
 
     def tabulate(self, splits: Mapping[str, str]) -> pd.DataFrame:
-        """Give the selected clips, indexed by their place in the scan: the content of split.csv.
+        """Return the selected clips, indexed by their place in the scan: the content of split.csv.
 
         Args:
             splits: By a clip's name, its split; clips without one are left out.
@@ -109,7 +109,7 @@ class SplitTable:
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
     def report_gaps(self, fold: int) -> None:
-        """Name in the log the speakers to spread, and their channels, that a fold goes without."""
+        """Log the speakers to spread, and their channels, that a fold goes without."""
         clips = [clip for clip in self.found.clips if is_spread(clip)]
         if not clips or all(CORPORA[name].placed for name in self.corpora):
             return
