@@ -12,6 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
 
 from ser.checkpoints import contents, ownership, renames, sizes, trust
+from ser.features.frontend import build_frontend
 
 FORMAT = 2
 """Raised when a checkpoint's `ser` entry changes its keys."""
@@ -149,7 +150,8 @@ def build(content: Mapping, path: Path, source: str, compiled: bool = False) -> 
         contents.check_stored(state, source)
         network = None
         if "network" in own:
-            _, network = sizes.build(arguments["classes"], own["frontend"], own["network"])
+            frontend = build_frontend(own["frontend"], own["network"])
+            network = sizes.build_network(own["network"], arguments["classes"], frontend)
             contents.check_weights(network, state, source)
         model = get_object(target)(**arguments)
         clips = sizes.clips_at_once(window.samples, model.frontend, network)

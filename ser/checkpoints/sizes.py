@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ser.features.frontend import build_frontend, sizes_of
+from ser.features.frontend import sizes_of
 
 LONGEST = 2**26
 """Samples of a window; at 48 kHz that is 23 minutes."""
@@ -19,19 +19,16 @@ BATCH = 2**28
 """Values of the largest tensor of a batch, at most: 1 GB."""
 
 
-def build(
-    classes: Sequence[str], frontend: Mapping, network: Mapping
-) -> tuple[nn.Module, nn.Module]:
-    """Build the front end of a recipe, and its network on the meta device.
+def build_network(network: Mapping, classes: Sequence[str], frontend: nn.Module) -> nn.Module:
+    """Build the network of a recipe on the meta device, which takes no memory for its weights.
 
     Args:
+        network: The recipe.
         classes: Their names.
-        frontend: Recipe of the front end.
-        network: Recipe of the network.
+        frontend: What computes its features.
     """
-    built = build_frontend(frontend, network)
     with torch.device("meta"):
-        return built, instantiate(network, classes=len(classes), **sizes_of(built))
+        return instantiate(network, classes=len(classes), **sizes_of(frontend))
 
 
 def check_window(frontend: Mapping, samples: int) -> None:

@@ -235,14 +235,17 @@ def check_value(
         _adapter(kind).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         problems = error.errors(include_url=False)
+        if isinstance(value, Mapping):
+            inner = [one for one in problems if not {*value}.isdisjoint(one["loc"])]
+            if inner:
+                problems = inner
+                name = next(part for part in inner[0]["loc"] if part in value)
+                place, value = f"{place}.{_plain(name)}", value[name]
         wanted = dict.fromkeys(
             _in_yaml(problem["msg"])
             for problem in problems
             if problem["type"] != "needs_python_object"
         )
-        location = problems[0]["loc"]
-        if isinstance(value, Mapping) and location and location[0] in value:
-            place, value = f"{place}.{_plain(location[0])}", value[location[0]]
         if _takes_null(kind):
             wanted["null"] = None
         expected = " or ".join(wanted) or "a recipe with a _target_"

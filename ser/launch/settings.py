@@ -19,6 +19,7 @@ from ser.config.differences import leaves
 from ser.config.quantities import Fold, Natural, Positive, Seed
 from ser.corpora.labels import label_clips, label_emotions
 from ser.corpora.scan import CORPORA
+from ser.features.frontend import build_frontend
 from ser.splits.leakage import check_objective
 from ser.splits.protocols import shared_labels
 
@@ -180,9 +181,10 @@ def _build_estimator(model: Mapping, classes: list[str]) -> None:
 
 def _build_network(model: Mapping, classes: list[str], samples: int) -> None:
     with _naming("frontend", model["frontend"]):
-        instantiate(model["frontend"])
+        frontend = build_frontend(model["frontend"], model["network"])
     with _naming("model.network", model["network"]):
-        sizes.clips_at_once(samples, *sizes.build(classes, model["frontend"], model["network"]))
+        network = sizes.build_network(model["network"], classes, frontend)
+        sizes.clips_at_once(samples, frontend, network)
     weights = [torch.nn.Parameter(torch.zeros(1))]
     with _naming("optimizer", model["optimizer"]):
         optimizer = instantiate(model["optimizer"], params=weights)

@@ -34,8 +34,6 @@ FINE = [
     ("model.estimator.max_features", 3),
     *[("trainer.devices", value) for value in (3, "abc")],
     *[(f"logger.{name}.version", 3) for name in ("csv", "tensorboard")],
-    *[(f"window.start.{corpus}", 3) for corpus in ("ravdess", "tess", "other")],
-    *[(f"window.start.{corpus}", 1.5) for corpus in ("ravdess", "tess", "other")],
 ]
 """What is no mistake, or not seen before the device is asked for."""
 
@@ -94,8 +92,7 @@ def test_a_wrong_value_anywhere_is_one_line_that_names_its_key(composed, group, 
                 settings.check(altered)
                 pytest.fail(f"{key}={wrong!r} is taken for {value!r}")
             assert "\n" not in str(caught.value)
-            named = "window.start" if key.startswith("window.start") else key.split(".")[-1]
-            assert named in str(caught.value), (key, wrong, str(caught.value))
+            assert key.split(".")[-1] in str(caught.value), (key, wrong, str(caught.value))
 
 
 @pytest.mark.parametrize(
@@ -126,8 +123,11 @@ def test_a_wrong_value_anywhere_is_one_line_that_names_its_key(composed, group, 
         ("trainer.devices=abc", "trainer.devices='abc': "),
         ("scheduler.T_0=0", "scheduler.T_0=0"),
         ("seed=-1", "seed=-1: expected at least 0"),
-        ("+window.threshold_db=foo", "window.threshold_db='foo': expected a number"),
+        ("window.threshold_db=foo", "window.threshold_db='foo': expected a number"),
         ("+window.treshold_db=-30", "window.treshold_db=-30, which ser.audio.window.Window does"),
+        ("window.start=onste", "window.start='onste': expected 'corpus' or 'onset' or a mapping"),
+        ("window.start={tes:1.0}", "window.start.tes: expected one of ravdess, tess, other"),
+        ("window.start={tess:-1.0}", "window.start.tess=-1.0: expected at least 0"),
         ("cache.max_gb=-1", "cache.max_gb=-1: expected more than 0 or null"),
         ("data.servers.retries=-1", "data.servers.retries=-1: expected at least 0"),
         ("data.servers.timeout=0", "data.servers.timeout=0: expected more than 0"),

@@ -332,7 +332,7 @@ def test_training_clips_under_the_names_of_test_clips_are_not_scored(
             "val is empty.*expected RAVDESS speakers with clips",
         ),
         (["data=demo", "data.batch_size=many"], "data.batch_size='many'"),
-        (["data=demo", "window.start.ravdess=onste"], "window.start.ravdess='onste'"),
+        (["data=demo", "window.start=onste"], "window.start='onste'"),
         (["data=demo", "trainer.accelerator=gpu"], "gpu"),
         (["data=demo", "protocol=random", "data.tess=oaf_to_yaf"], "expected protocol=holdout"),
         (["data=demo", "protocol=luna5", "protocol.folds=3"], "protocol.folds=3: expected a list"),
