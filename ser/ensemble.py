@@ -28,7 +28,7 @@ def main(cfg: DictConfig) -> None:
             )
         weights = _weights(OmegaConf.to_container(cfg).get("weights"), len(runs))
         ensemble([Path(str(path)).expanduser() for path in runs], weights, run.folder)
-        report.show(run.folder)
+        report.show_report(run.folder)
 
 
 def _weights(given: object, count: int) -> list[float]:
@@ -62,6 +62,7 @@ def ensemble(runs: Sequence[Path], weights: Sequence[float], folder: Path) -> di
     """
     from ser.evaluation import pool
     from ser.evaluation import results as members
+    from ser.evaluation.metrics import measure, tabulate
     from ser.reporting import run_report as report
 
     first, *others = found = [members.read(run) for run in runs]
@@ -76,13 +77,13 @@ def ensemble(runs: Sequence[Path], weights: Sequence[float], folder: Path) -> di
         weights=scaled,
     )
     clips = first.predictions.loc[:, :"prediction"].iloc[:, :-1]
-    predictions = report.tabulate(clips, classes, probabilities)
-    metrics = report.measure(predictions, classes, members.facts(found))
+    predictions = tabulate(clips, classes, probabilities)
+    metrics = measure(predictions, classes, members.facts(found))
     if first.metrics["fold"] == "all":
         metrics["over_folds"] = pool.over_folds(predictions)
     metrics |= {"runs": [str(run) for run in runs], "weights": list(weights)}
     first.splits.to_csv(folder / "split.csv", index=False)
-    report.write(folder, predictions, metrics, [])
+    report.write_report(folder, predictions, metrics, [])
     for member, weight in zip(found, weights, strict=True):
         log.info("weight %g, UAR %.3f alone: %s", weight, member.metrics["uar"], member.folder)
     return metrics

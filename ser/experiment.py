@@ -21,6 +21,7 @@ from ser.checkpoints import format as checkpoint
 from ser.checkpoints import source as recorded
 from ser.data import recordings
 from ser.data.datamodule import EmotionDataModule
+from ser.evaluation.metrics import STAMPS, measure
 from ser.evaluation.pool import pool
 from ser.evaluation.status import KEPT, RESULTS, held_parts
 from ser.launch import settings
@@ -51,7 +52,7 @@ def train(cfg: DictConfig) -> float | None:
             log.info("%s is finished already", cfg.folder)
             return known
         value = _cross_validate(cfg) if cfg.fold == "all" else _train_fold(cfg)
-        report.show(Path(cfg.folder))
+        report.show_report(Path(cfg.folder))
         return value
 
 
@@ -76,7 +77,7 @@ def evaluate(cfg: DictConfig) -> None:
         marks[cfg.split] = time.perf_counter()
         facts = loaded.stamps | {"split": cfg.split, "audit": data.audit}
         _report(predictions, data, facts, trainer, run.folder, marks)
-        report.show(run.folder)
+        report.show_report(run.folder)
 
 
 def _check(cfg: DictConfig) -> None:
@@ -116,7 +117,7 @@ def _cross_validate(cfg: DictConfig) -> float:
             objectives.append(value)
         metrics = pool(run.folder, "fold_*")
         with tracking.finished():
-            loggers = build_loggers(cfg, {key: metrics[key] for key in report.STAMPS})
+            loggers = build_loggers(cfg, {key: metrics[key] for key in STAMPS})
             tracking.log_report(loggers, metrics, run.folder, splits.found.root)
         run.objective = float(np.mean(objectives))
         return run.objective
@@ -138,7 +139,7 @@ def _train_fold(cfg: DictConfig) -> float:
         facts = fit.data.stamps() | {"split": "test", "audit": fit.data.audit}
         _report(predictions, fit.data, facts, fit.trainer, run.folder, marks)
         if fit.interrupted:
-            report.show(run.folder)
+            report.show_report(run.folder)
             raise KeyboardInterrupt
         return run.objective
 
@@ -162,8 +163,8 @@ def _report(
     marks: Mapping[str, float],
 ) -> None:
     """Compute every file from the predictions."""
-    metrics = report.measure(predictions, data.classes, {**facts, "seconds": _durations(marks)})
-    report.write(folder, predictions, metrics, [folder / "metrics.csv"])
+    metrics = measure(predictions, data.classes, {**facts, "seconds": _durations(marks)})
+    report.write_report(folder, predictions, metrics, [folder / "metrics.csv"])
     tracking.log_report(trainer.loggers, metrics, folder, data.found.root)
 
 

@@ -51,7 +51,7 @@ def main(cfg: DictConfig) -> None:
             return
         with run_folder.holding(folder) if folder.is_dir() else nullcontext():
             pool(folder)
-        report.show(folder)
+        report.show_report(folder)
 
 
 class Summary(Callback):

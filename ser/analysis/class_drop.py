@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from ser import summary
-from ser.evaluation.metrics import per_class, scores
+from ser.evaluation.metrics import marginalise_gender, per_class, scores
 from ser.evaluation.statistics import holm, lowest_p, paired_difference
-from ser.reporting import run_report as report
 
 DIFFERENCES = {
     "masked - full": ("masked", "full"),
@@ -86,7 +85,7 @@ def _of_setting(
 
 def _read(folder: Path, job: Mapping) -> pd.DataFrame:
     predictions = pd.read_csv(folder / str(job["job"]) / "predictions.csv", dtype={"speaker": str})
-    folded = report.fold_genders(predictions, _classes(predictions))
+    folded = marginalise_gender(predictions, _classes(predictions))
     return predictions if folded is None else folded[0]
 
 

@@ -1,21 +1,35 @@
 """Scores of emotion recognition: accuracy (WA), UAR (UA, macro recall), F1, calibration."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from sklearn.metrics import f1_score, precision_recall_fscore_support, recall_score
-from torchmetrics import ClasswiseWrapper, MetricCollection
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassF1Score,
-    MulticlassRecall,
-)
+
+from ser.evaluation.statistics import METHOD, speaker_interval, why_unknown
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 CALIBRATION_BINS = 15
+SLICES = ("gender", "channel", "intensity", "statement", "corpus", "speaker")
+STAMPS = (
+    "protocol", "protocol_version", "protocol_hash", "fold", "folds", "split", "leaky",
+    "transductive",
+)  # fmt: skip
 
 
-def metric_collection(classes: Sequence[str], prefix: str) -> MetricCollection:
+def metric_collection(classes: Sequence[str], prefix: str) -> "MetricCollection":
     """Collect accuracy, UAR, macro F1 and `f1/<class>` over an epoch, never a mean over batches."""
+    # With torch, which nothing else here needs.
+    from torchmetrics import ClasswiseWrapper, MetricCollection
+    from torchmetrics.classification import (
+        MulticlassAccuracy,
+        MulticlassF1Score,
+        MulticlassRecall,
+    )
+
     count = len(classes)
     return MetricCollection(
         {
@@ -51,7 +65,7 @@ def scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
 def per_class(
     truth: np.ndarray, prediction: np.ndarray, classes: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Give precision, recall, F1 and support (clips) of each class."""
+    """Return precision, recall, F1 and support (clips) of each class."""
     columns = precision_recall_fscore_support(
         truth, prediction, labels=list(classes), zero_division=0.0
     )
@@ -76,3 +90,90 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     gaps = np.bincount(bins, confidence - correct, minlength=CALIBRATION_BINS)
     return float(np.abs(gaps).sum() / len(confidence))
+
+
+def tabulate(
+    clips: pd.DataFrame, classes: Sequence[str], probabilities: np.ndarray
+) -> pd.DataFrame:
+    """Join clips with their probabilities (clips, classes): the content of predictions.csv."""
+    predictions = clips.reset_index(drop=True)
+    predictions["prediction"] = np.array(classes)[probabilities.argmax(axis=1)]
+    columns = [f"p_{name}" for name in classes]
+    return predictions.join(pd.DataFrame(probabilities, columns=columns))
+
+
+def measure(predictions: pd.DataFrame, classes: Sequence[str], facts: Mapping) -> dict:
+    """Compute the content of metrics.json.
+
+    Args:
+        predictions: Rows of predictions.csv.
+        classes: Class names in their order.
+        facts: What the predictions cannot say: `STAMPS`, audit, seconds.
+    """
+    slices = {column: _slice(predictions, column) for column in SLICES}
+    metrics = {key: facts[key] for key in STAMPS} | _scores(predictions, classes)
+    if (folded := marginalise_gender(predictions, classes)) is not None:
+        metrics["emotion"] = _scores(*folded)
+    return metrics | {
+        "ci_method": METHOD,
+        "speakers": sorted(set(predictions.speaker.to_numpy(str))),
+        "worst_speaker": min(
+            slices["speaker"], key=lambda speaker: slices["speaker"][speaker]["uar"]
+        ),
+        "slices": slices,
+        "audit": facts["audit"],
+        "seconds": facts["seconds"],
+    }
+
+
+def marginalise_gender(
+    predictions: pd.DataFrame, classes: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]] | None:
+    """Return predictions and classes by emotion alone; None where classes are not emotion_gender.
+
+    The probability of an emotion is the sum over genders.
+    """
+    emotions = {name: name.rpartition("_")[0] for name in classes}
+    if not all(emotions.values()):
+        return None
+    names = list(dict.fromkeys(emotions.values()))
+    by_emotion = {
+        f"p_{name}": predictions[[f"p_{one}" for one in classes if emotions[one] == name]].sum(
+            axis=1
+        )
+        for name in names
+    }
+    folded = predictions.drop(columns=[f"p_{name}" for name in classes]).assign(**by_emotion)
+    folded["label"] = predictions.label.map(emotions)
+    folded["prediction"] = np.array(names)[folded[list(by_emotion)].to_numpy().argmax(axis=1)]
+    return folded, names
+
+
+def _scores(predictions: pd.DataFrame, classes: Sequence[str]) -> dict:
+    truth = predictions.label.to_numpy(str)
+    predicted = predictions.prediction.to_numpy(str)
+    confidence = predictions[[f"p_{name}" for name in classes]].to_numpy().max(axis=1)
+
+    def of(metric: str) -> Callable[[np.ndarray], float]:
+        return lambda chosen: scores(truth[chosen], predicted[chosen])[metric]
+
+    whole = scores(truth, predicted)
+    speakers = predictions.speaker.to_numpy(str)
+    intervals = {metric: speaker_interval(of(metric), speakers) for metric in whole}
+    return {
+        "classes": list(classes),
+        "n": len(predictions),
+        **whole,
+        "ece": calibration_error(confidence, truth == predicted),
+        "per_class": per_class(truth, predicted, classes),
+        "ci": intervals,
+        "ci_unknown": None if all(intervals.values()) else why_unknown(speakers),
+    }
+
+
+def _slice(predictions: pd.DataFrame, column: str) -> dict[str, dict[str, float]]:
+    return {
+        str(value): {"n": len(rows)}
+        | scores(rows.label.to_numpy(str), rows.prediction.to_numpy(str))
+        for value, rows in predictions.groupby(column)
+    }

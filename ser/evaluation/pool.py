@@ -8,7 +8,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from ser.config.differences import differences
-from ser.evaluation.metrics import scores
+from ser.evaluation.metrics import measure, scores
 from ser.evaluation.status import check_finished
 from ser.reporting import run_report as report
 
@@ -44,13 +44,13 @@ def pool(folder: Path, parts: str = "*") -> dict:
     results = [json.loads((run / "metrics.json").read_text()) for run in runs]
     predictions = _join(runs, results)
     splits = _join_splits(runs, results, predictions)
-    metrics = report.measure(predictions, results[0]["classes"], _facts(results))
+    metrics = measure(predictions, results[0]["classes"], _facts(results))
     metrics["over_folds"] = over_folds(predictions)
     selections = [run / "selection.json" for run in runs if (run / "selection.json").exists()]
     if selections:
         metrics["selected"] = [json.loads(path.read_text())["winner"] for path in selections]
     splits.to_csv(folder / "split.csv", index=False)
-    report.write(folder, predictions, metrics, [run / "metrics.csv" for run in runs])
+    report.write_report(folder, predictions, metrics, [run / "metrics.csv" for run in runs])
     return metrics
 
 

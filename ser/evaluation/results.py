@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from ser.corpora.scan import parse
+from ser.evaluation.metrics import STAMPS
 from ser.evaluation.status import check_finished
-from ser.reporting.run_report import STAMPS
 
 SPLIT = ("protocol", "protocol_version", "protocol_hash", "folds", "fold", "split")
 """Keys of metrics.json in which members agree."""
@@ -121,7 +121,7 @@ def _check_same_rows(a: Member, b: Member, name: str) -> None:
 
 
 def facts(members: Sequence[Member]) -> dict[str, object]:
-    """Say what `report.measure` wants to know: a stamp of one member is a stamp of all."""
+    """Say what `measure` wants to know: a stamp of one member is a stamp of all."""
     first = members[0].metrics  # its audit is that of all: they have one split
     seconds = pd.DataFrame([member.metrics["seconds"] for member in members]).sum().round(3)
     stamps = {

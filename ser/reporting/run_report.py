@@ -1,131 +1,37 @@
 """The files of one run, all computed from its predictions."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import classification_report
 
-from ser.evaluation.metrics import calibration_error, per_class, scores
-from ser.evaluation.statistics import METHOD, speaker_interval, why_unknown
+from ser.evaluation.metrics import marginalise_gender
 from ser.reporting import html as page
 from ser.reporting import plots
 
-SLICES = ("gender", "channel", "intensity", "statement", "corpus", "speaker")
-STAMPS = (
-    "protocol", "protocol_version", "protocol_hash", "fold", "folds", "split", "leaky",
-    "transductive",
-)  # fmt: skip
 HEADLINE = {"accuracy": "accuracy (WA)", "uar": "UAR", "macro_f1": "macro F1"}
 
 
-def tabulate(
-    clips: pd.DataFrame, classes: Sequence[str], probabilities: np.ndarray
-) -> pd.DataFrame:
-    """Join clips with their probabilities (clips, classes): the content of predictions.csv."""
-    predictions = clips.reset_index(drop=True)
-    predictions["prediction"] = np.array(classes)[probabilities.argmax(axis=1)]
-    columns = [f"p_{name}" for name in classes]
-    return predictions.join(pd.DataFrame(probabilities, columns=columns))
-
-
-def measure(predictions: pd.DataFrame, classes: Sequence[str], facts: Mapping) -> dict:
-    """Compute the content of metrics.json.
-
-    Args:
-        predictions: Rows of predictions.csv.
-        classes: Class names in their order.
-        facts: What the predictions cannot say: `STAMPS`, audit, seconds.
-    """
-    slices = {column: _slice(predictions, column) for column in SLICES}
-    metrics = {key: facts[key] for key in STAMPS} | _scores(predictions, classes)
-    if (folded := fold_genders(predictions, classes)) is not None:
-        metrics["emotion"] = _scores(*folded)
-    return metrics | {
-        "ci_method": METHOD,
-        "speakers": sorted(set(predictions.speaker.to_numpy(str))),
-        "worst_speaker": min(
-            slices["speaker"], key=lambda speaker: slices["speaker"][speaker]["uar"]
-        ),
-        "slices": slices,
-        "audit": facts["audit"],
-        "seconds": facts["seconds"],
-    }
-
-
-def fold_genders(
-    predictions: pd.DataFrame, classes: Sequence[str]
-) -> tuple[pd.DataFrame, list[str]] | None:
-    """Give predictions and classes by emotion alone, where classes are emotion_gender.
-
-    The probability of an emotion is the sum over genders.
-    """
-    emotions = {name: name.rpartition("_")[0] for name in classes}
-    if not all(emotions.values()):
-        return None
-    names = list(dict.fromkeys(emotions.values()))
-    by_emotion = {
-        f"p_{name}": predictions[[f"p_{one}" for one in classes if emotions[one] == name]].sum(
-            axis=1
-        )
-        for name in names
-    }
-    folded = predictions.drop(columns=[f"p_{name}" for name in classes]).assign(**by_emotion)
-    folded["label"] = predictions.label.map(emotions)
-    folded["prediction"] = np.array(names)[folded[list(by_emotion)].to_numpy().argmax(axis=1)]
-    return folded, names
-
-
-def _scores(predictions: pd.DataFrame, classes: Sequence[str]) -> dict:
-    truth = predictions.label.to_numpy(str)
-    predicted = predictions.prediction.to_numpy(str)
-    confidence = predictions[[f"p_{name}" for name in classes]].to_numpy().max(axis=1)
-
-    def of(metric: str) -> Callable[[np.ndarray], float]:
-        return lambda chosen: scores(truth[chosen], predicted[chosen])[metric]
-
-    whole = scores(truth, predicted)
-    speakers = predictions.speaker.to_numpy(str)
-    intervals = {metric: speaker_interval(of(metric), speakers) for metric in whole}
-    return {
-        "classes": list(classes),
-        "n": len(predictions),
-        **whole,
-        "ece": calibration_error(confidence, truth == predicted),
-        "per_class": per_class(truth, predicted, classes),
-        "ci": intervals,
-        "ci_unknown": None if all(intervals.values()) else why_unknown(speakers),
-    }
-
-
-def _slice(predictions: pd.DataFrame, column: str) -> dict[str, dict[str, float]]:
-    return {
-        str(value): {"n": len(rows)}
-        | scores(rows.label.to_numpy(str), rows.prediction.to_numpy(str))
-        for value, rows in predictions.groupby(column)
-    }
-
-
-def write(
+def write_report(
     folder: Path, predictions: pd.DataFrame, metrics: Mapping, curves: Sequence[Path]
 ) -> None:
     """Write predictions.csv, metrics.json, report.txt, the pictures and report.html.
 
     Args:
         folder: The run folder.
-        predictions: As `tabulate` gives them.
-        metrics: As `measure` gives them.
+        predictions: As `ser.evaluation.metrics.tabulate` returns them.
+        metrics: As `ser.evaluation.metrics.measure` returns them.
         curves: Where a metrics.csv would be; without any there is no learning_curves.png.
     """
     classes = metrics["classes"]
     predictions.to_csv(folder / "predictions.csv", index=False)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     text = _text(predictions, classes)
-    if (folded := fold_genders(predictions, classes)) is not None:
+    if (folded := marginalise_gender(predictions, classes)) is not None:
         text += f"\nby emotion alone\n\n{_text(*folded)}"
     stamp = _stamp(metrics)
     unreadable = metrics["audit"].get("unreadable", {})
@@ -188,7 +94,7 @@ def wrong(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     return missed[columns].assign(confidence=confidence).sort_values("confidence", ascending=False)
 
 
-def show(folder: Path) -> None:
+def show_report(folder: Path) -> None:
     """Print the scores with their intervals, the F1 of each class, and where the files lie."""
     metrics = json.loads((folder / "metrics.json").read_text())
     console = Console(markup=False)

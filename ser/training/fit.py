@@ -19,11 +19,10 @@ from omegaconf import DictConfig
 
 from ser.checkpoints import format as checkpoint
 from ser.data.datamodule import EmotionDataModule
-from ser.evaluation.metrics import scores
+from ser.evaluation.metrics import scores, tabulate
 from ser.evaluation.status import KEPT
 from ser.features.frontend import cache_key
 from ser.launch.run import Run
-from ser.reporting import run_report as report
 from ser.reporting import wandb as tracking
 from ser.splits.leakage import check_statistics
 from ser.training import kept
@@ -104,7 +103,7 @@ def score(
     outputs = trainer.predict(model, data.scoring_loader(split))
     probabilities = np.concatenate([output["probabilities"].cpu() for output in outputs])
     clips = data.table.loc[np.concatenate([output["row"].cpu() for output in outputs])]
-    return report.tabulate(clips, data.classes, probabilities)
+    return tabulate(clips, data.classes, probabilities)
 
 
 def build_trainer(cfg: DictConfig, *callbacks: lightning.Callback) -> Trainer:

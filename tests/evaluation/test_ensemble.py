@@ -15,7 +15,7 @@ import pytest
 from ser.compare import compare
 from ser.corpora.scan import parse
 from ser.ensemble import ensemble
-from ser.reporting import run_report as report
+from ser.evaluation.metrics import measure, tabulate
 
 CLASSES = ["neutral", "calm", "happy"]
 STAMPS = {
@@ -54,12 +54,10 @@ def run(tmp_path: Path) -> Callable[..., Path]:
         table = clips() if table is None else table
         table.to_csv(folder / "split.csv", index=False)
         tested = table[table.split != "train"]
-        predictions = report.tabulate(
-            tested, classes, probabilities(seed, len(classes))[: len(tested)]
-        )
+        predictions = tabulate(tested, classes, probabilities(seed, len(classes))[: len(tested)])
         predictions.to_csv(folder / "predictions.csv", index=False)
         facts = {**STAMPS, "audit": {"passed": True}, "seconds": {"fit": 1.5}, **facts}
-        metrics = report.measure(predictions, classes, facts)
+        metrics = measure(predictions, classes, facts)
         (folder / "metrics.json").write_text(json.dumps(metrics))
         (folder / "status.json").write_text(json.dumps({"status": status}))
         return folder

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, classification_report
 
+from ser.evaluation.metrics import SLICES, marginalise_gender, measure, tabulate
 from ser.reporting import run_report as report
 
 CLASSES = ["calm", "happy", "sad"]
@@ -41,12 +42,12 @@ def predictions() -> pd.DataFrame:
             "split": "test",
         }
     )
-    return report.tabulate(clips, CLASSES, generator.dirichlet(np.ones(3), count))
+    return tabulate(clips, CLASSES, generator.dirichlet(np.ones(3), count))
 
 
 def test_every_figure_comes_from_the_predictions(predictions: pd.DataFrame, tmp_path: Path):
-    metrics = report.measure(predictions, CLASSES, FACTS)
-    report.write(tmp_path, predictions, metrics, [])
+    metrics = measure(predictions, CLASSES, FACTS)
+    report.write_report(tmp_path, predictions, metrics, [])
     read = pd.read_csv(tmp_path / "predictions.csv", dtype={"speaker": str})
     assert read.prediction.tolist() == [
         CLASSES[index]
@@ -67,7 +68,7 @@ def test_every_figure_comes_from_the_predictions(predictions: pd.DataFrame, tmp_
 
 
 def test_the_contract_of_metrics_json(predictions: pd.DataFrame):
-    metrics = report.measure(predictions, CLASSES, FACTS)
+    metrics = measure(predictions, CLASSES, FACTS)
     assert list(metrics) == [
         "protocol", "protocol_version", "protocol_hash", "fold", "folds", "split", "leaky",
         "transductive", "classes", "n", "accuracy", "uar", "macro_f1", "weighted_f1", "ece",
@@ -78,18 +79,18 @@ def test_the_contract_of_metrics_json(predictions: pd.DataFrame):
     assert by_speaker[metrics["worst_speaker"]]["uar"] == min(
         row["uar"] for row in by_speaker.values()
     )
-    assert set(metrics["slices"]) == set(report.SLICES)
+    assert set(metrics["slices"]) == set(SLICES)
     low, high = metrics["ci"]["uar"]
     assert low < metrics["uar"] < high
     two = predictions[predictions.speaker.isin(["01", "02"])]
-    assert report.measure(two, CLASSES, FACTS)["ci"]["uar"] is None
+    assert measure(two, CLASSES, FACTS)["ci"]["uar"] is None
 
 
 def test_the_html_stands_alone_and_quotes_what_it_shows(
     predictions: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
-    metrics = report.measure(predictions, CLASSES, FACTS | {"leaky": True, "protocol": "random"})
-    report.write(tmp_path, predictions, metrics, [])
+    metrics = measure(predictions, CLASSES, FACTS | {"leaky": True, "protocol": "random"})
+    report.write_report(tmp_path, predictions, metrics, [])
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 2  # no metrics.csv, so no learning curves
     assert "http" not in page
@@ -97,7 +98,7 @@ def test_the_html_stands_alone_and_quotes_what_it_shows(
     assert "&lt;clip" in page
     assert "<clip" not in page
     assert (tmp_path / "report.txt").read_text().startswith("LEAKY")
-    report.show(tmp_path)
+    report.show_report(tmp_path)
     shown = capsys.readouterr().out
     assert "LEAKY" in shown
     assert str(tmp_path) in shown.replace("\n", "")
@@ -108,12 +109,12 @@ def test_learning_curves_are_drawn_from_metrics_csv(predictions: pd.DataFrame, t
         {"epoch": [0, 0, 1, 1], "train/loss": [None, 2.0, None, 1.0], "val/uar": [0.2, None] * 2}
     )
     history.to_csv(tmp_path / "metrics.csv", index=False)
-    metrics = report.measure(predictions, CLASSES, FACTS)
-    report.write(tmp_path, predictions, metrics, [tmp_path / "metrics.csv"])
+    metrics = measure(predictions, CLASSES, FACTS)
+    report.write_report(tmp_path, predictions, metrics, [tmp_path / "metrics.csv"])
     assert (tmp_path / "learning_curves.png").stat().st_size > 5000
     (tmp_path / "learning_curves.png").unlink()
     history[["epoch", "val/uar"]].to_csv(tmp_path / "metrics.csv", index=False)  # no training
-    report.write(tmp_path, predictions, metrics, [tmp_path / "metrics.csv"])
+    report.write_report(tmp_path, predictions, metrics, [tmp_path / "metrics.csv"])
     assert not (tmp_path / "learning_curves.png").exists()
 
 
@@ -123,14 +124,14 @@ def test_what_all_speakers_score_alike_has_no_interval_and_the_report_says_why(
 ):
     clips = predictions.loc[:71, :"split"]  # as many of each class of each speaker
     named = clips.label if answer == "truth" else pd.Series(answer, clips.index)
-    table = report.tabulate(
+    table = tabulate(
         clips, CLASSES, pd.get_dummies(named).reindex(columns=CLASSES).fillna(0).to_numpy(float)
     )
-    metrics = report.measure(table, CLASSES, FACTS)
+    metrics = measure(table, CLASSES, FACTS)
     assert set(metrics["ci"].values()) == {None}
     assert metrics["ci_unknown"] == "no spread over speakers"
-    report.write(tmp_path, table, metrics, [])
-    report.show(tmp_path)
+    report.write_report(tmp_path, table, metrics, [])
+    report.show_report(tmp_path)
     line = "No 95 % interval of accuracy, uar, macro_f1, weighted_f1: no spread over speakers."
     assert line in (tmp_path / "report.txt").read_text()
     assert f"<p>{line}</p>" in (tmp_path / "report.html").read_text()
@@ -153,15 +154,15 @@ def test_the_uar_by_emotion_alone_is_shown_beside_that_of_all_classes(
     clips = predictions.loc[predictions.speaker.isin(["01", "02"]), :"split"]
     clips["label"] = clips.label + "_" + clips.gender
     shares = np.random.default_rng(0).dirichlet(np.ones(6), len(clips))
-    table = report.tabulate(clips, classes, shares)
-    metrics = report.measure(table, classes, FACTS)
-    report.write(tmp_path, table, metrics, [])
+    table = tabulate(clips, classes, shares)
+    metrics = measure(table, classes, FACTS)
+    report.write_report(tmp_path, table, metrics, [])
     uar = f"{metrics['emotion']['uar']:.3f}"
     page = (tmp_path / "report.html").read_text()
     assert f"<td>UAR, emotion alone</td><td>{uar}</td><td>fewer than 3 speakers</td>" in page
     assert "<h2>By emotion alone</h2>" in page
     assert all(f"<td>{name}</td>" in page for name in (*classes, *CLASSES))
-    report.show(tmp_path)
+    report.show_report(tmp_path)
     shown = capsys.readouterr().out
     assert f"UAR, emotion alone │ {uar} │ fewer than 3 speakers" in shown
     assert "nan" not in shown
@@ -173,10 +174,10 @@ def test_classes_of_emotion_and_gender_are_folded_to_emotions():
         [[0.4, 0.0, 0.3, 0.3], [0.1, 0.5, 0.2, 0.2], [0.3, 0.25, 0.45, 0.0]],
         columns=[f"p_{name}" for name in classes],
     ).assign(label=["sad_female", "calm_female", "calm_male"])
-    folded, names = report.fold_genders(predictions, classes)
+    folded, names = marginalise_gender(predictions, classes)
     assert names == ["calm", "sad"]
     assert folded.label.tolist() == ["sad", "calm", "calm"]
     # By class the third is sad_male; by emotion it is calm.
     assert folded.prediction.tolist() == ["sad", "calm", "calm"]
     assert folded.p_calm.tolist() == pytest.approx([0.4, 0.6, 0.55])
-    assert report.fold_genders(predictions, ["calm", "sad"]) is None
+    assert marginalise_gender(predictions, ["calm", "sad"]) is None
