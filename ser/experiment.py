@@ -19,10 +19,11 @@ from torch.utils.data import DataLoader
 
 from ser.checkpoints import format as checkpoint
 from ser.checkpoints import source as recorded
+from ser.config.split_info import SplitInfo
 from ser.data import recordings
 from ser.data.datamodule import EmotionDataModule
-from ser.evaluation.metrics import STAMPS, measure
-from ser.evaluation.pool import pool
+from ser.evaluation.metrics import measure
+from ser.evaluation.results import pool, read_metrics
 from ser.evaluation.status import KEPT, RESULTS, held_parts
 from ser.launch import settings
 from ser.launch.run import Run, finished_before, one_line_errors
@@ -52,14 +53,14 @@ def train(cfg: DictConfig) -> float | None:
             log.info("%s is finished already", cfg.folder)
             return known
         value = _cross_validate(cfg) if cfg.fold == "all" else _train_fold(cfg)
-        report.show_report(Path(cfg.folder))
+        report.show_report(Path(cfg.folder), read_metrics(Path(cfg.folder)))
         return value
 
 
 def evaluate(cfg: DictConfig) -> None:
     """Score a checkpoint on its own split again, or on recordings of any kind."""
     with one_line_errors(), Run(cfg.folder) as run, tracking.finished():
-        marks = {"start": time.perf_counter()}
+        timings = {"start": time.perf_counter()}
         _check(cfg)
         loaded = checkpoint.load(cfg.ckpt, cfg.compiled)
         trainer = build_trainer(cfg)
@@ -70,14 +71,15 @@ def evaluate(cfg: DictConfig) -> None:
             loaded, cfg.data.root, cfg.cache.dir, cfg.split, cfg.data.on_error, cfg.cache.max_gb
         )
         run.begin(*RESULTS)
-        trainer.loggers = build_loggers(cfg, loaded.stamps)
+        trainer.loggers = build_loggers(cfg, loaded.split_info)
         data.table.to_csv(run.folder / "split.csv", index=False)
-        marks["data"] = time.perf_counter()
+        timings["data"] = time.perf_counter()
         predictions = score(loaded.model, data, trainer, cfg.split)
-        marks[cfg.split] = time.perf_counter()
-        facts = loaded.stamps | {"split": cfg.split, "audit": data.audit}
-        _report(predictions, data, facts, trainer, run.folder, marks)
-        report.show_report(run.folder)
+        timings[cfg.split] = time.perf_counter()
+        metrics = _report(
+            predictions, data, loaded.split_info, cfg.split, trainer, run.folder, timings
+        )
+        report.show_report(run.folder, metrics)
 
 
 def _check(cfg: DictConfig) -> None:
@@ -115,10 +117,11 @@ def _cross_validate(cfg: DictConfig) -> float:
                 folds.record(fold)
                 value = _train_fold(fold)
             objectives.append(value)
-        metrics = pool(run.folder, "fold_*")
+        pooled = pool(run.folder, "fold_*")
+        report.write_result(pooled)
         with tracking.finished():
-            loggers = build_loggers(cfg, {key: metrics[key] for key in STAMPS})
-            tracking.log_report(loggers, metrics, run.folder, splits.found.root)
+            loggers = build_loggers(cfg, pooled.split_info)
+            tracking.log_report(loggers, pooled.metrics, run.folder, splits.found.root)
         run.objective = float(np.mean(objectives))
         return run.objective
 
@@ -126,26 +129,26 @@ def _cross_validate(cfg: DictConfig) -> float:
 def _train_fold(cfg: DictConfig) -> float:
     """Train on one split of the clips; choose on val, then score test once."""
     with Run(cfg.folder) as run, tracking.finished():
-        marks = {"start": time.perf_counter()}
+        timings = {"start": time.perf_counter()}
         _check(cfg)
         if cfg.select is not None:
             cfg = selection.choose(cfg, _validate)
-            marks["select"] = time.perf_counter()
-        fit = fit_and_validate(cfg, run, marks)
+            timings["select"] = time.perf_counter()
+        fit = fit_and_validate(cfg, run, timings)
         run.objective = fit.objective
         fit.data.release_test()
         predictions = score(fit.model, fit.data, fit.trainer, "test")
-        marks["test"] = time.perf_counter()
-        facts = fit.data.stamps() | {"split": "test", "audit": fit.data.audit}
-        _report(predictions, fit.data, facts, fit.trainer, run.folder, marks)
+        timings["test"] = time.perf_counter()
+        info = fit.data.split_info()
+        metrics = _report(predictions, fit.data, info, "test", fit.trainer, run.folder, timings)
         if fit.interrupted:
-            report.show_report(run.folder)
+            report.show_report(run.folder, metrics)
             raise KeyboardInterrupt
         return run.objective
 
 
 def _validate(cfg: DictConfig) -> float:
-    """Train a candidate and give its objective; the test clips stay withheld."""
+    """Train a candidate and return its objective; the test clips stay withheld."""
     with Run(cfg.folder) as run:
         fit = fit_and_validate(cfg, run, {})
         if fit.interrupted:
@@ -157,19 +160,22 @@ def _validate(cfg: DictConfig) -> float:
 def _report(
     predictions: pd.DataFrame,
     data: EmotionDataModule,
-    facts: Mapping,
+    split_info: SplitInfo,
+    split: str,
     trainer: Trainer,
     folder: Path,
-    marks: Mapping[str, float],
-) -> None:
-    """Compute every file from the predictions."""
-    metrics = measure(predictions, data.classes, {**facts, "seconds": _durations(marks)})
+    timings: Mapping[str, float],
+) -> dict:
+    """Write and log the report of a split's predictions; return the content of metrics.json."""
+    seconds = _durations(timings)
+    metrics = measure(predictions, data.classes, split_info, split, data.audit, seconds)
     report.write_report(folder, predictions, metrics, [folder / "metrics.csv"])
     tracking.log_report(trainer.loggers, metrics, folder, data.found.root)
+    return metrics
 
 
-def _durations(marks: Mapping[str, float]) -> dict[str, float]:
-    spans = pairwise(marks.items())
+def _durations(timings: Mapping[str, float]) -> dict[str, float]:
+    spans = pairwise(timings.items())
     return {name: round(end - begin, 3) for (_, begin), (name, end) in spans}
 
 
@@ -181,7 +187,7 @@ def _score_recordings(
 ) -> None:
     """Write predictions.csv for recordings of any kind; unread ones are an error unless skipped."""
     on_error, folder = cfg.data.on_error, run.folder
-    if loaded.stamps["transductive"]:
+    if loaded.split_info.transductive:
         raise ValueError(
             f"ckpt={str(loaded.path)!r} was trained with normalize=speaker, but input= does not"
             " say who speaks: expected a checkpoint trained without"
@@ -191,7 +197,7 @@ def _score_recordings(
         recordings.find(cfg.input), window, min(recordings.BATCH, loaded.clips_at_once)
     )
     run.begin(*RESULTS)
-    trainer.loggers = build_loggers(cfg, loaded.stamps)
+    trainer.loggers = build_loggers(cfg, loaded.split_info)
     trainer.progress_bar_callback.disable()  # it cannot know how many windows there are
     outputs = trainer.predict(loaded.model, DataLoader(found, batch_size=None))
     trained = set(loaded.split.sha256[loaded.split.split != "test"])

@@ -1,5 +1,6 @@
 """The embedded corpus, one shared cache, the official names, and a way to run the entry points."""
 
+import json
 import logging
 import os
 import runpy
@@ -7,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,26 @@ def launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> Call
         return target
 
     return run
+
+
+@pytest.fixture(scope="session")
+def leave_run() -> Callable[..., Path]:
+    """Leave the files that a finished run is read back from, without running one."""
+    from ser.config.split_info import SplitInfo
+    from ser.evaluation.metrics import measure
+
+    info = SplitInfo("holdout", 1, "8ff905b8618148a2", 0, 1, leaky=False, transductive=False)
+
+    def write(folder: Path, predictions: object, classes: list[str], **facts: object) -> Path:
+        folder.mkdir()
+        known = {key: facts.pop(key) for key in asdict(info) if key in facts}
+        splits = facts.pop("splits", predictions)
+        facts = {"split": "test", "audit": {"passed": True}, "seconds": {"fit": 1.5}} | facts
+        metrics = measure(predictions, classes, replace(info, **known), **facts)
+        splits.to_csv(folder / "split.csv", index=False)
+        predictions.to_csv(folder / "predictions.csv", index=False)
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        (folder / "status.json").write_text(json.dumps({"status": "finished"}))
+        return folder
+
+    return write

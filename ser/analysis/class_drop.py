@@ -1,5 +1,6 @@
-"""What leaving a class out does to the others: the smaller choice and new training told apart."""
+"""Effect of dropping a class on the others: that of the smaller choice and of training apart."""
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -7,10 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
 
-from ser import summary
+from ser.config.split_info import STAMPS
+from ser.evaluation.jobs import varied
 from ser.evaluation.metrics import marginalise_gender, per_class, scores
-from ser.evaluation.statistics import holm, lowest_p, paired_difference
+from ser.evaluation.results import RunResult
+from ser.evaluation.statistics import METHOD, holm, lowest_p, paired_difference
+from ser.reporting import html as page
+from ser.reporting import plots
 
 DIFFERENCES = {
     "masked - full": ("masked", "full"),
@@ -20,13 +28,13 @@ DIFFERENCES = {
 SCORES = {"uar": "UAR", "macro_f1": "macro F1"}
 
 
-def collect(
+def collect_findings(
     folder: Path, jobs: Sequence[Mapping[str, object]], base: Sequence[str] = ()
 ) -> tuple[list[dict[str, object]], list[str]]:
-    """Give an account for each job without a class and the full job that differs in that alone.
+    """Return a finding for each job without a class and the full job that differs in that alone.
 
-    Classes of emotion and gender are folded to emotions: what is dropped is one of these. An
-    account is that of `compare` with the `setting` (what else varied), `dropped`, `leaky`,
+    Classes of emotion and gender are folded to emotions: what is dropped is one of these. A
+    finding is that of `compare_models` with the `setting` (what else varied), `dropped`, `leaky`,
     `transductive` and a `sentence`. Its differences have `p_holm` over the classes of a setting,
     which cannot be below `lowest_p`.
 
@@ -36,21 +44,21 @@ def collect(
         base: What the full model lacks already.
 
     Returns:
-        The accounts, and a line for each class or setting that has none.
+        The findings, and a line for each class or setting that has none.
     """
     settings = defaultdict(list)
-    varied = [key for key in summary.varied(jobs) if key != "data.drop"]
+    others = [key for key in varied(jobs) if key != "data.drop"]
     for job in jobs:
-        settings[tuple((key, job[key]) for key in varied)].append(job)
-    accounts, left_out = [], []
+        settings[tuple((key, job[key]) for key in others)].append(job)
+    findings, left_out = [], []
     for setting, of_setting in settings.items():
         found, lines = _of_setting(folder, of_setting, frozenset(base))
-        for account in found:
-            account = {"setting": dict(setting), **account}
-            accounts.append(account | {"sentence": _sentence(account)})
+        for finding in found:
+            finding = {"setting": dict(setting), **finding}
+            findings.append(finding | {"sentence": _sentence(finding)})
         label = "".join(f"{key}={value}: " for key, value in setting)
         left_out += [label + line for line in lines]
-    return accounts, left_out
+    return findings, left_out
 
 
 def _of_setting(
@@ -62,50 +70,50 @@ def _of_setting(
         state = "is missing" if full is None else f"(job {full['job']}) is {full['status']}"
         return [], [f"nothing to compare with: the full model {state}"]
     of_full = _read(folder, full)
-    accounts, left_out = [], []
+    findings, left_out = [], []
     for drop, job in zip(drops, jobs, strict=True):
         for dropped in drop - base:
             try:
                 if job["status"] != "finished":
                     raise ValueError(f"job {job['job']} is {job['status']}")
-                account = compare(of_full, _read(folder, job), dropped)
+                finding = compare_models(of_full, _read(folder, job), dropped)
             except ValueError as error:
                 left_out.append(f"{dropped} is left out: {error}")
                 continue
-            stamps = {stamp: bool(full[stamp] or job[stamp]) for stamp in summary.STAMPS}
-            accounts.append({"dropped": dropped, **account, **stamps})
+            stamps = {stamp: bool(full[stamp] or job[stamp]) for stamp in STAMPS}
+            findings.append({"dropped": dropped, **finding, **stamps})
     for pair, score in product(DIFFERENCES, SCORES):
-        found = [account["differences"][pair][score] for account in accounts]
+        found = [finding["differences"][pair][score] for finding in findings]
         for row, p in zip(found, holm([row["p"] for row in found]), strict=True):
             row["p_holm"] = p
-    for account in accounts:
-        account["lowest_p"] = min(1.0, len(accounts) * lowest_p(len(account["speakers"])))
-    return accounts, left_out
+    for finding in findings:
+        finding["lowest_p"] = min(1.0, len(findings) * lowest_p(len(finding["speakers"])))
+    return findings, left_out
 
 
 def _read(folder: Path, job: Mapping) -> pd.DataFrame:
-    predictions = pd.read_csv(folder / str(job["job"]) / "predictions.csv", dtype={"speaker": str})
-    folded = marginalise_gender(predictions, _classes(predictions))
-    return predictions if folded is None else folded[0]
+    run = RunResult.read(folder / str(job["job"]))
+    folded = marginalise_gender(run.predictions, run.metrics["classes"])
+    return run.predictions if folded is None else folded[0]
 
 
 def _classes(predictions: pd.DataFrame) -> list[str]:
     return [column.removeprefix("p_") for column in predictions.filter(regex="^p_")]
 
 
-def _sentence(account: Mapping) -> str:
+def _sentence(finding: Mapping) -> str:
     """Say how much of what the other classes gain is the smaller choice alone."""
-    choice, training, whole = (account["differences"][pair]["uar"] for pair in DIFFERENCES)
-    full = account["variants"]["full"]
+    choice, training, whole = (finding["differences"][pair]["uar"] for pair in DIFFERENCES)
+    full = finding["variants"]["full"]
     told = "tell" if training["p_holm"] <= 0.05 else "do not tell"
-    told = "cannot tell" if account["lowest_p"] > 0.05 else told
+    told = "cannot tell" if finding["lowest_p"] > 0.05 else told
     interval = f", 95 % {written(whole)}" if whole["interval"] else ""
     return (
-        f"{' '.join([*map(str, account['setting'].values()), account['dropped']])}: without it UAR"
+        f"{' '.join([*map(str, finding['setting'].values()), finding['dropped']])}: without it UAR"
         f" on the {full['n']} clips of the other classes goes from {full['uar']:.3f} to"
         f" {whole['a']:.3f} ({whole['difference']:+.3f}{interval}): {choice['difference']:+.3f} by"
         f" the smaller choice alone, {training['difference']:+.3f} by training without it, which"
-        f" {len(account['speakers'])} speakers {told} apart from chance"
+        f" {len(finding['speakers'])} speakers {told} apart from chance"
         f" (Holm p {training['p_holm']:.4f})."
     )
 
@@ -116,14 +124,14 @@ def written(difference: Mapping) -> str:
     return f"{interval[0]:+.3f} to {interval[1]:+.3f}" if interval else difference["unknown"]
 
 
-def compare(full: pd.DataFrame, retrained: pd.DataFrame, dropped: str) -> dict[str, object]:
+def compare_models(full: pd.DataFrame, retrained: pd.DataFrame, dropped: str) -> dict[str, object]:
     """Compare three ways to name the clips of the other classes, on the same clips.
 
     `full` is the full model as it is, which may still answer `dropped`; `masked` its most probable
     other class; `retrained` the model that was trained without `dropped`.
 
     Args:
-        full: Rows of the full model's predictions.csv.
+        full: Rows of the full model's predictions.csv by clip.
         retrained: Rows of the other's.
         dropped: The class.
 
@@ -131,7 +139,7 @@ def compare(full: pd.DataFrame, retrained: pd.DataFrame, dropped: str) -> dict[s
         `classes` of the full model, `speakers`, `variants` (each with n clips, uar, macro_f1, the
         chance level 1 / classes to choose from, and f1 by class), `differences` of them by
         `ser.evaluation.statistics.paired_difference`, and `flow`: by class, how many of the dropped
-        class's own clips masked gives it.
+        class's own clips masked calls so.
 
     Raises:
         ValueError: The full model has no such class, or the other did not score the same clips.
@@ -139,17 +147,17 @@ def compare(full: pd.DataFrame, retrained: pd.DataFrame, dropped: str) -> dict[s
     classes = _classes(full)
     kept = [name for name in classes if name != dropped]
     own = (full.label == dropped).to_numpy()
-    clips, others = full[~own], retrained.set_index("path")
-    if len(kept) == len(classes) or not clips.path.isin(others.index).all():
+    clips = full[~own]
+    if len(kept) == len(classes) or not clips.index.isin(retrained.index).all():
         raise ValueError("the full model has other classes, or scored other clips")
-    if (clips.sha256.to_numpy() != others.sha256[clips.path].to_numpy()).any():
+    if (clips.sha256 != retrained.sha256[clips.index]).any():
         raise ValueError("the clips of the full model sound different")
     masked = np.array(kept)[full[[f"p_{name}" for name in kept]].to_numpy().argmax(axis=1)]
     truth, speakers = clips.label.to_numpy(str), clips.speaker.to_numpy(str)
     predictions = {
         "full": clips.prediction.to_numpy(str),
         "masked": masked[~own],
-        "retrained": others.prediction[clips.path].to_numpy(str),
+        "retrained": retrained.prediction[clips.index].to_numpy(str),
     }
     variants = {}
     for variant, predicted in predictions.items():
@@ -171,14 +179,60 @@ def compare(full: pd.DataFrame, retrained: pd.DataFrame, dropped: str) -> dict[s
     }
 
 
-def tabulate(accounts: Sequence[Mapping]) -> pd.DataFrame:
-    """Give a row a dropped class and variant: the content of ablation.csv."""
-    stamps = [stamp for stamp in summary.STAMPS if any(account[stamp] for account in accounts)]
+def tabulate(findings: Sequence[Mapping]) -> pd.DataFrame:
+    """Return a row a dropped class and variant: the content of ablation.csv."""
+    stamps = [stamp for stamp in STAMPS if any(finding[stamp] for finding in findings)]
     rows = []
-    for account in accounts:
-        for variant, found in account["variants"].items():
-            row = {**account["setting"], "dropped": account["dropped"], "variant": variant, **found}
+    for finding in findings:
+        for variant, found in finding["variants"].items():
+            row = {**finding["setting"], "dropped": finding["dropped"], "variant": variant, **found}
             f1 = row.pop("f1")
-            row |= {f"f1_{name}": f1.get(name) for name in account["classes"]}
-            rows.append(row | {stamp: account[stamp] for stamp in stamps})
+            row |= {f"f1_{name}": f1.get(name) for name in finding["classes"]}
+            rows.append(row | {stamp: finding[stamp] for stamp in stamps})
     return pd.DataFrame(rows)
+
+
+def write_findings(folder: Path, findings: Sequence[Mapping], left_out: Sequence[str]) -> None:
+    """Write ablation.csv, ablation.json, ablation.png and ablation.html."""
+    content = {"ci_method": METHOD, "left_out": left_out, "findings": findings}
+    (folder / "ablation.json").write_text(json.dumps(content, indent=2) + "\n")
+    tabulate(findings).to_csv(folder / "ablation.csv", index=False)
+    stamp = _stamp(findings)
+    plots.class_drop(findings, folder / "ablation.png", stamp)
+    picture = page.embed(folder / "ablation.png")
+    values = {**content, "scores": SCORES, "stamp": stamp, "picture": picture}
+    (folder / "ablation.html").write_text(page.render("ablation.html.j2", **values))
+
+
+def _stamp(findings: Sequence[Mapping]) -> str:
+    return " ".join(stamp.upper() for stamp in STAMPS if any(row[stamp] for row in findings))
+
+
+def show_findings(folder: Path, findings: Sequence[Mapping], left_out: Sequence[str]) -> None:
+    """Print the three models of each class, a sentence a class, and what is left out."""
+    console = Console(markup=False, highlight=False)
+    if findings:
+        console.print(_table(findings))
+    for line in (*(finding["sentence"] for finding in findings), *left_out):
+        console.print(line, soft_wrap=True)
+    if findings:
+        console.print(f"ablation.csv, .json, .png and .html are in {folder}", soft_wrap=True)
+
+
+def _table(findings: Sequence[Mapping]) -> Table:
+    title = f"{_stamp(findings)} the clips of the other classes; added: to the UAR above".strip()
+    names = [*findings[0]["setting"], "dropped"]
+    names += [Column("model", no_wrap=True), "clips", "chance", *SCORES.values()]
+    interval = Column("95 % by speaker", no_wrap=True)
+    table = Table(*names, "added", interval, "Holm p", title=title, box=box.SIMPLE_HEAD, padding=0)
+    for finding in findings:
+        label = [*map(str, finding["setting"].values()), finding["dropped"]]
+        for variant, pair in zip(finding["variants"], (None, *DIFFERENCES), strict=False):
+            found, added = finding["variants"][variant], []
+            if pair:
+                uar = finding["differences"][pair]["uar"]
+                added = [f"{uar['difference']:+.3f}", written(uar), f"{uar['p_holm']:.4f}"]
+            figures = [f"{found[key]:.3f}" for key in ("chance", *SCORES)]
+            table.add_row(*label, variant, str(found["n"]), *figures, *added)
+        table.add_section()
+    return table

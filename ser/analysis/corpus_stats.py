@@ -1,4 +1,4 @@
-"""What corpora hold: clips by class, how long and how loud they are."""
+"""Statistics of corpora: clips by class, durations and levels."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def measure(data: EmotionDataModule) -> pd.DataFrame:
     Raises:
         ValueError: No clip is selected.
     """
-    data.recorded = dict.fromkeys((clip.name for clip in data.found.clips), "test")  # no protocol
+    data.recorded = dict.fromkeys((clip.clip for clip in data.found.clips), "test")  # no protocol
     data.setup("test")
     clips = data.table.drop(columns="split")
     if clips.empty:
@@ -65,7 +65,7 @@ def summarise(clips: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     )
 
 
-def write(data: EmotionDataModule, folder: Path) -> None:
+def write_statistics(data: EmotionDataModule, folder: Path) -> None:
     """Write clips.csv, corpus.csv, corpus.png and corpus.html, and print a row a class."""
     clips = measure(data)
     clips["label"] = pd.Categorical(clips.label, data.classes)

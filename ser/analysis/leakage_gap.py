@@ -1,41 +1,45 @@
-"""The leak premium: what a score gains when the speakers who test were also trained on."""
+"""Leakage gap: what a score gains when the speakers who test were also trained on."""
 
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Column, Table
 
+if TYPE_CHECKING:
+    from ser.evaluation.results import RunResult
+
 log = logging.getLogger(__name__)
 
 
-class LeakPremium(Callback):
+class LeakageGap(Callback):
     """Ends a sweep over protocols with the gap between the leaky one and each of the others."""
 
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
-        """Compare the jobs; write leak_premium.csv, .json and .png beside them."""
-        from ser import summary
+        """Compare the jobs; write leakage_gap.csv, .json and .png beside them."""
+        from ser.evaluation import jobs
 
         folder = Path(config.hydra.sweep.dir)
-        jobs = summary.collect(folder)
-        varied = [key for key in summary.varied(jobs) if key != "protocol"]
-        rows = collect(folder, jobs, varied)
+        found = jobs.collect(folder)
+        varied = [key for key in jobs.varied(found) if key != "protocol"]
+        rows = collect_gaps(folder, found, varied)
         if rows:
-            write(folder, rows, varied)
-        show(folder, rows, varied)
+            write_gaps(folder, rows, varied)
+        show_gaps(folder, rows, varied)
 
 
-def collect(
+def collect_gaps(
     folder: Path, jobs: Sequence[Mapping[str, object]], varied: Sequence[str]
 ) -> list[dict[str, object]]:
-    """Give a row for each honest job and the leaky job that differs from it in protocol alone.
+    """Return a row for each honest job and the leaky job that differs from it in protocol alone.
 
     A row holds what else varied, `protocol`, the number of clips `n` and of `speakers`, `uar` with
-    its bounds, `leaky_uar` on the same clips, and the `premium` leaky_uar - uar with its bounds,
+    its bounds, `leaky_uar` on the same clips, and the `gap` leaky_uar - uar with its bounds,
     paired by speaker (see `ser.evaluation.statistics.paired_difference`), `p`, and `p_holm` over
     the jobs that one leaky job is compared with. A job of other classes, or with clips that the
     leaky one did not score, is named in the log and left out: its gap would be of more than the
@@ -46,9 +50,10 @@ def collect(
         jobs: Rows of its summary.
         varied: The keys beside `protocol` that vary in it.
     """
-    from ser.compare import compare_several
+    from ser.analysis.comparison import compare_several
+    from ser.evaluation.results import RunResult
 
-    finished = [job for job in jobs if job["status"] == "finished"]
+    finished = [job for job in jobs if job["status"] == "finished" and job["uar"] is not None]
     rows = []
     for leaky in (job for job in finished if job["leaky"]):
         honest = [
@@ -56,9 +61,10 @@ def collect(
             for job in finished
             if not job["leaky"] and all(job[key] == leaky[key] for key in varied)
         ]
-        folders = [folder / str(job["job"]) for job in honest if _comparable(folder, leaky, job)]
         honest = {str(folder / str(job["job"])): job for job in honest}
-        for pair in compare_several(folder / str(leaky["job"]), folders):
+        of_leaky = RunResult.read(folder / str(leaky["job"]))
+        runs = [RunResult.read(Path(run)) for run in honest]
+        for pair in compare_several(of_leaky, [run for run in runs if _comparable(of_leaky, run)]):
             job, found = honest[pair["b"]["folder"]], pair["scores"]["uar"]
             low, high = found["interval"] or (None, None)
             rows.append(
@@ -72,9 +78,9 @@ def collect(
                     "uar_high": job["uar_high"],
                     "leaky_protocol": pair["a"]["protocol"],
                     "leaky_uar": found["a"],
-                    "premium": found["difference"],
-                    "premium_low": low,
-                    "premium_high": high,
+                    "gap": found["difference"],
+                    "gap_low": low,
+                    "gap_high": high,
                     "p": found["p"],
                     "p_holm": found["p_holm"],
                 }
@@ -82,51 +88,43 @@ def collect(
     return rows
 
 
-def _comparable(folder: Path, leaky: Mapping, honest: Mapping) -> bool:
-    import pandas as pd
-
-    runs = [folder / str(job["job"]) for job in (leaky, honest)]
-    of_leaky, of_honest = (pd.read_csv(run / "predictions.csv", dtype=str) for run in runs)
-    same = set(of_honest.filter(like="p_")) == set(of_leaky.filter(like="p_"))
-    honest_clips, leaky_clips = (
-        set(zip(table.path, table.sha256, strict=True)) for table in (of_honest, of_leaky)
-    )
-    if same and honest_clips <= leaky_clips:
+def _comparable(leaky: "RunResult", honest: "RunResult") -> bool:
+    same = set(honest.metrics["classes"]) == set(leaky.metrics["classes"])
+    heard, heard_by_leaky = (set(run.predictions.sha256.items()) for run in (honest, leaky))
+    if same and heard <= heard_by_leaky:
         return True
-    log.warning("job %s has other clips or classes than the leaky job: no premium", honest["job"])
+    log.warning("%s has other clips or classes than the leaky job: no gap", honest.folder)
     return False
 
 
-def write(folder: Path, rows: Sequence[Mapping[str, object]], varied: Sequence[str]) -> None:
-    """Write leak_premium.csv, leak_premium.json and leak_premium.png."""
+def write_gaps(folder: Path, rows: Sequence[Mapping[str, object]], varied: Sequence[str]) -> None:
+    """Write leakage_gap.csv, leakage_gap.json and leakage_gap.png."""
     import pandas as pd
 
     from ser.reporting import plots
 
-    (folder / "leak_premium.json").write_text(json.dumps(rows, indent=2) + "\n")
-    pd.DataFrame(rows).to_csv(folder / "leak_premium.csv", index=False)
-    plots.leak_premium(rows, varied, folder / "leak_premium.png")
+    (folder / "leakage_gap.json").write_text(json.dumps(rows, indent=2) + "\n")
+    pd.DataFrame(rows).to_csv(folder / "leakage_gap.csv", index=False)
+    plots.leakage_gap(rows, varied, folder / "leakage_gap.png")
 
 
-def show(folder: Path, rows: Sequence[Mapping[str, object]], varied: Sequence[str]) -> None:
+def show_gaps(folder: Path, rows: Sequence[Mapping[str, object]], varied: Sequence[str]) -> None:
     """Print the gaps, or that there is nothing to compare."""
     console = Console(markup=False)
     if not rows:
-        console.print("no leak premium: expected a finished job of protocol=random and of another")
+        console.print("no leakage gap: expected a finished job of protocol=random and of another")
         return
     interval = Column("95 % by speaker", no_wrap=True)
-    table = Table(
-        *varied, "protocol", "clips", "speakers", "UAR", "leaky", "premium", interval, "p"
-    )
+    table = Table(*varied, "protocol", "clips", "speakers", "UAR", "leaky", "gap", interval, "p")
     for row in rows:
-        known = row["premium_low"] is not None
+        known = row["gap_low"] is not None
         table.add_row(
             *(str(row[key]) for key in (*varied, "protocol", "n", "speakers")),
             f"{row['uar']:.3f}",
             f"{row['leaky_uar']:.3f}",
-            f"{row['premium']:+.3f}",
-            f"{row['premium_low']:+.3f} to {row['premium_high']:+.3f}" if known else "",
+            f"{row['gap']:+.3f}",
+            f"{row['gap_low']:+.3f} to {row['gap_high']:+.3f}" if known else "",
             f"{row['p_holm']:.4f}",
         )
     console.print(table)
-    console.print(f"leak_premium.csv, .json and .png are in {folder}", soft_wrap=True)
+    console.print(f"leakage_gap.csv, .json and .png are in {folder}", soft_wrap=True)

@@ -1,7 +1,6 @@
-"""Systems that others have published, beside what they score here: on a random split and not."""
+"""Published systems beside what they score here, on a random split and with speakers disjoint."""
 
 import csv
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,14 +32,13 @@ class Sources(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
         """Let the votes vote; write sources.csv, and sources.md with the same table for people."""
-        from ser import summary
+        from ser.evaluation.jobs import collect
 
         folder = Path(config.hydra.sweep.dir)
-        jobs = summary.collect(folder)
-        runs = [_read(folder / str(job["job"]), job) for job in jobs]
+        runs = [_of_job(folder / str(job["job"]), job) for job in collect(folder)]
         runs += [vote for name, vote in self.votes.items() for vote in _vote(name, vote, runs)]
-        rows = collect(runs)
-        write(folder, rows)
+        rows = collect_scores(runs)
+        write_scores(folder, rows)
         table = Table(*_header(rows), box=box.SIMPLE_HEAD)
         for row in rows:
             table.add_row(*_cells(row))
@@ -68,48 +66,50 @@ class Scored:
     error: str | None = None
 
 
-def _read(folder: Path, job: Mapping[str, object]) -> Scored:
-    from ser import summary
+def _of_job(folder: Path, job: Mapping[str, object]) -> Scored:
+    from ser.evaluation.jobs import varied
+    from ser.evaluation.results import read_metrics
 
-    varied = [job[key] for key in summary.varied([job]) if key not in ("protocol", "experiment")]
+    others = [job[key] for key in varied([job]) if key not in ("protocol", "experiment")]
     config, published = folder / ".hydra" / "config.yaml", {}
     preset = job.get("experiment")
     if config.exists():
         loaded = OmegaConf.load(config)
         published = OmegaConf.to_container(loaded).get("published") or {}
         preset = preset or loaded.name
-    preset = " ".join(map(str, [preset or folder.name, *varied]))
+    preset = " ".join(map(str, [preset or folder.name, *others]))
     if job["status"] != "finished":
         return Scored(preset, published, folder, None, str(job["error"] or job["status"]))
-    metrics = json.loads((folder / "metrics.json").read_text())
-    return Scored(preset, published, folder, metrics)
+    return Scored(preset, published, folder, read_metrics(folder))
 
 
-def _vote(name: str, vote: Mapping[str, Mapping], runs: Sequence[Scored]) -> list[Scored]:
+def _vote(name: str, preset: Mapping[str, Mapping], runs: Sequence[Scored]) -> list[Scored]:
     """Let members vote under each protocol that all of them finished."""
-    from ser.ensemble import ensemble
+    from ser.evaluation.results import RunResult, vote
+    from ser.reporting.run_report import write_result
 
     by_protocol = defaultdict(dict)
     for run in runs:
-        if run.metrics and run.preset in vote["members"]:
+        if run.metrics and run.preset in preset["members"]:
             by_protocol[run.metrics["protocol"]][run.preset] = run.folder
-    asked = any(run.preset in vote["members"] for run in runs)
+    asked = any(run.preset in preset["members"] for run in runs)
     scored = []
     for protocol, folders in by_protocol.items():
-        if len(folders) == len(vote["members"]):
+        if len(folders) == len(preset["members"]):
             folder = next(iter(folders.values())).parent / f"{name}_{protocol}"
             folder.mkdir(exist_ok=True)
-            weights = [vote["members"][member] for member in folders]
-            metrics = ensemble(list(folders.values()), weights, folder)
-            scored.append(Scored(name, vote["published"], folder, metrics))
+            weights = [preset["members"][member] for member in folders]
+            voted = vote([RunResult.read(run) for run in folders.values()], weights, folder)
+            write_result(voted)
+            scored.append(Scored(name, preset["published"], folder, voted.metrics))
     if asked and not scored:
-        error = f"{' and '.join(vote['members'])} did not both finish"
-        return [Scored(name, vote["published"], Path(name), None, error)]
+        error = f"{' and '.join(preset['members'])} did not both finish"
+        return [Scored(name, preset["published"], Path(name), None, error)]
     return scored
 
 
-def collect(runs: Sequence[Scored]) -> list[dict[str, object]]:
-    """Give a row a preset, metric and protocol of disjoint speakers.
+def collect_scores(runs: Sequence[Scored]) -> list[dict[str, object]]:
+    """Return a row a preset, metric and protocol of disjoint speakers.
 
     The metrics are those that `published` names, over the preset's own classes, else UAR. `random`
     is that of the leaky run, `disjoint` that of the run under `protocol`, each with its interval by
@@ -141,7 +141,7 @@ def _scores(run: Scored, column: str, metric: str) -> dict[str, float | None]:
     return {column: run.metrics[metric], f"{column}_low": low, f"{column}_high": high}
 
 
-def write(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
+def write_scores(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write sources.csv and sources.md."""
     with (folder / "sources.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)

@@ -1,4 +1,4 @@
-"""What the seed changes, beside what the choice of speakers changes."""
+"""Spread of scores over seeds beside that over speakers."""
 
 import csv
 import logging
@@ -6,19 +6,19 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from ser.evaluation.results import RunResult
 from ser.evaluation.statistics import seed_spread
 
 log = logging.getLogger(__name__)
 
 
-def collect(
+def collect_spreads(
     folder: Path, jobs: Sequence[Mapping[str, object]], varied: Sequence[str]
 ) -> list[dict[str, object]]:
-    """Give a row for each setting that was run with several seeds.
+    """Return a row for each setting that was run with several seeds.
 
     A row holds what else varied, whether it is `leaky`, the number of `seeds`, the `mean` UAR over
     them, its standard deviation over seeds `seed_sd`, and its standard error over speakers
@@ -31,16 +31,15 @@ def collect(
     """
     settings = defaultdict(list)
     for job in jobs:
-        if job["status"] == "finished":
+        if job["status"] == "finished" and job["uar"] is not None:
             settings[tuple((key, job[key]) for key in varied if key != "seed")].append(job)
     rows = []
     for setting, of_setting in settings.items():
-        paths = [folder / str(job["job"]) / "predictions.csv" for job in of_setting]
-        tables = [pd.read_csv(path, dtype=str) for path in paths]
-        if len(tables) < 2:
+        if len(of_setting) < 2:
             continue
-        clips = tables[0][["path", "sha256"]]
-        if any(not table[["path", "sha256"]].equals(clips) for table in tables):
+        runs = [RunResult.read(folder / str(job["job"])) for job in of_setting]
+        tables = [run.predictions for run in runs]
+        if any(not table.sha256.equals(tables[0].sha256) for table in tables):
             numbers = [job["job"] for job in of_setting]
             log.warning("jobs %s scored different clips: no spread over their seeds", numbers)
             continue
@@ -55,7 +54,7 @@ def collect(
     return rows
 
 
-def write(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
+def write_spreads(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write seeds.csv."""
     with (folder / "seeds.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -63,7 +62,7 @@ def write(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer.writerows(rows)
 
 
-def show(rows: Sequence[Mapping[str, object]], varied: Sequence[str]) -> None:
+def show_spreads(rows: Sequence[Mapping[str, object]], varied: Sequence[str]) -> None:
     """Print the spread over seeds beside that over speakers."""
     others = [key for key in varied if key != "seed"]
     table = Table(*others, "seeds", "mean UAR", "sd over seeds", "se over speakers", "")

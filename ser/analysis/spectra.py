@@ -1,10 +1,12 @@
-"""One recording as the model sees it: its windows in time, and the features of one of them."""
+"""Spectra of one recording as the model sees it: its windows, and the features of one of them."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
+from hydra.utils import instantiate
 from matplotlib import pyplot as plt
+from omegaconf import DictConfig
 from rich.console import Console
 
 from ser.audio.decode import decode
@@ -22,8 +24,33 @@ MEL_TICKS = (0, 250, 500, 1000, 2000, 4000, 8000, 16000)
 """Hz."""
 
 
+def find_recording(name: str, data: DictConfig) -> Path:
+    """Find a recording by its path, or by its official name below the root of the data.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    module = instantiate(data)
+    root = Path(module.root).expanduser()
+    if root.is_dir() and not path.is_dir():
+        clips = (clip.path for clip in module.found.clips)
+        for file in (*clips, *module.found.unasked):
+            if name in (file.stem, file.name):
+                return file
+    state = "is a folder" if path.is_dir() else f"is neither a file nor a clip below {root}"
+    raise ValueError(
+        f"input={name!r} {state}: expected an audio file, or the name of a clip below data.root,"
+        " such as 03-01-05-01-02-01-16; without input the corpora below data.root are described (a"
+        " path with commas, brackets, = or letters outside ASCII needs quotes inside quotes:"
+        " 'input=\"/données\"')"
+    )
+
+
 def levels(samples: np.ndarray) -> tuple[float, float]:
-    """Give RMS and peak of int16 samples in dBFS, not below one step of 16 bits.
+    """Return RMS and peak of int16 samples in dBFS, not below one step of 16 bits.
 
     A sine of full scale has an RMS of -3.01 dBFS.
     """
@@ -96,7 +123,7 @@ class Spectra:
         )
 
 
-def write(spectra: Spectra, folder: Path) -> None:
+def write_spectra(spectra: Spectra, folder: Path) -> None:
     """Write recording.png and recording.html, and say what they show."""
     draw(spectra, folder / "recording.png")
     html = page.render(

@@ -5,11 +5,15 @@ import re
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import nn
+
+from ser.config.split_info import SplitInfo
+from ser.corpora.scan import from_name
 
 GLOBALS = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_tensor_v2"
@@ -31,12 +35,6 @@ NODES = 10_000
 
 DEPTH = 30
 """Levels of a recipe."""
-
-STAMPS = {
-    "protocol": str, "protocol_version": int, "protocol_hash": str, "fold": int, "folds": int,
-    "leaky": bool, "transductive": bool,
-}  # fmt: skip
-"""What a checkpoint says of its split, see `EmotionDataModule.stamps`."""
 
 
 def read(path: Path) -> Mapping:
@@ -97,17 +95,21 @@ def _check_names(pickled: bytes) -> None:
 
 
 def read_split(columns: Mapping) -> pd.DataFrame:
-    """Return a split's columns by the name of the clip.
+    """Return a split's columns by the identity of the clip.
 
     Raises:
         ValueError: They are of unequal length, or hold other than they should.
     """
-    split = pd.DataFrame({key: columns[key] for key in ("name", "split", "sha256")}, dtype=object)
+    clip = "name" if "name" in columns else "clip"
+    split = pd.DataFrame({key: columns[key] for key in (clip, "split", "sha256")}, dtype=object)
     if not split.map(lambda value: isinstance(value, str)).all(axis=None):
         raise ValueError("its split holds other than text")
-    if split.name.duplicated().any() or not split.split.isin(("train", "val", "test")).all():
+    if split[clip].duplicated().any() or not split.split.isin(("train", "val", "test")).all():
         raise ValueError("its split names a clip twice, or none of train, val and test")
-    return split.set_index("name")
+    if clip == "name":  # of format 2: without the corpus
+        found = {name: from_name(name) for name in split.name}
+        split["clip"] = [found[name].clip if found[name] else name for name in split.name]
+    return split.set_index("clip")[["split", "sha256"]]
 
 
 def check_size(node: object) -> None:
@@ -130,11 +132,23 @@ def check_size(node: object) -> None:
             waiting += [(child, depth + 1) for child in part]
 
 
-def check_parts(stamps: Mapping, classes: Sequence[str], epoch: int) -> None:
+def read_split_info(stamps: Mapping) -> SplitInfo:
+    """Return what a checkpoint says of its split.
+
+    Raises:
+        ValueError: A value is of another type, or is no text to be printed.
+    """
+    found = SplitInfo.read(stamps)
+    wrong = [key for key, value in asdict(found).items() if not str(value)[:200].isprintable()]
+    if wrong or not isinstance(found.fold, int):  # the folds of a pool have a checkpoint each
+        raise ValueError(f"{', '.join(wrong) or 'fold'} are of another type")
+    return found
+
+
+def check_parts(classes: Sequence[str], epoch: int) -> None:
     """Refuse what a later step would stumble over.
 
     Args:
-        stamps: What it says of its split.
         classes: Their names.
         epoch: The last that was finished.
 
@@ -143,10 +157,6 @@ def check_parts(stamps: Mapping, classes: Sequence[str], epoch: int) -> None:
     """
     if not isinstance(epoch, int):
         raise ValueError("its epoch is of another type")
-    wrong = [key for key, kind in STAMPS.items() if not isinstance(stamps[key], kind)]
-    wrong += [key for key in STAMPS if not str(stamps[key])[:200].isprintable()]
-    if wrong:
-        raise ValueError(f"of its stamps, {', '.join(wrong)} are of another type")
     named = isinstance(classes, list | tuple) and all(
         isinstance(name, str) and re.fullmatch(r"[\w ][\w .+-]{0,99}", name) for name in classes
     )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
 
 from ser.checkpoints import contents, ownership, renames, sizes, trust
+from ser.config.split_info import SplitInfo
 from ser.features.frontend import build_frontend
 
-FORMAT = 2
-"""Raised when a checkpoint's `ser` entry changes its keys."""
+FORMAT = 3
+"""Raised when a checkpoint's `ser` entry changes its keys; 2 names clips without their corpus."""
 
 
 class Recipe(Callback):
@@ -23,8 +24,8 @@ class Recipe(Callback):
 
     Args:
         config: The composed config, resolved, as plain containers.
-        split: The clips' name, split and sha256, as columns.
-        stamps: Under which protocol and fold, and whether it leaks.
+        split: The clips' identity, split and sha256, as columns.
+        split_info: Under which protocol and fold, and whether it leaks.
         overrides: What the run was started with.
 
     Raises:
@@ -35,7 +36,7 @@ class Recipe(Callback):
         self,
         config: Mapping,
         split: Mapping[str, list[str]],
-        stamps: Mapping[str, object],
+        split_info: SplitInfo,
         overrides: Sequence[str] = (),
     ) -> None:
         for slot in ("data", "model"):
@@ -44,7 +45,7 @@ class Recipe(Callback):
             "format": FORMAT,
             "config": config,
             "split": split,
-            "stamps": stamps,
+            "stamps": asdict(split_info),
             "overrides": list(overrides),
             "versions": {name: version(name) for name in ("ser", "torch", "torchaudio", "soxr")},
         }
@@ -63,8 +64,8 @@ class Checkpoint:
     Attributes:
         path: The file.
         config: The recipe of its run, as plain containers.
-        split: The clips' `split` and `sha256` by name.
-        stamps: Under which protocol and fold, and whether it leaks.
+        split: The clips' `split` and `sha256` by identity.
+        split_info: Under which protocol and fold, and whether it leaks.
         overrides: What the run was started with; None where no training can go on from the file.
         epoch: The last that was finished, from 0.
         model: In eval mode on the CPU.
@@ -74,7 +75,7 @@ class Checkpoint:
     path: Path
     config: Mapping
     split: pd.DataFrame
-    stamps: Mapping[str, object]
+    split_info: SplitInfo
     overrides: Sequence[str] | None
     epoch: int
     model: LightningModule
@@ -127,7 +128,7 @@ def build(content: Mapping, path: Path, source: str, compiled: bool = False) -> 
             raise ValueError("it was written by no version of ser")
     except Exception as error:
         raise ValueError(f"{source} is no checkpoint of ser ({_reason(error)})") from error
-    if number != FORMAT:
+    if number not in (2, FORMAT):
         raise ValueError(
             f"{source} has format {number}: this version reads {FORMAT}; it was written by ser"
             f" {writer}: evaluate it with that version, or train again"
@@ -136,7 +137,8 @@ def build(content: Mapping, path: Path, source: str, compiled: bool = False) -> 
         config, split = entry["config"], contents.read_split(entry["split"])
         contents.check_size([config, arguments, entry.get("overrides")])
         config, arguments = renames.rename(config), renames.rename(arguments)
-        contents.check_parts(entry["stamps"], arguments["classes"], content["epoch"])
+        split_info = contents.read_split_info(entry["stamps"])
+        contents.check_parts(arguments["classes"], content["epoch"])
         target, data, state = config["model"]["_target_"], config["data"], content["state_dict"]
         own = {key: value for key, value in arguments.items() if key != "classes"}
         built = {"_target_": target, **own}
@@ -171,7 +173,7 @@ def build(content: Mapping, path: Path, source: str, compiled: bool = False) -> 
         path,
         config,
         split,
-        entry["stamps"],
+        split_info,
         entry.get("overrides"),
         content["epoch"],
         model.eval(),

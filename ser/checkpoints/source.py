@@ -9,6 +9,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from ser.checkpoints.format import Checkpoint
+from ser.corpora.clip import Clip
 from ser.corpora.scan import from_name
 from ser.data.datamodule import EmotionDataModule
 from ser.features.frontend import cache_key
@@ -83,16 +84,22 @@ def data(
 
 def _audit(loaded: Checkpoint, data: EmotionDataModule, split: str) -> dict[str, object]:
     """Audit the clips to score now against the others as they were in training."""
-    there = {clip.name: clip for clip in data.found.clips}
-    now = pd.DataFrame(data.record()).set_index("name")
+    there = {clip.clip: clip for clip in data.found.clips}
+    now = pd.DataFrame(data.record()).set_index("clip")
     rows = pd.concat([now[now.split == split], loaded.split[loaded.split.split != split]])
-    clips = [there.get(name) or from_name(name) for name in rows.index]
+    clips = [there.get(clip) or _from_id(clip) for clip in rows.index]
     if None in clips:
         raise ValueError(
             f"ckpt={str(loaded.path)!r} names the clip {rows.index[clips.index(None)]!r}, which is"
             " of no corpus: expected an untouched file"
         )
-    return audit(clips, rows.split, rows.sha256, loaded.stamps["leaky"])
+    return audit(clips, rows.split, rows.sha256, loaded.split_info.leaky)
+
+
+def _from_id(identity: str) -> Clip | None:
+    """Return the clip of an identity, with a path of no file; None where there is no such clip."""
+    clip = from_name(identity.partition("/")[2])
+    return clip if clip and clip.clip == identity else None
 
 
 def _compare(trained: pd.DataFrame, data: EmotionDataModule, split: str) -> int:
@@ -101,7 +108,7 @@ def _compare(trained: pd.DataFrame, data: EmotionDataModule, split: str) -> int:
     Returns:
         How many clips to score sound different now.
     """
-    found = pd.DataFrame(data.record()).set_index("name")
+    found = pd.DataFrame(data.record()).set_index("clip")
     expected = trained[trained["split"] == split]
     there = expected.index.intersection(found.index)
     if there.empty:

@@ -20,6 +20,7 @@ from ser.audio.window import Window
 from ser.cache.eviction import trim
 from ser.cache.store import cache_directory, digest
 from ser.config.quantities import Count, Fold, Hertz, Positive, Seed
+from ser.config.split_info import SplitInfo
 from ser.corpora.clip import CHANNELS, MODALITIES
 from ser.corpora.labels import TARGETS, label_clips, label_emotions
 from ser.corpora.scan import CORPORA, Scan, scan
@@ -157,21 +158,21 @@ class EmotionDataModule(LightningDataModule):
             self.found, self.protocol, self.tess, self.corpora, self.channels, self.labels
         )
 
-    def stamps(self) -> dict[str, object]:
+    def split_info(self) -> SplitInfo:
         """Return under which protocol scores are made; what the hash covers must not change."""
         # The placement of TESS is part of the name where it decides what is tested.
         tess = effective(self.tess, self.protocol, self.corpora)
         scored = tess not in ("train", "off")
         settings = {"protocol": type(self.protocol).__name__, **asdict(self.protocol)}
-        return {
-            "protocol": f"{self.protocol.name}, tess {tess}" if scored else self.protocol.name,
-            "protocol_version": VERSION,
-            "protocol_hash": digest(settings, VERSION, tess),
-            "fold": self.fold,
-            "folds": self.splits.count(),
-            "leaky": self.protocol.leaky,
-            "transductive": self.normalize is not None,
-        }
+        return SplitInfo(
+            protocol=f"{self.protocol.name}, tess {tess}" if scored else self.protocol.name,
+            protocol_version=VERSION,
+            protocol_hash=digest(settings, VERSION, tess),
+            fold=self.fold,
+            folds=self.splits.count(),
+            leaky=self.protocol.leaky,
+            transductive=self.normalize is not None,
+        )
 
     def setup(self, stage: str) -> None:
         """Part and decode, once for all stages.
@@ -234,7 +235,7 @@ class EmotionDataModule(LightningDataModule):
         return dataset.read(dataset.rows)["features"].numpy(), dataset.labels
 
     def record(self, fold: int | None = None) -> dict[str, list[str]]:
-        """List name, split and sha256 of the clips, for another run to score the same ones.
+        """List identity, split and sha256 of the clips, for another run to score the same ones.
 
         Args:
             fold: Of the protocol; None is what was set up.
@@ -242,7 +243,7 @@ class EmotionDataModule(LightningDataModule):
         table = self.table if fold is None else self.splits.table(fold)
         notes = self.decoded.waveforms.notes
         return {
-            "name": [self.found.clips[row].name for row in table.index],
+            "clip": table["clip"].to_list(),
             "split": table.split.to_list(),
             "sha256": [notes[row] for row in table.index],
         }

@@ -1,12 +1,14 @@
 """Scores of emotion recognition: accuracy (WA), UAR (UA, macro recall), F1, calibration."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score, precision_recall_fscore_support, recall_score
 
+from ser.config.split_info import SplitInfo
 from ser.evaluation.statistics import METHOD, speaker_interval, why_unknown
 
 if TYPE_CHECKING:
@@ -14,10 +16,6 @@ if TYPE_CHECKING:
 
 CALIBRATION_BINS = 15
 SLICES = ("gender", "channel", "intensity", "statement", "corpus", "speaker")
-STAMPS = (
-    "protocol", "protocol_version", "protocol_hash", "fold", "folds", "split", "leaky",
-    "transductive",
-)  # fmt: skip
 
 
 def metric_collection(classes: Sequence[str], prefix: str) -> "MetricCollection":
@@ -96,22 +94,32 @@ def tabulate(
     clips: pd.DataFrame, classes: Sequence[str], probabilities: np.ndarray
 ) -> pd.DataFrame:
     """Join clips with their probabilities (clips, classes): the content of predictions.csv."""
-    predictions = clips.reset_index(drop=True)
-    predictions["prediction"] = np.array(classes)[probabilities.argmax(axis=1)]
     columns = [f"p_{name}" for name in classes]
-    return predictions.join(pd.DataFrame(probabilities, columns=columns))
+    shares = pd.DataFrame(probabilities, clips.index, columns)
+    named = np.array(classes)[probabilities.argmax(axis=1)]
+    return clips.assign(prediction=named).join(shares)
 
 
-def measure(predictions: pd.DataFrame, classes: Sequence[str], facts: Mapping) -> dict:
+def measure(
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    split_info: SplitInfo,
+    split: str,
+    audit: Mapping,
+    seconds: Mapping[str, float],
+) -> dict:
     """Compute the content of metrics.json.
 
     Args:
         predictions: Rows of predictions.csv.
         classes: Class names in their order.
-        facts: What the predictions cannot say: `STAMPS`, audit, seconds.
+        split_info: Under which protocol the clips were parted.
+        split: Which of its splits is scored.
+        audit: The leak audit.
+        seconds: What the steps of the run took.
     """
     slices = {column: _slice(predictions, column) for column in SLICES}
-    metrics = {key: facts[key] for key in STAMPS} | _scores(predictions, classes)
+    metrics = asdict(split_info) | {"split": split} | _scores(predictions, classes)
     if (folded := marginalise_gender(predictions, classes)) is not None:
         metrics["emotion"] = _scores(*folded)
     return metrics | {
@@ -121,8 +129,8 @@ def measure(predictions: pd.DataFrame, classes: Sequence[str], facts: Mapping) -
             slices["speaker"], key=lambda speaker: slices["speaker"][speaker]["uar"]
         ),
         "slices": slices,
-        "audit": facts["audit"],
-        "seconds": facts["seconds"],
+        "audit": audit,
+        "seconds": seconds,
     }
 
 

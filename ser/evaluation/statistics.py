@@ -1,4 +1,4 @@
-"""Chance over speakers: the clips of one speaker are no independent evidence."""
+"""Intervals and tests over speakers: the clips of one speaker are no independent evidence."""
 
 from collections.abc import Callable, Sequence
 
@@ -77,10 +77,10 @@ def paired_difference(
 
     Returns:
         For accuracy, uar and macro_f1 (over the classes in `truth`): `a`, `b`, `difference` a - b,
-        its 95 % `interval`, two-sided `p`, and `smallest`, the difference that as many speakers
-        would show in 80 % of repetitions at the 5 % level. The interval is None where nothing is
-        known of the spread: `unknown` says why. So is smallest, and where no p reaches 5 % (see
-        `lowest_p`).
+        its 95 % `interval`, two-sided `p`, and `minimum_detectable`, the difference that as many
+        speakers would show in 80 % of repetitions at the 5 % level. The interval is None where
+        nothing is known of the spread: `unknown` says why. So is minimum_detectable, and where no p
+        reaches 5 % (see `lowest_p`).
 
     Raises:
         ValueError: The arrays are empty or differ in length.
@@ -94,7 +94,7 @@ def paired_difference(
     chance = np.subtract(*_scores(np.stack([total[0] + moved, total[1] - moved])))
     # Two swaps of the same difference may disagree in its last digit.
     p = np.mean(np.abs(chance) >= np.abs(difference) - 1e-12, axis=0)
-    interval = smallest = [None] * len(SCORES)
+    interval = detectable = [None] * len(SCORES)
     effective = _effective(counts[0, :, 0].sum(axis=-1))
     if effective >= FEWEST_SPEAKERS:
         error = _jackknife_error(np.subtract(*_scores(total[:, None] - counts)))
@@ -104,7 +104,9 @@ def paired_difference(
         interval = [pair if there else None for pair, there in zip(bounds, known, strict=True)]
         if lowest_p(count) <= 0.05:
             found = (reach + stats.t.ppf(0.8, effective - 1) * error).tolist()
-            smallest = [value if there else None for value, there in zip(found, known, strict=True)]
+            detectable = [
+                value if there else None for value, there in zip(found, known, strict=True)
+            ]
     columns = {
         "a": of_a.tolist(),
         "b": of_b.tolist(),
@@ -112,7 +114,7 @@ def paired_difference(
         "interval": interval,
         "unknown": [None if pair else why_unknown(speakers) for pair in interval],
         "p": p.tolist(),
-        "smallest": smallest,
+        "minimum_detectable": detectable,
     }
     return {
         score: dict(zip(columns, values, strict=True))
@@ -180,7 +182,7 @@ def seed_spread(
 
 
 def _jackknife_error(without: np.ndarray) -> np.ndarray:
-    """Give the standard error of a score from its values (speakers, ...) without each speaker."""
+    """Return the standard error of a score from its values (speakers, ...) without each speaker."""
     return np.sqrt((len(without) - 1) * without.var(axis=0))
 
 

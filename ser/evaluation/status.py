@@ -1,4 +1,4 @@
-"""What a run folder says of its run: how it ended (status.json), and what there is to lose."""
+"""State of a run folder: how its run ended (status.json), and which files a start would replace."""
 
 import json
 import re
@@ -53,7 +53,7 @@ def read_status(folder: Path) -> dict | None:
 
 
 def recorded_data(folder: Path) -> dict:
-    """Give the key `data` of a run's recorded config, not resolved; empty where there is none.
+    """Return the key `data` of a run's recorded config, not resolved; empty where there is none.
 
     What eval.py was not given is from the run of its checkpoint.
     """

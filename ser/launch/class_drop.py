@@ -1,6 +1,5 @@
-"""A sweep that leaves classes out, one at a time, and ends with the account of what that did."""
+"""Plan of a sweep that drops classes, one at a time, and ends with what that does to the others."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,22 +7,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
-from rich import box
-from rich.console import Console
-from rich.table import Column, Table
 
-from ser import summary
-from ser.analysis.class_drop import DIFFERENCES, SCORES, collect, tabulate, written
+from ser.analysis import class_drop
 from ser.corpora.labels import label_emotions
-from ser.evaluation.statistics import METHOD
+from ser.evaluation.jobs import collect
 from ser.launch.run_folder import end
-from ser.reporting import html as page
-from ser.reporting import plots
 from ser.reporting import wandb as tracking
 
 
-class Ablation(Callback):
-    """Makes a sweep of the full model and one without each class; ends it with their account."""
+class ClassDrop(Callback):
+    """Makes a sweep of the full model and one without each class; ends it with their comparison."""
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         """Say which classes each job drops; what cannot be dropped ends the sweep before a job."""
@@ -42,13 +35,12 @@ class Ablation(Callback):
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
         """Compare the jobs; write ablation.csv, .json, .png and .html beside them."""
         folder = Path(config.hydra.sweep.dir)
-        jobs = summary.collect(folder)
-        accounts, left_out = collect(folder, jobs, self.base)
-        if accounts:
-            write(folder, accounts, left_out)
-        show(folder, accounts, left_out)
-        if accounts and "wandb" in (config.logger or {}):
-            _log(folder, accounts, config)
+        findings, left_out = class_drop.collect_findings(folder, collect(folder), self.base)
+        if findings:
+            class_drop.write_findings(folder, findings, left_out)
+        class_drop.show_findings(folder, findings, left_out)
+        if findings and "wandb" in (config.logger or {}):
+            _log(folder, findings, config)
 
 
 def plan(config: DictConfig) -> list[list[str]]:
@@ -94,61 +86,13 @@ def plan(config: DictConfig) -> list[list[str]]:
     return [base, *([*base, name] for name in names)]
 
 
-def write(folder: Path, accounts: Sequence[Mapping], left_out: Sequence[str]) -> None:
-    """Write ablation.csv, ablation.json, ablation.png and ablation.html."""
-    content = {"ci_method": METHOD, "left_out": left_out, "accounts": accounts}
-    (folder / "ablation.json").write_text(json.dumps(content, indent=2) + "\n")
-    tabulate(accounts).to_csv(folder / "ablation.csv", index=False)
-    stamp = _stamp(accounts)
-    plots.ablation(accounts, folder / "ablation.png", stamp)
-    picture = page.embed(folder / "ablation.png")
-    values = {**content, "scores": SCORES, "stamp": stamp, "picture": picture}
-    (folder / "ablation.html").write_text(page.render("ablation.html.j2", **values))
-
-
-def _stamp(accounts: Sequence[Mapping]) -> str:
-    return " ".join(
-        stamp.upper() for stamp in summary.STAMPS if any(row[stamp] for row in accounts)
-    )
-
-
-def show(folder: Path, accounts: Sequence[Mapping], left_out: Sequence[str]) -> None:
-    """Print the three models of each class, a sentence a class, and what is left out."""
-    console = Console(markup=False, highlight=False)
-    if accounts:
-        console.print(_table(accounts))
-    for line in (*(account["sentence"] for account in accounts), *left_out):
-        console.print(line, soft_wrap=True)
-    if accounts:
-        console.print(f"ablation.csv, .json, .png and .html are in {folder}", soft_wrap=True)
-
-
-def _table(accounts: Sequence[Mapping]) -> Table:
-    title = f"{_stamp(accounts)} the clips of the other classes; added: to the UAR above".strip()
-    names = [*accounts[0]["setting"], "dropped"]
-    names += [Column("model", no_wrap=True), "clips", "chance", *SCORES.values()]
-    interval = Column("95 % by speaker", no_wrap=True)
-    table = Table(*names, "added", interval, "Holm p", title=title, box=box.SIMPLE_HEAD, padding=0)
-    for account in accounts:
-        label = [*map(str, account["setting"].values()), account["dropped"]]
-        for variant, pair in zip(account["variants"], (None, *DIFFERENCES), strict=False):
-            found, added = account["variants"][variant], []
-            if pair:
-                uar = account["differences"][pair]["uar"]
-                added = [f"{uar['difference']:+.3f}", written(uar), f"{uar['p_holm']:.4f}"]
-            figures = [f"{found[key]:.3f}" for key in ("chance", *SCORES)]
-            table.add_row(*label, variant, str(found["n"]), *figures, *added)
-        table.add_section()
-    return table
-
-
-def _log(folder: Path, accounts: Sequence[Mapping], config: DictConfig) -> None:
+def _log(folder: Path, findings: Sequence[Mapping], config: DictConfig) -> None:
     """Log the table and the picture in a W&B run of their own, in the group of the sweep."""
-    options = {"prefix": tracking.LEAKY} if any(account["leaky"] for account in accounts) else {}
+    options = {"prefix": tracking.LEAKY} if any(finding["leaky"] for finding in findings) else {}
     group = config.group or tracking.group_of(folder)
     with tracking.finished():
         logger = instantiate(
             config.logger.wandb, save_dir=str(folder), group=group, job_type="ablation", **options
         )
-        logger.log_table("ablation/scores", dataframe=tabulate(accounts))
+        logger.log_table("ablation/scores", dataframe=class_drop.tabulate(findings))
         logger.log_image("ablation/picture", [str(folder / "ablation.png")])

@@ -76,7 +76,7 @@ class RunFolder(Callback):
                 raise
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
-        """Lock the folder of the multirun, of which ser.summary.Summary lets go."""
+        """Lock the folder of the multirun, of which ser.launch.sweep.Summary lets go."""
         try:
             hold(Path(config.hydra.sweep.dir))
         except (ValueError, OSError) as error:

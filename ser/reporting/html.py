@@ -13,5 +13,5 @@ def render(template: str, **values: object) -> str:
 
 
 def embed(picture: Path) -> str:
-    """Give a picture as text that stands in the page itself."""
+    """Return a picture as text that stands in the page itself."""
     return b64encode(picture.read_bytes()).decode()

@@ -1,4 +1,4 @@
-"""The pictures of a run."""
+"""Pictures of runs and of what is found over several of them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -101,7 +101,7 @@ def jobs(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> None:
     _save(figure, path)
 
 
-def leak_premium(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> None:
+def leakage_gap(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> None:
     """Draw UAR under each protocol beside what the leaky one adds, with 95 % intervals."""
     names = [" ".join(str(row[key]) for key in (*varied, "protocol")) for row in rows]
     figure, (left, right) = plt.subplots(
@@ -109,7 +109,7 @@ def leak_premium(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> 
     )
     for place, row in enumerate(rows):
         left.plot(row["leaky_uar"], place, "x", color="tab:red")
-        for axes, key, color in ((left, "uar", "tab:blue"), (right, "premium", "tab:red")):
+        for axes, key, color in ((left, "uar", "tab:blue"), (right, "gap", "tab:red")):
             axes.plot(row[key], place, "o", color=color)
             if row[f"{key}_low"] is not None:
                 axes.hlines(place, row[f"{key}_low"], row[f"{key}_high"], color=color)
@@ -129,20 +129,20 @@ def _save(figure: plt.Figure, path: Path, stamp: str = "") -> None:
     plt.close(figure)
 
 
-def ablation(accounts: Sequence[Mapping], path: Path, stamp: str = "") -> None:
+def class_drop(findings: Sequence[Mapping], path: Path, stamp: str = "") -> None:
     """Draw the UAR of the other classes, what each step adds to it, and where the dropped go."""
-    names = [" ".join(map(str, (*row["setting"].values(), row["dropped"]))) for row in accounts]
+    names = [" ".join(map(str, (*row["setting"].values(), row["dropped"]))) for row in findings]
     figure, (left, middle, right) = plt.subplots(
-        1, 3, figsize=(14, 2.4 + 0.5 * len(accounts)), layout="constrained", sharey=True
+        1, 3, figsize=(14, 2.4 + 0.5 * len(findings)), layout="constrained", sharey=True
     )
     colors = {"full": "tab:blue", "masked": "tab:orange", "retrained": "tab:green"}
-    for place, account in enumerate(accounts):
+    for place, finding in enumerate(findings):
         for (variant, color), mark in zip(colors.items(), "osx", strict=True):
-            found = account["variants"][variant]
+            found = finding["variants"][variant]
             left.plot(found["uar"], place, mark, color=color, label=variant)
             left.plot(found["chance"], place, "|", color=color)
         for pair, shift in (("masked - full", -0.1), ("retrained - masked", 0.1)):
-            found, color = account["differences"][pair]["uar"], colors[pair.split()[0]]
+            found, color = finding["differences"][pair]["uar"], colors[pair.split()[0]]
             middle.plot(found["difference"], place + shift, "o", color=color, label=pair)
             if found["interval"]:
                 middle.hlines(place + shift, *found["interval"], color=color)
@@ -153,8 +153,8 @@ def ablation(accounts: Sequence[Mapping], path: Path, stamp: str = "") -> None:
     left.set(xlabel="UAR of the other classes; strokes: chance")
     middle.axvline(0, color="gray", linewidth=0.8)
     middle.set(xlabel="added to UAR, 95 % by speaker")
-    flow = pd.DataFrame([account["flow"] for account in accounts])
-    flow = flow[[name for name in accounts[0]["classes"] if name in flow]]
+    flow = pd.DataFrame([finding["flow"] for finding in findings])
+    flow = flow[[name for name in findings[0]["classes"] if name in flow]]
     share = flow.div(flow.sum(axis=1), axis=0)
     right.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row, column in zip(*flow.fillna(0).to_numpy().nonzero(), strict=True):

@@ -1,4 +1,4 @@
-"""The files of one run, all computed from its predictions."""
+"""Report of a run: metrics.json, report.txt, pictures and report.html, all from its predictions."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,14 @@ from rich.table import Table
 from sklearn.metrics import classification_report
 
 from ser.evaluation.metrics import marginalise_gender
+from ser.evaluation.results import RunResult
 from ser.reporting import html as page
 from ser.reporting import plots
 
+STAMPED = {
+    "leaky": "LEAKY: the same speakers trained and are scored.",
+    "transductive": "TRANSDUCTIVE: features are normalised by other clips of the test speakers.",
+}
 HEADLINE = {"accuracy": "accuracy (WA)", "uar": "UAR", "macro_f1": "macro F1"}
 
 
@@ -47,6 +52,13 @@ def write_report(
     if histories:
         plots.learning_curves(histories, folder / "learning_curves.png", stamp)
     (folder / "report.html").write_text(_html(folder, predictions, metrics))
+
+
+def write_result(result: RunResult) -> None:
+    """Write split.csv and the report of pooled folds, or of runs that voted, into its folder."""
+    result.splits.to_csv(result.folder / "split.csv", index=False)
+    curves = [fold / "metrics.csv" for fold in result.folds]
+    write_report(result.folder, result.predictions, result.metrics, curves)
 
 
 def _text(predictions: pd.DataFrame, classes: Sequence[str]) -> str:
@@ -94,9 +106,8 @@ def wrong(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     return missed[columns].assign(confidence=confidence).sort_values("confidence", ascending=False)
 
 
-def show_report(folder: Path) -> None:
+def show_report(folder: Path, metrics: Mapping) -> None:
     """Print the scores with their intervals, the F1 of each class, and where the files lie."""
-    metrics = json.loads((folder / "metrics.json").read_text())
     console = Console(markup=False)
     console.print(_headline(metrics))
     table = Table()
@@ -123,7 +134,7 @@ def show_report(folder: Path) -> None:
 
 
 def _rows(metrics: Mapping) -> list[tuple[str, str, str]]:
-    """Give name, value and interval of the headline scores, and of the UAR by emotion alone."""
+    """Return name, value and interval of the headline scores, and of the UAR by emotion alone."""
     scored = [(label, key, metrics) for key, label in HEADLINE.items()]
     if "emotion" in metrics:
         scored.append(("UAR, emotion alone", "uar", metrics["emotion"]))
@@ -149,12 +160,7 @@ def _headline(metrics: Mapping) -> str:
 
 def _stamp(metrics: Mapping) -> str:
     """Say what keeps the figures from being those of unknown speakers."""
-    stamps = []
-    if metrics["leaky"]:
-        stamps.append("LEAKY: the same speakers trained and are scored.")
-    if metrics["transductive"]:
-        stamps.append("TRANSDUCTIVE: features are normalised by other clips of the test speakers.")
-    return " ".join(stamps)
+    return " ".join(text for stamp, text in STAMPED.items() if metrics[stamp])
 
 
 def show_recordings(folder: Path, table: pd.DataFrame) -> None:

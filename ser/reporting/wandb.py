@@ -132,7 +132,7 @@ def log_report(
 
     Args:
         loggers: Those of the trainer.
-        metrics: As `ser.evaluation.metrics.measure` returns them.
+        metrics: The content of metrics.json.
         folder: The run folder, which holds predictions.csv and the pictures.
         root: What the clips' paths are relative to.
     """

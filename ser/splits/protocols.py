@@ -50,7 +50,7 @@ class SplitProtocol(Protocol):
         """List the speakers whom the fold, or its making, goes without."""
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
-        """Map a clip's name to its split."""
+        """Map a clip's identity to its split."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ class Holdout:
         genders = genders_of(clips)
         splits = self.assign(clips, fold)
         for split in ("test", "val"):
-            speakers = {clip.speaker for clip in clips if splits[clip.name] == split}
+            speakers = {clip.speaker for clip in clips if splits[clip.clip] == split}
             men = sum(genders[speaker] == "male" for speaker in speakers)
             if (men, len(speakers)) != (2, 4):
                 return missing(genders)
         return []
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
-        """Map a clip's name to its split, by speaker."""
+        """Map a clip's identity to its split, by speaker."""
         genders = genders_of(clips)
         if len(genders) < 3:
             raise ValueError(
@@ -122,7 +122,7 @@ class KFold:
         return missing(genders_of(clips))
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
-        """Map a clip's name to its split, by speaker."""
+        """Map a clip's identity to its split, by speaker."""
         genders = genders_of(clips)
         if not 2 <= self.folds <= len(genders):
             raise ValueError(
@@ -169,7 +169,7 @@ class NamedFolds:
         return [speaker for speaker in self._tested(clips)[fold] if speaker not in genders]
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
-        """Map a clip's name to its split, by speaker."""
+        """Map a clip's identity to its split, by speaker."""
         genders = genders_of(clips)
         named = self._tested(clips)[fold]
         test = [speaker for speaker in named if speaker in genders]
@@ -222,7 +222,7 @@ class Random:
         return []
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
-        """Map a clip's name to its split, blind to its speaker."""
+        """Map a clip's identity to its split, blind to its speaker."""
         strata = np.array([clip.corpus + clip.emotion + clip.channel for clip in clips])
         if self.test_size is None:
             folds = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
@@ -234,7 +234,7 @@ class Random:
         )
         splits = np.full(len(clips), "train", "<U5")
         splits[val], splits[test] = "val", "test"
-        return {clip.name: str(split) for clip, split in zip(clips, splits, strict=True)}
+        return {clip.clip: str(split) for clip, split in zip(clips, splits, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -265,12 +265,12 @@ class Statement:
         return self._by_speaker().missing(clips, fold)
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
-        """Map a clip's name to its split, by speaker and sentence."""
+        """Map a clip's identity to its split, by speaker and sentence."""
         speakers = self._by_speaker().assign(clips, fold)
         return {
-            clip.name: speakers[clip.name]
+            clip.clip: speakers[clip.clip]
             for clip in clips
-            if (clip.statement == self.tested) == (speakers[clip.name] == "test")
+            if (clip.statement == self.tested) == (speakers[clip.clip] == "test")
         }
 
     def _by_speaker(self) -> KFold:
@@ -303,7 +303,7 @@ class CrossCorpus:
         return []
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
-        """Map a clip's name to its split, by corpus and speaker."""
+        """Map a clip's identity to its split, by corpus and speaker."""
         many = [clip for clip in clips if is_spread(clip)]
         two = [clip for clip in clips if not is_spread(clip)]
         if not many or not two:
@@ -315,9 +315,9 @@ class CrossCorpus:
         if fold == 0:
             genders = genders_of(many)
             val = draw_validators(genders, (), self.val_speakers, self.seed, fold)
-            return part_by_speaker(many, (), val) | {clip.name: "test" for clip in two}
+            return part_by_speaker(many, (), val) | {clip.clip: "test" for clip in two}
         _, *val = genders_of(two)
-        return part_by_speaker(two, (), val) | {clip.name: "test" for clip in many}
+        return part_by_speaker(two, (), val) | {clip.clip: "test" for clip in many}
 
 
 def shared_labels(

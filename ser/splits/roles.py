@@ -29,7 +29,7 @@ def assign(
     fold: int = 0,
     corpora: Sequence[str] = tuple(CORPORA),
 ) -> dict[str, str]:
-    """Map each clip's name to train, val or test; clips that are not used are left out.
+    """Map each clip's identity to train, val or test; clips that are not used are left out.
 
     `tess` places TESS: `train` adds its two speakers to the training clips; `test` trains on
     RAVDESS and tests on TESS; `oaf_to_yaf` and `yaf_to_oaf` train on one speaker, test on the
@@ -61,12 +61,12 @@ def assign(
     placed = [clip for clip in clips if not is_spread(clip)]
     if tess in ("oaf_to_yaf", "yaf_to_oaf"):
         trained = tess[:3].upper()
-        return {clip.name: "val" for clip in spread} | {
-            clip.name: "train" if clip.speaker == trained else "test" for clip in placed
+        return {clip.clip: "val" for clip in spread} | {
+            clip.clip: "train" if clip.speaker == trained else "test" for clip in placed
         }
     splits = protocol.assign(spread, fold) if spread else {}
     if tess == "test":
         splits = {name: "val" if split == "val" else "train" for name, split in splits.items()}
     if tess != "off":
-        splits |= dict.fromkeys((clip.name for clip in placed), tess)
+        splits |= dict.fromkeys((clip.clip for clip in placed), tess)
     return splits

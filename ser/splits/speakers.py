@@ -62,6 +62,6 @@ def draw_validators(
 def part_by_speaker(
     clips: Sequence[Clip], test: Collection[str], val: Collection[str]
 ) -> dict[str, str]:
-    """Map a clip's name to the split of its speaker."""
+    """Map a clip's identity to the split of its speaker."""
     held_out = dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
-    return {clip.name: held_out.get(clip.speaker, "train") for clip in clips}
+    return {clip.clip: held_out.get(clip.speaker, "train") for clip in clips}

@@ -90,20 +90,20 @@ class SplitTable:
         """Return the selected clips, indexed by their place in the scan: the content of split.csv.
 
         Args:
-            splits: By a clip's name, its split; clips without one are left out.
+            splits: By a clip's identity, its split; clips without one are left out.
         """
         rows = {
             row: vars(clip)
             | {
                 "path": cell(clip.path.relative_to(self.found.root)),
                 "label": self.labels[clip.emotion, clip.gender],
-                "split": splits[clip.name],
+                "split": splits[clip.clip],
             }
             for row, clip in enumerate(self.found.clips)
             if clip.corpus in self.corpora
             and clip.channel in self.channels
             and (clip.emotion, clip.gender) in self.labels
-            and clip.name in splits
+            and clip.clip in splits
         }
         columns = [*Clip.__dataclass_fields__, "label", "split"]
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
@@ -118,7 +118,7 @@ class SplitTable:
         splits = self._assign(fold)
         there = {(clip.speaker, clip.channel) for clip in clips}
         there.update(*(CORPORA[name].unrecorded for name in self.corpora))
-        tested = sorted({clip.speaker for clip in clips if splits.get(clip.name) == "test"})
+        tested = sorted({clip.speaker for clip in clips if splits.get(clip.clip) == "test"})
         for channel in self.channels:
             gaps = [speaker for speaker in tested if (speaker, channel) not in there]
             if gaps:

@@ -3,7 +3,7 @@
 import logging
 import signal
 import time
-from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
 from ser.checkpoints import format as checkpoint
+from ser.config.split_info import SplitInfo
 from ser.data.datamodule import EmotionDataModule
 from ser.evaluation.metrics import scores, tabulate
 from ser.evaluation.status import KEPT
@@ -64,16 +65,16 @@ def fit_and_validate(cfg: DictConfig, run: Run, marks: dict[str, float]) -> Fit:
     begun = interrupted.find(cfg, config)
     data, model = _build(cfg)
     if begun:
-        now = pd.DataFrame(data.record()).set_index("name")
+        now = pd.DataFrame(data.record()).set_index("clip")
         kept.check_clips(f"resume={str(begun.path)!r}", begun.split, now)
     started = HydraConfig.get().overrides.task
-    recipe = checkpoint.Recipe(config, data.record(), data.stamps(), started)
+    recipe = checkpoint.Recipe(config, data.record(), data.split_info(), started)
     trainer = build_trainer(cfg, recipe)
     _check(model, trainer, cfg.objective, begun)
     run.begin(*(() if begun else (*KEPT, interrupted.WAITING)))
     rows = interrupted.finished_rows(begun, folder) if begun else []
     data.table.to_csv(folder / "split.csv", index=False)
-    trainer.loggers = build_loggers(cfg, data.stamps())
+    trainer.loggers = build_loggers(cfg, data.split_info())
     interrupted.keep(rows, folder, trainer.loggers)
     marks["data"] = time.perf_counter()
     best, stopped = _fit(model, data, trainer, recipe, folder / "checkpoints", begun)
@@ -90,7 +91,7 @@ def help_to_fit(cfg: DictConfig) -> None:
     begun = interrupted.find(cfg, _portable(cfg))
     data, model = _build(cfg)
     trainer = build_trainer(cfg)
-    trainer.loggers = build_loggers(cfg, data.stamps())
+    trainer.loggers = build_loggers(cfg, data.split_info())
     _feed(model, data, trainer)
     last = Path(cfg.folder) / "checkpoints" / "last.ckpt"
     trainer.fit(model, data, ckpt_path=last if begun else None, weights_only=True)
@@ -112,13 +113,13 @@ def build_trainer(cfg: DictConfig, *callbacks: lightning.Callback) -> Trainer:
     return instantiate(cfg.trainer, logger=False, callbacks=callbacks)
 
 
-def build_loggers(cfg: DictConfig, stamps: Mapping) -> list[Logger]:
+def build_loggers(cfg: DictConfig, split_info: SplitInfo) -> list[Logger]:
     """Build the loggers, which write over what an earlier start has logged; log the config."""
     # Whatever a leaky run logs says so by its name.
-    options = {"prefix": tracking.LEAKY} if stamps["leaky"] else {}
+    options = {"prefix": tracking.LEAKY} if split_info.leaky else {}
     loggers = [instantiate(logger, **options) for logger in cfg.logger.values()]
     for logger in loggers:
-        logger.log_hyperparams(checkpoint.plain(cfg) | {"stamps": dict(stamps)})
+        logger.log_hyperparams(checkpoint.plain(cfg) | {"stamps": asdict(split_info)})
     return loggers
 
 

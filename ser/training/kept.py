@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ser.config.differences import differences
-from ser.evaluation import results as members
+from ser.evaluation.results import read_clips
 from ser.evaluation.status import read_status
 from ser.training import folds
 
@@ -60,8 +60,8 @@ def check(runs: Sequence[DictConfig]) -> None:
         key = json.dumps(recipe, sort_keys=True)
         if key not in opened:
             opened[key] = instantiate(recipe)
-        began = members.read_rows(Path(cfg.folder) / "split.csv")
-        now = pd.DataFrame(opened[key].record(fold)).set_index("name")
+        began = read_clips(Path(cfg.folder) / "split.csv")
+        now = pd.DataFrame(opened[key].record(fold)).set_index("clip")
         check_clips(cfg.folder, began, now)
 
 
@@ -70,7 +70,7 @@ def check_clips(source: str, began: pd.DataFrame, now: pd.DataFrame) -> None:
 
     Args:
         source: What goes on, for the message.
-        began: The clips' `split` and `sha256` by name.
+        began: The clips' `split` and `sha256` by identity.
         now: The same of what there is now.
 
     Raises:

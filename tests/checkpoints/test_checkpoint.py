@@ -11,6 +11,7 @@ from hydra.errors import InstantiationException
 from ser.checkpoints import contents
 from ser.checkpoints import format as checkpoint
 from ser.checkpoints import source as recorded
+from ser.config.split_info import SplitInfo
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +38,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = {key: value for key, value in model.hparams.items() if key != "classes"}
     target = "ser.training.classifier.EmotionClassifier"
     config = {"data": data, "model": {"_target_": target, **recipe}}
-    split = {"name": ["a"], "split": ["test"], "sha256": ["0"]}
-    stamps = {"protocol": "holdout", "protocol_version": 1, "protocol_hash": "0", "fold": 0}
-    stamps |= {"folds": 1, "leaky": False, "transductive": False}
-    checkpoint.Recipe(config, split, stamps).on_save_checkpoint(None, None, content)
+    split = {"clip": ["a"], "split": ["test"], "sha256": ["0"]}
+    info = SplitInfo("holdout", 1, "0", fold=0, folds=1, leaky=False, transductive=False)
+    checkpoint.Recipe(config, split, info).on_save_checkpoint(None, None, content)
     path = tmp_path_factory.mktemp("checkpoint") / "best.ckpt"
     torch.save(content, path)
     return path
@@ -268,9 +268,11 @@ MISFITS = {
     "split": (("ser", "split", "split"), ["test", "val"], "no checkpoint"),
     "another split": (("ser", "split", "split"), ["all"], "none of train, val and test"),
     "numbers": (("ser", "split", "sha256"), [3], "other than text"),
-    "twice": (("ser", "split"), {"name": "aa", "split": ["val"] * 2, "sha256": "aa"}, "no check"),
+    "twice": (("ser", "split"), {"clip": "aa", "split": ["val"] * 2, "sha256": "aa"}, "no check"),
     "stamps": (("ser", "stamps"), [], "no checkpoint"),
     "a stamp": (("ser", "stamps", "leaky"), "no", "leaky are of another type"),
+    "a pool": (("ser", "stamps", "fold"), "all", "fold are of another type"),
+    "a stamp to print": (("ser", "stamps", "protocol"), "\x1b[2J", "protocol are of another type"),
     "epoch": (("epoch",), "last", "epoch is of another type"),
     "versions": (("ser", "versions"), None, "no checkpoint"),
     "root": ((*DATA, "root"), 3, "root=3: expected text"),

@@ -101,7 +101,7 @@ def sound(target: str, recipe: dict) -> dict:
         "ser": {
             "format": checkpoint.FORMAT,
             "config": {**RUN, "data": DATA, "model": {"_target_": target, **recipe}},
-            "split": {"name": ["a"], "split": ["test"], "sha256": ["0"]},
+            "split": {"clip": ["a"], "split": ["test"], "sha256": ["0"]},
             "stamps": stamps | {"folds": 1, "leaky": False, "transductive": False},
             "overrides": [],
             "versions": {"ser": "0"},

@@ -36,10 +36,10 @@ def test_four_unseen_speakers_with_every_emotion_test(clips):
     splits = assign(clips, Holdout(), "train")
     members = defaultdict(set)
     for clip in clips:
-        members[splits[clip.name]].add((clip.speaker, clip.gender))
+        members[splits[clip.clip]].add((clip.speaker, clip.gender))
     for split in ("val", "test"):
         assert Counter(gender for _, gender in members[split]) == {"male": 2, "female": 2}
-        emotions = {clip.emotion for clip in clips if splits[clip.name] == split}
+        emotions = {clip.emotion for clip in clips if splits[clip.clip] == split}
         assert emotions == set(EMOTIONS)
     assert not members["test"] & (members["train"] | members["val"])
 
@@ -66,7 +66,7 @@ def test_the_identical_pair_of_the_release_is_found_across_a_random_split(clips)
     crossed = 0
     for fold in range(5):
         assigned = assign(clips, Random(), "off", fold)
-        splits = [assigned[clip.name] for clip in speaker]
+        splits = [assigned[clip.clip] for clip in speaker]
         found = audit(speaker, splits, hashes, leaky=True)
         assert found["samples_repeated"] == [pair]
         sides = {splits[row] for row, clip in enumerate(speaker) if clip.path.name in pair}

@@ -117,7 +117,7 @@ def test_a_speaker_is_standardised_by_all_his_clips(fresh):
     data.setup("fit")
     data.cache_features(energy, "energy")
     data.release_test()
-    assert data.stamps()["transductive"]
+    assert data.split_info().transductive
     for speaker in ("01", "02", "OAF"):
         rows = data.table.index[data.table.speaker == speaker].to_numpy()
         features = data.reader.read_fastest(rows)["features"].numpy()
@@ -128,7 +128,7 @@ def test_a_speaker_is_standardised_by_all_his_clips(fresh):
 
 def test_the_hash_follows_the_protocol_and_nothing_else(fresh):
     def stamp(protocol: SplitProtocol, **options: object) -> str:
-        return fresh(protocol=protocol, **options).stamps()["protocol_hash"]
+        return fresh(protocol=protocol, **options).split_info().protocol_hash
 
     same = stamp(KFold())
     assert stamp(KFold(), drop=["sad"], fold=3) == same
@@ -144,8 +144,8 @@ def test_the_hash_follows_the_protocol_and_nothing_else(fresh):
 
 def test_mixed_tess_is_in_the_name_and_hash_where_it_parts_something(fresh):
     def stamps(protocol: SplitProtocol, tess: str, *corpora: str) -> tuple[object, object]:
-        found = fresh(protocol=protocol, tess=tess, corpora=corpora or ["ravdess", "tess"]).stamps()
-        return found["protocol"], found["protocol_hash"]
+        data = fresh(protocol=protocol, tess=tess, corpora=corpora or ["ravdess", "tess"])
+        return data.split_info().protocol, data.split_info().protocol_hash
 
     mixed, apart = stamps(Random(), "mixed"), stamps(Random(), "train")
     assert (mixed[0], apart[0]) == ("random, tess mixed", "random")

@@ -93,7 +93,7 @@ def test_below_three_speakers_there_is_no_interval():
     assert speaker_interval(lambda chosen: 0.5, np.array(["a", "a", "b"])) is None
     truth, a, speakers = np.array(["x", "y"]), np.array(["x", "x"]), np.array(["1", "2"])
     values = paired_difference(truth, a, truth, speakers)["uar"]
-    assert (values["interval"], values["smallest"]) == (None, None)
+    assert (values["interval"], values["minimum_detectable"]) == (None, None)
     assert (values["difference"], values["p"]) == (-0.5, 1)
     assert seed_spread(truth, [a], speakers, "uar") == {
         "mean": 0.5,
@@ -179,7 +179,8 @@ def test_p_is_that_of_scipy_where_a_score_is_a_mean_over_speakers(pair):
     error = differences.std(ddof=1) / np.sqrt(7)
     interval = stats.t.interval(0.95, 6, differences.mean(), error)
     assert found["interval"] == pytest.approx(interval)
-    assert found["smallest"] == pytest.approx((stats.t.ppf(0.975, 6) + stats.t.ppf(0.8, 6)) * error)
+    reach = (stats.t.ppf(0.975, 6) + stats.t.ppf(0.8, 6)) * error
+    assert found["minimum_detectable"] == pytest.approx(reach)
     many = paired_difference(*pair, swaps=100)["accuracy"]["p"]  # too few for all 128
     assert many == pytest.approx(expected.pvalue, abs=0.15)
     assert many * 101 == pytest.approx(round(many * 101))
@@ -223,7 +224,7 @@ def test_what_is_the_same_does_not_differ(pair):
     truth, a, _, speakers = pair
     for values in paired_difference(truth, a, a, speakers).values():
         assert (values["difference"], values["interval"], values["p"]) == (0, None, 1)
-        assert values["smallest"] is None
+        assert values["minimum_detectable"] is None
 
 
 def test_the_lowest_p_is_reached_where_all_speakers_agree():
@@ -231,7 +232,7 @@ def test_the_lowest_p_is_reached_where_all_speakers_agree():
     found = paired_difference(truth, truth, truth[::-1], np.repeat(range(4), 2))
     assert [values["p"] for values in found.values()] == [lowest_p(4)] * 3 == [0.125] * 3
     # No difference however large would be found.
-    assert [values["smallest"] for values in found.values()] == [None] * 3
+    assert [values["minimum_detectable"] for values in found.values()] == [None] * 3
 
 
 @pytest.mark.parametrize("speakers", [8, 20, 24])

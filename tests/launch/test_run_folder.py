@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ser.evaluation.status import KEPT, NEXT_RECORD, RECORD, check_finished, held_run, read_status
 from ser.launch.run_folder import LOCK, RunFolder, _warn_unlocked, check, hold, release
-from ser.summary import Summary
+from ser.launch.sweep import Summary
 
 REPOSITORY = Path(__file__).parents[2]
 HOLD = """

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from ser import summary
+from ser.evaluation import jobs
+from ser.launch import sweep as summary
 from ser.launch.start import Check
 
 
@@ -40,7 +41,7 @@ def test_a_multirun_goes_on_after_a_failed_job_and_ends_with_a_table(
     assert "sound different" not in shown
     clips = pd.read_csv(sweep / "2" / "split.csv", dtype=str)
     clips.assign(sha256="0" * 64).to_csv(sweep / "2" / "split.csv", index=False)
-    summary.tabulate(sweep)
+    summary.summarise(sweep)
     shared = len(pd.read_csv(sweep / "1" / "split.csv"))
     assert f"{shared} clips sound different in the jobs, such as" in capfd.readouterr().out
 
@@ -67,7 +68,7 @@ def test_a_poisoned_job_is_a_row_without_scores_and_its_folder_is_no_other_sweep
         (line,) = capfd.readouterr().err.splitlines()
         assert expected in line
     shutil.copy(tmp_path / "1" / "metrics.json", tmp_path / "0" / "metrics.json")
-    assert summary.collect(tmp_path)[0]["uar"] is None  # an earlier start's
+    assert jobs.collect(tmp_path)[0]["uar"] is None  # an earlier start's
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def job(tmp_path: Path) -> Callable[..., None]:
         OmegaConf.save(config, folder / ".hydra" / "config.yaml")
         (folder / "status.json").write_text(json.dumps({"status": status}))
         if clips is not None:
-            rows = pd.DataFrame({"path": clips.keys(), "sha256": clips.values()})
+            rows = pd.DataFrame({"clip": clips.keys(), "sha256": clips.values()})
             rows.to_csv(folder / "split.csv", index=False)
 
     return write
@@ -97,7 +98,7 @@ def test_a_sweep_over_recordings_without_a_split_ends_with_what_its_jobs_did(
     with pytest.raises(SystemExit) as stop:
         summary.Summary().on_multirun_end(config)
     assert stop.value.code == 1
-    assert [row["status"] for row in summary.tabulate(tmp_path)] == ["finished", "failed"]
+    assert [row["status"] for row in summary.summarise(tmp_path)] == ["finished", "failed"]
 
 
 @pytest.mark.parametrize(
@@ -113,8 +114,8 @@ def test_no_exception_lets_a_sweep_end_or_go_on_as_if_all_were_well(
     def fail(*_: object) -> None:
         raise error
 
-    for name in ("ser.summary.tabulate", "ser.summary._check", "ser.launch.sweep.resume"):
-        monkeypatch.setattr(name, fail)
+    for name in ("summarise", "_check_folder", "resume"):
+        monkeypatch.setattr(f"ser.launch.sweep.{name}", fail)
     monkeypatch.setattr("ser.launch.settings.check", fail)
     monkeypatch.setattr("ser.launch.start.HydraConfig", Mock())
     hydra = {"sweep": {"dir": str(tmp_path)}, "run": {"dir": str(tmp_path)}, "overrides": {}}
@@ -154,7 +155,7 @@ def test_only_jobs_of_one_root_and_rate_can_sound_different(
             OmegaConf.save(config, run / ".hydra" / "config.yaml")
             config = {"ckpt": str(run / "checkpoints" / "best.ckpt"), "data": {"root": None}}
         job(number, {"a.wav": str(number), "b.wav": "0"}, **config)
-    summary.tabulate(tmp_path)
+    summary.summarise(tmp_path)
     shown = capsys.readouterr().out
     assert ("1 clips sound different in the jobs, such as a.wav" in shown) == told
     assert summary.CHOICE not in shown  # without scores
@@ -187,7 +188,7 @@ def test_a_table_over_different_numbers_of_classes_says_so(
         launch("train", *overrides, "data.target=emotion,emotion_gender,gender")
     rows = json.loads((tmp_path / "summary.json").read_text())
     assert [row["classes"] for row in rows] == [8, 16, None]
-    assert summary.varied(rows) == ["data.target"]
+    assert jobs.varied(rows) == ["data.target"]
     metrics = json.loads((tmp_path / "1" / "metrics.json").read_text())
     assert rows[1]["emotion_uar"] == metrics["emotion"]["uar"] != rows[1]["uar"]
     assert rows[0]["emotion_uar"] == rows[0]["uar"]
@@ -195,7 +196,7 @@ def test_a_table_over_different_numbers_of_classes_says_so(
     assert "None" not in (tmp_path / "summary.html").read_text()
     shown = capfd.readouterr().out
     assert "classes" in shown
-    summary.show(tmp_path, [rows[0], rows[2]])
+    summary.show_summary(tmp_path, [rows[0], rows[2]])
     assert "classes" not in capfd.readouterr().out
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,19 +7,15 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, classification_report
 
+from ser.config.split_info import SplitInfo
 from ser.evaluation.metrics import SLICES, marginalise_gender, measure, tabulate
 from ser.reporting import run_report as report
 
 CLASSES = ["calm", "happy", "sad"]
+INFO = SplitInfo("holdout", 1, "0123456789abcdef", fold=0, folds=1, leaky=False, transductive=False)
 FACTS = {
-    "protocol": "holdout",
-    "protocol_version": 1,
-    "protocol_hash": "0123456789abcdef",
-    "fold": 0,
-    "folds": 1,
+    "split_info": INFO,
     "split": "test",
-    "leaky": False,
-    "transductive": False,
     "audit": {"passed": True},
     "seconds": {"fit": 1.0},
 }
@@ -46,7 +43,7 @@ def predictions() -> pd.DataFrame:
 
 
 def test_every_figure_comes_from_the_predictions(predictions: pd.DataFrame, tmp_path: Path):
-    metrics = measure(predictions, CLASSES, FACTS)
+    metrics = measure(predictions, CLASSES, **FACTS)
     report.write_report(tmp_path, predictions, metrics, [])
     read = pd.read_csv(tmp_path / "predictions.csv", dtype={"speaker": str})
     assert read.prediction.tolist() == [
@@ -68,10 +65,10 @@ def test_every_figure_comes_from_the_predictions(predictions: pd.DataFrame, tmp_
 
 
 def test_the_contract_of_metrics_json(predictions: pd.DataFrame):
-    metrics = measure(predictions, CLASSES, FACTS)
+    metrics = measure(predictions, CLASSES, **FACTS)
     assert list(metrics) == [
-        "protocol", "protocol_version", "protocol_hash", "fold", "folds", "split", "leaky",
-        "transductive", "classes", "n", "accuracy", "uar", "macro_f1", "weighted_f1", "ece",
+        "protocol", "protocol_version", "protocol_hash", "fold", "folds", "leaky", "transductive",
+        "split", "classes", "n", "accuracy", "uar", "macro_f1", "weighted_f1", "ece",
         "per_class", "ci", "ci_unknown", "ci_method", "speakers", "worst_speaker", "slices",
         "audit", "seconds",
     ]  # fmt: skip
@@ -83,13 +80,14 @@ def test_the_contract_of_metrics_json(predictions: pd.DataFrame):
     low, high = metrics["ci"]["uar"]
     assert low < metrics["uar"] < high
     two = predictions[predictions.speaker.isin(["01", "02"])]
-    assert measure(two, CLASSES, FACTS)["ci"]["uar"] is None
+    assert measure(two, CLASSES, **FACTS)["ci"]["uar"] is None
 
 
 def test_the_html_stands_alone_and_quotes_what_it_shows(
     predictions: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
-    metrics = measure(predictions, CLASSES, FACTS | {"leaky": True, "protocol": "random"})
+    leaky = replace(INFO, leaky=True, protocol="random")
+    metrics = measure(predictions, CLASSES, **FACTS | {"split_info": leaky})
     report.write_report(tmp_path, predictions, metrics, [])
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 2  # no metrics.csv, so no learning curves
@@ -98,7 +96,7 @@ def test_the_html_stands_alone_and_quotes_what_it_shows(
     assert "&lt;clip" in page
     assert "<clip" not in page
     assert (tmp_path / "report.txt").read_text().startswith("LEAKY")
-    report.show_report(tmp_path)
+    report.show_report(tmp_path, metrics)
     shown = capsys.readouterr().out
     assert "LEAKY" in shown
     assert str(tmp_path) in shown.replace("\n", "")
@@ -109,7 +107,7 @@ def test_learning_curves_are_drawn_from_metrics_csv(predictions: pd.DataFrame, t
         {"epoch": [0, 0, 1, 1], "train/loss": [None, 2.0, None, 1.0], "val/uar": [0.2, None] * 2}
     )
     history.to_csv(tmp_path / "metrics.csv", index=False)
-    metrics = measure(predictions, CLASSES, FACTS)
+    metrics = measure(predictions, CLASSES, **FACTS)
     report.write_report(tmp_path, predictions, metrics, [tmp_path / "metrics.csv"])
     assert (tmp_path / "learning_curves.png").stat().st_size > 5000
     (tmp_path / "learning_curves.png").unlink()
@@ -127,11 +125,11 @@ def test_what_all_speakers_score_alike_has_no_interval_and_the_report_says_why(
     table = tabulate(
         clips, CLASSES, pd.get_dummies(named).reindex(columns=CLASSES).fillna(0).to_numpy(float)
     )
-    metrics = measure(table, CLASSES, FACTS)
+    metrics = measure(table, CLASSES, **FACTS)
     assert set(metrics["ci"].values()) == {None}
     assert metrics["ci_unknown"] == "no spread over speakers"
     report.write_report(tmp_path, table, metrics, [])
-    report.show_report(tmp_path)
+    report.show_report(tmp_path, metrics)
     line = "No 95 % interval of accuracy, uar, macro_f1, weighted_f1: no spread over speakers."
     assert line in (tmp_path / "report.txt").read_text()
     assert f"<p>{line}</p>" in (tmp_path / "report.html").read_text()
@@ -155,14 +153,14 @@ def test_the_uar_by_emotion_alone_is_shown_beside_that_of_all_classes(
     clips["label"] = clips.label + "_" + clips.gender
     shares = np.random.default_rng(0).dirichlet(np.ones(6), len(clips))
     table = tabulate(clips, classes, shares)
-    metrics = measure(table, classes, FACTS)
+    metrics = measure(table, classes, **FACTS)
     report.write_report(tmp_path, table, metrics, [])
     uar = f"{metrics['emotion']['uar']:.3f}"
     page = (tmp_path / "report.html").read_text()
     assert f"<td>UAR, emotion alone</td><td>{uar}</td><td>fewer than 3 speakers</td>" in page
     assert "<h2>By emotion alone</h2>" in page
     assert all(f"<td>{name}</td>" in page for name in (*classes, *CLASSES))
-    report.show_report(tmp_path)
+    report.show_report(tmp_path, metrics)
     shown = capsys.readouterr().out
     assert f"UAR, emotion alone │ {uar} │ fewer than 3 speakers" in shown
     assert "nan" not in shown

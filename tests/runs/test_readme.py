@@ -49,7 +49,7 @@ def test_a_training_command_runs(launch: Callable[..., Path], tmp_path: Path, co
         "fold=0,1,2,3,4": ["fold=0,1"],
         "fold=all": ["fold=all", "protocol=kfold", "protocol.folds=2"],
         "sweep=drop_each_class": ["sweep=drop_each_class", "model=logistic", "drop_classes=[calm]"],
-        "sweep=leak_premium": ["sweep=leak_premium", "protocol=random,kfold", "++protocol.folds=2"],
+        "sweep=leakage_gap": ["sweep=leakage_gap", "protocol=random,kfold", "++protocol.folds=2"],
     }
     if "fold=all" in words:
         words.remove("protocol=luna5")
@@ -57,7 +57,7 @@ def test_a_training_command_runs(launch: Callable[..., Path], tmp_path: Path, co
     sweeps = {
         "seed=0,1,2": 4,
         "fold=0,1,2,3,4": 2,
-        "sweep=leak_premium": 6,
+        "sweep=leakage_gap": 6,
         "sweep=drop_each_class": 2,
     }
     (sweep,) = [sweeps[word] for word in words if word in sweeps] or [None]

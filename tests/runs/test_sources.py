@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from ser.analysis.published import Scored, collect
+from ser.analysis.published import Scored, collect_scores
 
 CONF = Path(__file__).parents[2] / "conf"
 PRESETS = [
@@ -100,7 +100,7 @@ def test_each_published_metric_has_a_row_and_no_run_takes_the_place_of_another()
     both = {"accuracy": 0.8, "macro_f1": 0.7, "test_size": 0.33, "note": "shorter"}
     runs = [scored("a", True, 0.6, both), scored("a seed=1", True, 0.2, {"accuracy": 0.8})]
     runs += [scored("a", False, 0.5, both), scored("b", True, None, {"accuracy": 0.9})]
-    a, macro, seed, b = collect(runs)
+    a, macro, seed, b = collect_scores(runs)
     assert (a["random"], a["disjoint"], a["published"], a["note"]) == (0.6, 0.5, 0.8, "shorter")
     assert (macro["metric"], macro["random"], macro["random_low"]) == ("macro_f1", 0.5, None)
     assert (seed["preset"], seed["random"], seed["disjoint"]) == ("a seed=1", 0.2, None)

@@ -51,7 +51,7 @@ def ravdess(clips) -> list[Clip]:
 
 
 def speakers(clips, splits: dict[str, str], split: str) -> list[str]:
-    return sorted({c.speaker for c in ravdess(clips) if splits.get(c.name) == split})
+    return sorted({c.speaker for c in ravdess(clips) if splits.get(c.clip) == split})
 
 
 def all_folds(clips, protocol, tess: str = "train") -> list[dict[str, str]]:
@@ -71,7 +71,7 @@ def test_mixed_tess_is_parted_where_speakers_do_not_matter_and_trains_where_they
         for name, split in splits.items()
         if split == "test"
     )
-    assert tested == Counter(clip.name for clip in clips)
+    assert tested == Counter(clip.clip for clip in clips)
     # Recordings of TESS that are not asked for part no one.
     assert assign(clips, Random(), "mixed", 0, ["ravdess"]) == assign(clips, Random(), "train")
     # RAVDESS alone is parted as without TESS.
@@ -108,7 +108,7 @@ def test_genders_and_classes_are_balanced(clips, name: str):
             assert sum(int(speaker) % 2 for speaker in speakers(clips, splits, split)) == 2
         for split in ("train", "val", "test"):
             speech = [c for c in ravdess(clips) if c.channel == "speech"]
-            found = Counter(c.emotion for c in speech if splits.get(c.name) == split)
+            found = Counter(c.emotion for c in speech if splits.get(c.clip) == split)
             assert set(found) == set(EMOTIONS)
             neutral = found.pop("neutral")
             assert set(found.values()) == {2 * neutral}
@@ -135,23 +135,23 @@ def test_seeds_test_and_validate_different_speakers(clips):
 def test_a_fold_tests_a_sentence_that_was_not_heard(clips):
     tested = Counter()
     for splits in all_folds(clips, Statement(), "off"):
-        heard = {c.statement for c in ravdess(clips) if splits.get(c.name) in ("train", "val")}
+        heard = {c.statement for c in ravdess(clips) if splits.get(c.clip) in ("train", "val")}
         assert heard == {"kids"}
-        tested.update(c.name for c in clips if splits.get(c.name) == "test")
-    assert tested == Counter(c.name for c in ravdess(clips) if c.statement == "dogs")
+        tested.update(c.clip for c in clips if splits.get(c.clip) == "test")
+    assert tested == Counter(c.clip for c in ravdess(clips) if c.statement == "dogs")
     assert set(assign(clips, Statement(tested="kids"), "off").values()) == {"train", "val", "test"}
 
 
 def test_one_corpus_tests_what_the_other_taught(clips):
     there, back = all_folds(clips, configured("cross_corpus"))
-    tess = {c.name for c in clips if c.corpus == "tess"}
+    tess = {c.clip for c in clips if c.corpus == "tess"}
     assert {name for name, split in there.items() if split == "test"} == tess
     assert {name for name, split in back.items() if split == "test"} == {
-        c.name for c in ravdess(clips)
+        c.clip for c in ravdess(clips)
     }
     assert sum(int(speaker) % 2 for speaker in speakers(clips, there, "val")) == 2
     assert len(speakers(clips, there, "val")) == 4
-    assert {c.speaker: back[c.name] for c in clips if c.corpus == "tess"} == {
+    assert {c.speaker: back[c.clip] for c in clips if c.corpus == "tess"} == {
         "OAF": "train",
         "YAF": "val",
     }
@@ -174,11 +174,11 @@ def test_random_keeps_the_shares_of_every_class_and_mixes_speakers(clips):
         assert shares["test"] == pytest.approx(0.2 * 2452, abs=1)
         assert shares["val"] == pytest.approx(0.2 * 0.8 * 2452, abs=1)
         for emotion in EMOTIONS:
-            of_class = [splits[c.name] for c in ravdess(clips) if c.emotion == emotion]
+            of_class = [splits[c.clip] for c in ravdess(clips) if c.emotion == emotion]
             assert of_class.count("test") == pytest.approx(0.2 * len(of_class), abs=2)
         assert speakers(clips, splits, "test") == speakers(clips, splits, "train")
         tested.update(name for name, split in splits.items() if split == "test")
-    assert tested == Counter(c.name for c in ravdess(clips))
+    assert tested == Counter(c.clip for c in ravdess(clips))
 
 
 @pytest.mark.parametrize(
@@ -193,9 +193,9 @@ def test_random_keeps_the_shares_of_every_class_and_mixes_speakers(clips):
 )
 def test_tess_is_placed(clips, tess: str, expected: dict[str, str]):
     splits = assign(clips, Holdout(), tess)
-    placed = {c.speaker: splits[c.name] for c in clips if c.corpus == "tess" and c.name in splits}
+    placed = {c.speaker: splits[c.clip] for c in clips if c.corpus == "tess" and c.clip in splits}
     assert placed == expected
-    assert {splits[c.name] for c in ravdess(clips)} == {
+    assert {splits[c.clip] for c in ravdess(clips)} == {
         "train": {"train", "val", "test"},
         "off": {"train", "val", "test"},
         "test": {"train", "val"},

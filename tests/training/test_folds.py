@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from ser import experiment
-from ser.evaluation.pool import pool
+from ser.evaluation.results import pool
 from ser.evaluation.status import KEPT, held_run
 from ser.training import restart as interrupted
 
@@ -103,7 +103,7 @@ def test_jobs_of_a_sweep_over_folds_pool_to_the_same(
     sweep = tmp_path / "sweep"
     launch("train", "-m", *THREE, "fold=0,1,2", f"hydra.sweep.dir={sweep}")
     monkeypatch.setattr(sys, "argv", ["summary", f"pool={sweep}"])
-    monkeypatch.delitem(sys.modules, "ser.summary")
+    monkeypatch.delitem(sys.modules, "ser.summary", raising=False)
     runpy.run_module("ser.summary", run_name="__main__")
     assert "3 folds pooled" in capfd.readouterr().out
     assert read(sweep) == read(whole)

@@ -286,7 +286,7 @@ def test_the_last_checkpoint_is_that_of_an_epochs_end(often: str, tmp_path: Path
 def test_other_clips_are_refused(two: Path, tmp_path: Path, capfd: pytest.CaptureFixture):
     path = two / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
-    name = content["ser"]["split"]["name"][5]
+    name = content["ser"]["split"]["clip"][5]
     content["ser"]["split"]["sha256"][5] = "0" * 64
     torch.save(content, path)
     with pytest.raises(SystemExit):

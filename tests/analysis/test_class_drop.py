@@ -7,17 +7,21 @@ import pytest
 import wandb
 from sklearn.metrics import f1_score, recall_score
 
-from ser.analysis.class_drop import collect, compare
-from ser.launch.class_drop import show, write
+from ser.analysis.class_drop import (
+    collect_findings,
+    compare_models,
+    show_findings,
+    write_findings,
+)
 
 EMOTIONS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
 
 
 def read(folder: Path) -> pd.DataFrame:
-    return pd.read_csv(folder / "predictions.csv").set_index("path")
+    return pd.read_csv(folder / "predictions.csv").set_index("clip")
 
 
-def test_the_account_is_what_the_jobs_predictions_say(
+def test_the_comparison_is_what_the_jobs_predictions_say(
     launch: Callable[..., Path],
     tmp_path: Path,
     capfd: pytest.CaptureFixture,
@@ -37,8 +41,8 @@ def test_the_account_is_what_the_jobs_predictions_say(
         *(f"f1_{name}" for name in EMOTIONS),
     ]
     table = table.set_index(["dropped", "variant"])
-    accounts = json.loads((sweep / "ablation.json").read_text())["accounts"]
-    for job, (dropped, account) in enumerate(zip(["sad", "calm"], accounts, strict=True), 1):
+    findings = json.loads((sweep / "ablation.json").read_text())["findings"]
+    for job, (dropped, finding) in enumerate(zip(["sad", "calm"], findings, strict=True), 1):
         kept = [name for name in EMOTIONS if name != dropped]
         clips = full[full.label != dropped]
         masked = full[[f"p_{name}" for name in kept]].idxmax(axis=1).str.removeprefix("p_")
@@ -59,7 +63,7 @@ def test_the_account_is_what_the_jobs_predictions_say(
             assert pd.isna(row[f"f1_{dropped}"])
             recall = recall_score(clips.label, prediction, average="macro", **options)
             assert row.uar == pytest.approx(recall)
-        found = account["differences"]
+        found = finding["differences"]
         assert list(found) == ["masked - full", "retrained - masked", "retrained - full"]
         for pair, scores in found.items():
             a, b = pair.split(" - ")
@@ -68,9 +72,9 @@ def test_the_account_is_what_the_jobs_predictions_say(
                 assert values["difference"] == pytest.approx(gap)
                 assert values["p"] <= values["p_holm"] <= 1
         own = masked[full.label == dropped]
-        assert sum(account["flow"].values()) == len(own)
-        assert account["flow"] == {name: int((own == name).sum()) for name in kept}
-        assert account["sentence"] in shown
+        assert sum(finding["flow"].values()) == len(own)
+        assert finding["flow"] == {name: int((own == name).sum()) for name in kept}
+        assert finding["sentence"] in shown
     page = (sweep / "ablation.html").read_text()
     assert "data:image/png;base64," in page
     assert "without sad" in page
@@ -112,78 +116,76 @@ def test_what_cannot_be_dropped_is_one_line_and_no_job(
 
 def clips(classes: list[str], predictions: dict[str, str]) -> pd.DataFrame:
     """Six speakers, a clip of each class and speaker; by class, what is predicted."""
-    return pd.DataFrame(
-        {"path": f"{speaker}/{label}", "speaker": speaker, "label": label, "sha256": "0"}
+    rows = pd.DataFrame(
+        {"clip": f"a/{speaker}-{label}", "speaker": speaker, "label": label, "sha256": "0"}
+        | dict.fromkeys(("corpus", "gender", "channel", "intensity", "statement"), "one")
         | {"prediction": predictions.get(label, label)}
         | {f"p_{name}": 0.6 * (name == predictions.get(label, label)) + 0.1 for name in classes}
         for speaker in ["01", "02", "03", "04", "05", "06"]
         for label in classes
     )
+    return rows.set_index("clip", drop=False).rename_axis(None)
 
 
 def test_a_full_model_that_answers_the_dropped_class_gains_from_the_mask_alone():
     full = clips(["calm", "happy", "sad"], {"calm": "sad", "sad": "happy"})
     retrained = clips(["calm", "happy"], {})
-    account = compare(full, retrained, "sad")
-    uar = {name: row["uar"] for name, row in account["variants"].items()}
+    finding = compare_models(full, retrained, "sad")
+    uar = {name: row["uar"] for name, row in finding["variants"].items()}
     # With sad masked, calm and happy are as probable: the first is taken.
     assert uar == {"full": 0.5, "masked": 1.0, "retrained": 1.0}
-    assert account["differences"]["masked - full"]["uar"]["p"] == pytest.approx(2 / 2**6)
-    assert account["differences"]["retrained - masked"]["uar"]["difference"] == 0
-    assert account["flow"] == {"calm": 0, "happy": 6}
+    assert finding["differences"]["masked - full"]["uar"]["p"] == pytest.approx(2 / 2**6)
+    assert finding["differences"]["retrained - masked"]["uar"]["difference"] == 0
+    assert finding["flow"] == {"calm": 0, "happy": 6}
     with pytest.raises(ValueError, match="scored other clips"):
-        compare(full, retrained.iloc[1:], "sad")
+        compare_models(full, retrained.iloc[1:], "sad")
     with pytest.raises(ValueError, match="sound different"):
-        compare(full, retrained.assign(sha256="1"), "sad")
+        compare_models(full, retrained.assign(sha256="1"), "sad")
     with pytest.raises(ValueError, match="other classes"):
-        compare(full, retrained, "angry")
+        compare_models(full, retrained, "angry")
 
 
-def test_classes_of_emotion_and_gender_are_left_out_by_emotion(tmp_path: Path):
+def test_classes_of_emotion_and_gender_are_left_out_by_emotion(leave_run, tmp_path: Path):
     rows = []
     for kept in (["calm", "happy", "sad"], ["calm", "happy"]):
         by_gender = [f"{name}_{gender}" for name in kept for gender in ("male", "female")]
-        folder = tmp_path / str(len(rows))
-        folder.mkdir()
         # Only the gender is mistaken, and by the full model happy women are called sad men.
         told = {name: name.replace("_female", "_male") for name in by_gender}
         told |= {"happy_female": "sad_male"} if "sad" in kept else {}
-        clips(by_gender, told).to_csv(folder / "predictions.csv", index=False)
+        leave_run(tmp_path / str(len(rows)), clips(by_gender, told), by_gender)
         varied = {"data.drop": "[sad]" if rows else "[]"}
         stamps = {"leaky": False, "transductive": False}
         rows.append({"job": len(rows), **varied, "status": "finished", **stamps})
-    (account,), left_out = collect(tmp_path, rows)
+    (finding,), left_out = collect_findings(tmp_path, rows)
     assert left_out == []
-    assert account["classes"] == ["calm", "happy", "sad"]
-    uar = {name: row["uar"] for name, row in account["variants"].items()}
+    assert finding["classes"] == ["calm", "happy", "sad"]
+    uar = {name: row["uar"] for name, row in finding["variants"].items()}
     # Half of happy is called sad; of the other two, which are then as probable, the first is taken.
     assert uar == {"full": 0.75, "masked": 0.75, "retrained": 1.0}
-    assert account["flow"] == {"calm": 12, "happy": 0}
+    assert finding["flow"] == {"calm": 12, "happy": 0}
 
 
 @pytest.fixture
-def jobs(tmp_path: Path) -> list[dict]:
+def jobs(leave_run: Callable[..., Path], tmp_path: Path) -> list[dict]:
     """Of two seeds, the rows of a summary over leaky jobs, and the jobs' predictions."""
     classes = ["calm", "happy", "sad"]
     rows = []
     for seed in ("0", "1"):
         for drop in ("", "sad", "calm"):
-            folder = tmp_path / str(len(rows))
-            folder.mkdir()
             kept = [name for name in classes if name != drop]
-            clips(kept, {}).to_csv(folder / "predictions.csv", index=False)
+            leave_run(tmp_path / str(len(rows)), clips(kept, {}), kept, leaky=True)
             varied = {"data.drop": f"[{drop}]", "seed": seed}
             stamps = {"leaky": True, "transductive": False}
             rows.append({"job": len(rows), **varied, "status": "finished", **stamps})
     return rows
 
 
-def test_what_else_varies_gets_accounts_of_its_own_and_leaky_ones_say_so(
+def test_what_else_varies_gets_findings_of_its_own_and_leaky_ones_say_so(
     tmp_path: Path, jobs: list[dict], capfd: pytest.CaptureFixture
 ):
-    accounts, left_out = collect(tmp_path, jobs)
+    findings, left_out = collect_findings(tmp_path, jobs)
     assert left_out == []
-    write(tmp_path, accounts, left_out)
+    write_findings(tmp_path, findings, left_out)
     table = pd.read_csv(tmp_path / "ablation.csv")
     assert table.columns[0] == "seed"
     assert table.columns[-1] == "leaky"
@@ -191,7 +193,7 @@ def test_what_else_varies_gets_accounts_of_its_own_and_leaky_ones_say_so(
     rows = [(0, "sad"), (0, "calm"), (1, "sad"), (1, "calm")]
     assert list(table.groupby(["seed", "dropped"], sort=False).groups) == rows
     assert "LEAKY" in (tmp_path / "ablation.html").read_text()
-    show(tmp_path, accounts, left_out)
+    show_findings(tmp_path, findings, left_out)
     assert "LEAKY" in capfd.readouterr().out
 
 
@@ -199,16 +201,16 @@ def test_a_job_that_did_not_finish_is_one_line(
     tmp_path: Path, jobs: list[dict], capfd: pytest.CaptureFixture
 ):
     jobs[1]["status"] = "failed"
-    accounts, left_out = collect(tmp_path, [*jobs[:3], *jobs[4:]])
-    assert [account["dropped"] for account in accounts] == ["calm"]
+    findings, left_out = collect_findings(tmp_path, [*jobs[:3], *jobs[4:]])
+    assert [finding["dropped"] for finding in findings] == ["calm"]
     assert left_out == [
         "seed=0: sad is left out: job 1 is failed",
         "seed=1: nothing to compare with: the full model is missing",
     ]
     jobs[0]["status"] = "failed"
-    accounts, left_out = collect(tmp_path, jobs[:3])
-    show(tmp_path, accounts, left_out)
+    findings, left_out = collect_findings(tmp_path, jobs[:3])
+    show_findings(tmp_path, findings, left_out)
     shown = capfd.readouterr().out
     assert shown == "seed=0: nothing to compare with: the full model (job 0) is failed\n"
-    _, (line,) = collect(tmp_path, jobs[1:2])
+    _, (line,) = collect_findings(tmp_path, jobs[1:2])
     assert line == "seed=0: nothing to compare with: the full model is missing"

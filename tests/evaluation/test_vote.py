@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ser.compare import compare
+from ser.analysis.comparison import compare
 from ser.corpora.scan import parse
-from ser.ensemble import ensemble
-from ser.evaluation.metrics import measure, tabulate
+from ser.evaluation.metrics import tabulate
+from ser.evaluation.results import RunResult, vote
+from ser.reporting.run_report import write_result
 
 CLASSES = ["neutral", "calm", "happy"]
 STAMPS = {
@@ -29,7 +30,8 @@ def clips(suffix: str = "wav") -> pd.DataFrame:
     names = [
         f"03-01-{e:02}-01-0{s}-01-{a:02}" for a in range(1, 6) for e in (1, 2, 3) for s in "12"
     ]
-    rows = pd.DataFrame([vars(parse(Path(f"{name}.{suffix}"))) for name in names])
+    found = [parse(Path(f"{name}.{suffix}")) for name in names]
+    rows = pd.DataFrame([vars(clip) for clip in found])
     rows["label"] = rows.emotion
     rows["split"] = np.where(rows.speaker == "05", "train", "test")
     return rows.assign(sha256=[f"{name} decoded" for name in names])
@@ -40,7 +42,7 @@ def probabilities(seed: int, classes: int = 3) -> np.ndarray:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., Path]:
+def run(leave_run: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
     def write(
         name: str,
         seed: int = 0,
@@ -49,16 +51,11 @@ def run(tmp_path: Path) -> Callable[..., Path]:
         status: str = "finished",
         **facts: object,
     ) -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
         table = clips() if table is None else table
-        table.to_csv(folder / "split.csv", index=False)
         tested = table[table.split != "train"]
-        predictions = tabulate(tested, classes, probabilities(seed, len(classes))[: len(tested)])
-        predictions.to_csv(folder / "predictions.csv", index=False)
-        facts = {**STAMPS, "audit": {"passed": True}, "seconds": {"fit": 1.5}, **facts}
-        metrics = measure(predictions, classes, facts)
-        (folder / "metrics.json").write_text(json.dumps(metrics))
+        shares = probabilities(seed, len(classes))[: len(tested)]
+        predictions = tabulate(tested, classes, shares)
+        folder = leave_run(tmp_path / name, predictions, classes, splits=table, **facts)
         (folder / "status.json").write_text(json.dumps({"status": status}))
         return folder
 
@@ -76,6 +73,12 @@ def launch_ensemble(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable
         return tmp_path / "voted"
 
     return launch
+
+
+def ensemble(folders: list[Path], weights: list[float], folder: Path) -> dict:
+    result = vote([RunResult.read(run) for run in folders], weights, folder)
+    write_result(result)
+    return result.metrics
 
 
 def voted(folder: Path) -> pd.DataFrame:
@@ -102,7 +105,7 @@ def test_the_vote_by_hand(run, launch_ensemble, tmp_path: Path, capsys):
     printed = capsys.readouterr()
     assert "test: 24 clips of 4 speakers, protocol holdout." in printed.out
     # Read like any run: compared with a member, and voting again.
-    assert compare(folder, b)["n"] == 24
+    assert compare(RunResult.read(folder), RunResult.read(b))["n"] == 24
     again = tmp_path / "again"
     again.mkdir()
     ensemble([folder, a], [1, 1], again)
@@ -173,7 +176,9 @@ def test_pooled_runs_keep_their_folds(run, tmp_path: Path):
     assert accuracy["folds"] == right.tolist()
     assert accuracy["sd"] == pytest.approx(right.std())
     other = run("c", **pooled | {"table": table.assign(fold=1 - table.fold)})
-    with pytest.raises(ValueError, match=r"fold of 24 clips differs in split\.csv: that of 03-01-"):
+    with pytest.raises(
+        ValueError, match=r"fold of 24 clips differs in split\.csv: that of ravdess/"
+    ):
         ensemble([runs[0], other], [1, 1], tmp_path)
 
 
@@ -204,21 +209,21 @@ def changed(column: str, value: str, row: int = 0) -> pd.DataFrame:
         ({"classes": ["neutral", "calm", "sad"]}, "A knows happy and B does not: expected runs of"),
         (
             {"table": clips().drop(index=[0, 1])},
-            "2 clips are in split.csv of A and not of B, such as 03-01-01-01-01-01-01:",
+            "2 clips are in split.csv of A and not of B, such as ravdess/03-01-01-01-01-01-01:",
         ),
         (
             {"table": changed("split", "train")},
-            "split of 1 clips differs in split.csv: that of 03-01-01-01-01-01-01 is test in A and"
-            " train in B;",
+            "split of 1 clips differs in split.csv: that of ravdess/03-01-01-01-01-01-01 is test"
+            " in A and train in B;",
         ),
         (
             {"table": changed("sha256", "cut", 7)},
-            "sha256 of 1 clips differs in split.csv: that of 03-01-01-01-02-01-02 is",
+            "sha256 of 1 clips differs in split.csv: that of ravdess/03-01-01-01-02-01-02 is",
         ),
         (
             {"table": changed("label", "calm")},
-            "label of 1 clips differs in split.csv: that of 03-01-01-01-01-01-01 is neutral in A"
-            " and calm in B;",
+            "label of 1 clips differs in split.csv: that of ravdess/03-01-01-01-01-01-01 is"
+            " neutral in A and calm in B;",
         ),
         ({"status": "interrupted"}, "B is interrupted: expected finished runs; run it again first"),
     ],
@@ -246,12 +251,18 @@ def test_a_damaged_run_is_one_line(run, tmp_path: Path):
     lines = whole.splitlines()
     for broken in ([], lines[1:], [*lines[:-1], lines[-1][:-30]], [*lines, lines[-1]]):
         (b / "predictions.csv").write_text("\n".join(broken))
-        with pytest.raises(ValueError, match=r"^the files of \S+/b are damaged \(.*run it again"):
+        with pytest.raises(
+            ValueError, match=r"^\S+/b/predictions\.csv is damaged \(.*run it again"
+        ):
             ensemble([a, b], [1, 1], tmp_path)
     (b / "predictions.csv").write_text(whole)
+    metrics = (b / "metrics.json").read_text()
     (b / "metrics.json").write_text('{"protocol": "holdout"}')
-    with pytest.raises(ValueError, match=r"are damaged \('protocol_version'\): run it again"):
+    with pytest.raises(
+        ValueError, match=r"metrics\.json is damaged \(it lacks 'protocol_version'\)"
+    ):
         ensemble([a, b], [1, 1], tmp_path)
+    (b / "metrics.json").write_text(metrics)
     (b / "split.csv").unlink()
     with pytest.raises(ValueError, match=r"b holds no split\.csv: expected the folder"):
         ensemble([a, b], [1, 1], tmp_path)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ser.compare import compare, compare_several
-from ser.evaluation.metrics import scores
+from ser.analysis import comparison
+from ser.evaluation.metrics import scores, tabulate
+from ser.evaluation.results import RunResult
 
 EMOTIONS = ("calm", "happy", "sad")
 
@@ -21,15 +22,18 @@ def clips(speakers: int = 4, wrong: int = 0, suffix: str = "wav") -> pd.DataFram
     """Predictions for two takes a speaker and emotion, the first `wrong` emotions missed."""
     rows = [
         {
+            "clip": f"ravdess/{speaker:02}-{emotion}-{take}",
             "path": f"{speaker:02}/{emotion}-{take}.{suffix}",
             "corpus": "ravdess",
             "speaker": f"{speaker:02}",
+            "gender": "male",
             "channel": "speech",
             "emotion": emotion,
             "intensity": "normal",
             "statement": "kids",
             "repetition": take,
             "label": emotion,
+            "sha256": "0",
             "prediction": EMOTIONS[index - 1] if index < wrong else emotion,
         }
         for speaker in range(1, speakers + 1)
@@ -40,17 +44,18 @@ def clips(speakers: int = 4, wrong: int = 0, suffix: str = "wav") -> pd.DataFram
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., Path]:
-    def write(name: str, predictions: pd.DataFrame, **facts: object) -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
-        predictions.to_csv(folder / "predictions.csv", index=False)
-        metrics = {"protocol": "holdout", "fold": None, "leaky": False, "transductive": False}
-        metrics |= {"classes": sorted(set(predictions.label))} | facts
-        (folder / "metrics.json").write_text(json.dumps(metrics))
-        return folder
+def run(leave_run: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    def write(name: str, rows: pd.DataFrame, **facts: object) -> Path:
+        classes = sorted(set(rows.label))
+        shares = pd.get_dummies(rows.prediction).reindex(columns=classes).fillna(0.0)
+        predictions = tabulate(rows.drop(columns="prediction"), classes, shares.to_numpy(float))
+        return leave_run(tmp_path / name, predictions, classes, **facts)
 
     return write
+
+
+def compare(a: Path, b: Path) -> dict:
+    return comparison.compare(RunResult.read(a), RunResult.read(b))
 
 
 @pytest.fixture
@@ -74,7 +79,7 @@ def test_two_runs_by_hand(run):
     assert uar["difference"] == pytest.approx(1 / 3)
     assert (uar["interval"], uar["unknown"]) == (None, "no spread over speakers")  # all alike
     assert uar["p"] == found["lowest_p"] == 0.125
-    assert uar["smallest"] is None  # as no p of four speakers reaches 5 %
+    assert uar["minimum_detectable"] is None  # as no p of four speakers reaches 5 %
 
 
 def test_neither_order_nor_path_nor_container_tells_clips_apart(run):
@@ -85,7 +90,7 @@ def test_neither_order_nor_path_nor_container_tells_clips_apart(run):
 
 
 def test_clips_that_sound_different_are_told(run, caplog, tmp_path: Path):
-    a, b = clips().assign(sha256="0"), clips().assign(sha256="0")
+    a, b = clips(), clips()
     b.loc[2, "sha256"] = "1"
     compare(run("a", a), run("b", b))
     (line,) = caplog.messages
@@ -121,33 +126,34 @@ def test_other_classes_are_a_warning(run, caplog):
 
 def test_what_cannot_be_compared_is_one_line(run, tmp_path: Path):
     a = run("a", clips())
-    with pytest.raises(ValueError, match=r"nowhere holds no predictions\.csv: expected the folder"):
+    with pytest.raises(ValueError, match=r"nowhere holds no metrics\.json: expected the folder"):
         compare(a, tmp_path / "nowhere")
     with pytest.raises(ValueError, match="share no clip"):
-        compare(a, run("song", clips().assign(channel="song")))
+        compare(a, run("song", clips().assign(clip=lambda rows: rows["clip"] + "-song")))
     relabelled = clips().assign(label=lambda rows: rows.label.replace("sad", "low"))
-    with pytest.raises(
-        ValueError, match=r"01 speech sad normal kids 1 audio is sad in .* and low in"
-    ):
+    with pytest.raises(ValueError, match=r"ravdess/01-sad-1 is sad in .* and low in"):
         compare(a, run("relabelled", relabelled))
-    with pytest.raises(ValueError, match="25 rows of 24 clips"):
-        compare(a, run("twice", pd.concat([clips(), clips().head(1)])))
-    with pytest.raises(ValueError, match="no column 'repetition'"):
-        compare(a, run("foreign", clips().drop(columns="repetition")))
+    twice = pd.concat([clips(), clips().head(1)], ignore_index=True)
+    with pytest.raises(ValueError, match=r"it has two rows of ravdess/01-calm-1\): run it again"):
+        compare(a, run("twice", twice))
+    with pytest.raises(ValueError, match=r"predictions\.csv is damaged \(it lacks 'clip'\)"):
+        compare(a, run("of an earlier version", clips().drop(columns="clip")))
 
 
 def test_a_damaged_run_is_one_line(run):
     fine, damaged = run("a", clips()), run("b", clips())
+    whole = (damaged / "metrics.json").read_text()
     (damaged / "metrics.json").write_text('{"protocol": "hold')
     with pytest.raises(ValueError, match=r"b/metrics.json is damaged"):
         compare(fine, damaged)
     (damaged / "metrics.json").write_text('{"protocol": "holdout"}')
-    with pytest.raises(ValueError, match=r"metrics.json is damaged \('fold'\)"):
+    with pytest.raises(ValueError, match=r"json is damaged \(it lacks 'protocol_version'\)"):
         compare(fine, damaged)
+    (damaged / "metrics.json").write_text(whole)
     lines = (damaged / "predictions.csv").read_text().splitlines()
     for broken in (lines[:1], [*lines[:-1], lines[-1][:10]]):
         (damaged / "predictions.csv").write_text("\n".join(broken))
-        with pytest.raises(ValueError, match="is empty or has a row that is cut short"):
+        with pytest.raises(ValueError, match=r"b/predictions\.csv is damaged \(.*run it again"):
             compare(fine, damaged)
 
 
@@ -160,7 +166,8 @@ def test_a_run_that_failed_is_not_compared(run):
 
 def test_several_runs_are_adjusted_within_a_score(run):
     a = run("a", clips(6))
-    pairs = compare_several(a, [run("b", clips(6, wrong=1)), run("c", clips(6))])
+    b, c = run("b", clips(6, wrong=1)), run("c", clips(6))
+    pairs = comparison.compare_several(*(RunResult.read(a), [RunResult.read(b), RunResult.read(c)]))
     assert [pair["scores"]["uar"]["p"] for pair in pairs] == [0.03125, 1]
     assert [pair["scores"]["uar"]["p_holm"] for pair in pairs] == [0.0625, 1]
 
@@ -204,7 +211,7 @@ def test_one_against_one_needs_no_adjustment_and_two_speakers_give_no_interval(
     assert "Holm" not in printed
     assert "fewer than 3 speakers" in printed
     (pair,) = json.loads((folder / "comparison.json").read_text())
-    assert pair["scores"]["uar"]["smallest"] is None
+    assert pair["scores"]["uar"]["minimum_detectable"] is None
 
 
 @pytest.mark.parametrize("overrides", [(), ("a=a",), ("a=a", "b=[]"), ("a=a", "b=nowhere")])

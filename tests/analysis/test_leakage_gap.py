@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 
 
-def test_the_premium_is_what_the_random_split_adds_on_the_same_clips(
+def test_the_gap_is_what_the_random_split_adds_on_the_same_clips(
     launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
 ):
     # Two folds are quicker than the five of luna5.
     protocols = ["protocol=random,kfold", "++protocol.folds=2"]
     sweep = f"hydra.sweep.dir={tmp_path / 'sweep'}"
-    launch("train", "sweep=leak_premium", "data=demo", "model=svm,logistic", *protocols, sweep)
-    rows = json.loads((tmp_path / "sweep" / "leak_premium.json").read_text())
+    launch("train", "sweep=leakage_gap", "data=demo", "model=svm,logistic", *protocols, sweep)
+    rows = json.loads((tmp_path / "sweep" / "leakage_gap.json").read_text())
     jobs = pd.read_csv(tmp_path / "sweep" / "summary.csv").set_index(["protocol", "model"])
     assert [(row["model"], row["protocol"]) for row in rows] == [
         ("svm", "kfold"),
@@ -27,28 +27,26 @@ def test_the_premium_is_what_the_random_split_adds_on_the_same_clips(
         assert row["speakers"] == 12
         assert row["leaky_uar"] == pytest.approx(random.uar)
         assert row["uar"] == pytest.approx(kfold.uar)
-        assert row["premium"] == pytest.approx(random.uar - kfold.uar)
-        assert row["premium_low"] < row["premium"] < row["premium_high"]
+        assert row["gap"] == pytest.approx(random.uar - kfold.uar)
+        assert row["gap_low"] < row["gap"] < row["gap_high"]
         assert 0 < row["p"] == row["p_holm"] <= 1  # one comparison a leaky job
-    table = pd.read_csv(tmp_path / "sweep" / "leak_premium.csv")
-    assert table.premium.tolist() == pytest.approx([row["premium"] for row in rows])
-    assert (tmp_path / "sweep" / "leak_premium.png").stat().st_size > 5000
+    table = pd.read_csv(tmp_path / "sweep" / "leakage_gap.csv")
+    assert table.gap.tolist() == pytest.approx([row["gap"] for row in rows])
+    assert (tmp_path / "sweep" / "leakage_gap.png").stat().st_size > 5000
     shown = capfd.readouterr().out
-    assert "premium" in shown
+    assert "gap" in shown
     assert "LEAKY" in shown
 
 
-def test_what_is_more_than_a_leak_is_no_premium(
+def test_what_is_more_than_a_leak_is_no_gap(
     launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
 ):
     sweep = tmp_path / "sweep"
     protocols = "protocol=random,cross_corpus"
-    launch("train", "sweep=leak_premium", protocols, "data=demo", "model=logistic",
+    launch("train", "sweep=leakage_gap", protocols, "data=demo", "model=logistic",
            f"hydra.sweep.dir={sweep}")  # fmt: skip
     shown = capfd.readouterr()
-    assert (
-        "job 1 has other clips or classes than the leaky job: no premium" in shown.out + shown.err
-    )
+    assert "/1 has other clips or classes than the leaky job: no gap" in shown.out + shown.err
     assert "expected a finished job of protocol=random and of another" in shown.out
-    assert not (sweep / "leak_premium.csv").exists()
+    assert not (sweep / "leakage_gap.csv").exists()
     assert (sweep / "summary.csv").exists()
