@@ -1,4 +1,4 @@
-"""What a run does, from the composed config to the files in its folder."""
+"""A run, from the composed config to the files in its folder: train(cfg), evaluate(cfg)."""
 
 import copy
 import logging

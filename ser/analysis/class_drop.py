@@ -102,7 +102,7 @@ def _classes(predictions: pd.DataFrame) -> list[str]:
 
 
 def _sentence(finding: Mapping) -> str:
-    """Say how much of what the other classes gain is the smaller choice alone."""
+    """Return a sentence: how much of what the other classes gain is the smaller choice alone."""
     choice, training, whole = (finding["differences"][pair]["uar"] for pair in DIFFERENCES)
     full = finding["variants"]["full"]
     told = "tell" if training["p_holm"] <= 0.05 else "do not tell"
@@ -119,13 +119,13 @@ def _sentence(finding: Mapping) -> str:
 
 
 def written(difference: Mapping) -> str:
-    """Write the interval of a difference, or why there is none."""
+    """Return the interval of a difference as text, or why there is none."""
     interval = difference["interval"]
     return f"{interval[0]:+.3f} to {interval[1]:+.3f}" if interval else difference["unknown"]
 
 
 def compare_models(full: pd.DataFrame, retrained: pd.DataFrame, dropped: str) -> dict[str, object]:
-    """Compare three ways to name the clips of the other classes, on the same clips.
+    """Compare three models on the clips of the other classes.
 
     `full` is the full model as it is, which may still answer `dropped`; `masked` its most probable
     other class; `retrained` the model that was trained without `dropped`.

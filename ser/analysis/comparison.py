@@ -110,7 +110,7 @@ def write_comparison(folder: Path, pairs: Sequence[Mapping]) -> None:
 
 
 def show_comparison(folder: Path, pairs: Sequence[Mapping]) -> None:
-    """Print a table for each other run, what no such table can show, and where the rows lie."""
+    """Print a table for each other run, the lowest p that is possible, and where the rows lie."""
     console = Console(markup=False)  # a path may hold brackets
     for pair in pairs:
         for run in ("a", "b"):

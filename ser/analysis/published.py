@@ -31,7 +31,7 @@ class Sources(Callback):
         self.votes = votes
 
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
-        """Let the votes vote; write sources.csv, and sources.md with the same table for people."""
+        """Add the votes; write sources.csv, and sources.md with the same table for people."""
         from ser.evaluation.jobs import collect
 
         folder = Path(config.hydra.sweep.dir)
@@ -84,7 +84,7 @@ def _of_job(folder: Path, job: Mapping[str, object]) -> Scored:
 
 
 def _vote(name: str, preset: Mapping[str, Mapping], runs: Sequence[Scored]) -> list[Scored]:
-    """Let members vote under each protocol that all of them finished."""
+    """Average the members under each protocol that all of them finished."""
     from ser.evaluation.results import RunResult, vote
     from ser.reporting.run_report import write_result
 

@@ -111,7 +111,7 @@ class Spectra:
         return [(begin / rate, end / rate) for begin, end in self.spans]
 
     def describe(self) -> str:
-        """Say in one line how long and loud the recording is and what the model hears of it."""
+        """Return one line: how long and loud the recording is and what the model hears of it."""
         rms, peak = (round(level, 1) + 0.0 for level in levels(self.samples))  # no -0.0
         begin, end = self.seconds[self.nth]
         padding = self.window.seconds - (end - begin)
@@ -196,6 +196,6 @@ def _draw_plane(
 
 
 def _mel_band(hertz: float, spectra: Spectra) -> float:
-    """Say which band, counted from 0, has its centre at this frequency."""
+    """Return the band, counted from 0, whose centre is at this frequency."""
     mel, top = (np.log1p(f / 700) for f in (hertz, spectra.window.sample_rate / 2))
     return float(mel / top * (len(spectra.logmel) + 1) - 1)

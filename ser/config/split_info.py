@@ -1,4 +1,4 @@
-"""What is said of a split wherever scores are made under it: SplitInfo."""
+"""SplitInfo: protocol and fold of a split, and whether it leaks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -9,7 +9,7 @@ STAMPS = ("leaky", "transductive")
 
 @dataclass(frozen=True)
 class SplitInfo:
-    """The protocol and fold of a split; `asdict` is how metrics.json and a checkpoint have it.
+    """Protocol and fold of a split; `asdict` is how metrics.json and a checkpoint have it.
 
     Attributes:
         protocol: Its name, with the placement of TESS where that decides what is tested.

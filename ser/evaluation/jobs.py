@@ -1,4 +1,4 @@
-"""The jobs of a multirun as rows: what varied, how each ended, what it scored."""
+"""Jobs of a multirun as rows: what varied, how each ended, what it scored."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -79,7 +79,7 @@ def per_class(
 
 
 def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
-    """Measure how far confidence is from accuracy, over bins of equal width (ECE).
+    """Return the expected calibration error (ECE): |confidence - accuracy| over equal bins.
 
     Args:
         confidence: Probability of the predicted class, (clips,).

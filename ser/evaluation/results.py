@@ -1,4 +1,4 @@
-"""A finished run read back from its folder (RunResult); folds pooled, and the vote of runs."""
+"""RunResult, a finished run read back from its folder; pooled folds and ensembles of runs."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ ROW = ("label", "split", "fold", "sha256")
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished run says of the clips that it scored.
+    """Metrics, predictions and split of a finished run.
 
     Attributes:
         folder: The run folder.

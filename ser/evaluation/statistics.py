@@ -18,7 +18,7 @@ SCORES = ("accuracy", "uar", "macro_f1")
 def speaker_interval(
     score: Callable[[np.ndarray], float], speakers: np.ndarray, level: float = 0.95
 ) -> list[float] | None:
-    """Bound a score in 0..1 by how much it depends on who was tested.
+    """Return the interval of a score in 0..1 by how much it depends on who was tested.
 
     Each speaker is left out once; the pseudo-values give a t interval around the score of all
     clips. For a mean over speakers this is the ordinary t interval (Tukey 1958; Miller 1974,
@@ -46,7 +46,7 @@ def speaker_interval(
 
 
 def why_unknown(speakers: np.ndarray) -> str:
-    """Say why a score of the clips of these speakers (clips,) has no interval."""
+    """Return why a score of the clips of these speakers (clips,) has no interval."""
     if _effective(np.unique(speakers, return_counts=True)[1]) < FEWEST_SPEAKERS:
         return f"fewer than {FEWEST_SPEAKERS} speakers"
     return "no spread over speakers"
@@ -145,7 +145,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def seed_spread(
     truth: np.ndarray, predictions: Sequence[np.ndarray], speakers: np.ndarray, score: str
 ) -> dict[str, float | None]:
-    """Set the spread over seeds, which training again would change, beside that over speakers.
+    """Return the spread of a score over seeds beside that over speakers.
 
     Args:
         truth: Class of each clip, (clips,).
@@ -187,12 +187,12 @@ def _jackknife_error(without: np.ndarray) -> np.ndarray:
 
 
 def _effective(clips: np.ndarray) -> float:
-    """Count the speakers as if they had equal shares of the clips (speakers,)."""
+    """Return the effective number of speakers of these numbers of clips (speakers,)."""
     return float(clips.sum() ** 2 / np.sum(clips**2))
 
 
 def _swaps(speakers: int, swaps: int, seed: int) -> np.ndarray:
-    """Say which speakers are swapped: (swaps, speakers) of 0 and 1."""
+    """Return which speakers are swapped: (swaps, speakers) of 0 and 1."""
     if 2**speakers <= swaps:
         return (np.arange(2**speakers)[:, None] >> np.arange(speakers) & 1).astype(float)
     drawn = np.random.default_rng(seed).integers(0, 2, (swaps, speakers))

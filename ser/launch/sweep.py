@@ -1,4 +1,4 @@
-"""A multirun: the table over its jobs at its end, and how one that broke off is completed."""
+"""Multirun: the table over its jobs at its end, and the completion of one that broke off."""
 
 import csv
 import json
@@ -23,14 +23,14 @@ from ser.launch.run_folder import ending
 
 CHOICE = "a row chosen by its test score is no longer tested: choose by validation (summary.csv)"
 OWN = ("hydra.mode=", "hydra.sweep.dir=", "hydra.run.dir=")
-"""What a start says of itself, not of the sweep."""
+"""Prefixes of overrides that are of one start, not of the sweep."""
 
 
 class Summary(Callback):
     """Ends every multirun with a table, and with exit code 1 where a job did not finish."""
 
     def on_run_start(self, config: DictConfig, **_: object) -> None:
-        """Take up a multirun that broke off, instead of a run."""
+        """Complete a multirun that broke off, instead of a run."""
         folder = config.get("resume_sweep")
         if folder is None:
             return
@@ -39,7 +39,7 @@ class Summary(Callback):
         raise SystemExit(code)
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
-        """Settle on one folder: each job would resolve a name that varies for itself."""
+        """Fix the folder of all jobs: each would resolve a name that varies for itself."""
         with ending():
             _check_folder(config)
         folder = str(config.hydra.sweep.dir).replace("'", "\\'")
@@ -237,7 +237,7 @@ def show_summary(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def _tempting(rows: Sequence[Mapping[str, object]]) -> bool:
-    """Say whether one of several scored rows could be chosen."""
+    """Return whether there are several scored rows, one of which could be chosen."""
     return sum(row["uar"] is not None for row in rows) > 1
 
 

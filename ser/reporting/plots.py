@@ -18,7 +18,7 @@ DPI = 110
 def confusion_matrix(
     predictions: pd.DataFrame, classes: Sequence[str], path: Path, stamp: str = ""
 ) -> None:
-    """Draw where each class's clips went, as shares of the class with counts of clips."""
+    """Draw the confusion matrix: shares of the true class, with counts of clips."""
     figure, axes = plt.subplots(figsize=(7.5, 6.5), layout="constrained")
     display = ConfusionMatrixDisplay.from_predictions(
         predictions.label,
@@ -102,7 +102,7 @@ def jobs(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> None:
 
 
 def leakage_gap(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> None:
-    """Draw UAR under each protocol beside what the leaky one adds, with 95 % intervals."""
+    """Draw UAR under each protocol beside its leakage gap, with 95 % intervals."""
     names = [" ".join(str(row[key]) for key in (*varied, "protocol")) for row in rows]
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(10, 1.8 + 0.5 * len(rows)), layout="constrained", sharey=True

@@ -87,7 +87,7 @@ def _html(folder: Path, predictions: pd.DataFrame, metrics: Mapping) -> str:
 
 
 def remarks(metrics: Mapping) -> list[str]:
-    """Say what is not known of the scores: a line each for intervals, unread clips, the audit."""
+    """List what is not known of the scores: a line each for intervals, unread clips, the audit."""
     lines = []
     if unknown := [name for name, interval in metrics["ci"].items() if interval is None]:
         lines.append(f"No 95 % interval of {', '.join(unknown)}: {metrics['ci_unknown']}.")
@@ -159,7 +159,7 @@ def _headline(metrics: Mapping) -> str:
 
 
 def _stamp(metrics: Mapping) -> str:
-    """Say what keeps the figures from being those of unknown speakers."""
+    """Return what keeps the figures from being those of unknown speakers."""
     return " ".join(text for stamp, text in STAMPED.items() if metrics[stamp])
 
 

@@ -1,4 +1,4 @@
-"""Weights & Biases: offline where there is no account, one run a job, finished with its status."""
+"""Weights & Biases logger: offline without an API key, one W&B run a job, ended with its status."""
 
 import logging
 import os
@@ -36,7 +36,7 @@ SCORES = ("accuracy", "uar", "macro_f1", "weighted_f1", "ece")
 
 
 def check(loggers: Mapping[str, Mapping]) -> None:
-    """Refuse what no W&B run can be opened with, before any data are read.
+    """Refuse settings with which no W&B run can be opened, before any data are read.
 
     Args:
         loggers: Their configs.

@@ -64,6 +64,19 @@ def test_a_checkpoint_builds_its_own_model(saved: Path):
     assert loaded.split["split"].to_dict() == {"a": "test"}
 
 
+def test_clips_of_format_2_get_their_corpus(saved: Path, tmp_path: Path):
+    names = ["03-01-05-01-02-01-16", "OAF_back_angry", "no clip"]
+
+    def before(content: dict) -> None:
+        split = {"name": names, "split": ["train", "val", "test"], "sha256": ["0", "1", "2"]}
+        content["ser"] |= {"format": 2, "split": split}
+
+    split = checkpoint.load(altered(saved, tmp_path, before)).split
+    assert split.index.to_list() == [f"ravdess/{names[0]}", f"tess/{names[1]}", "no clip"]
+    assert split.split.to_list() == ["train", "val", "test"]
+    assert split.sha256.to_list() == ["0", "1", "2"]
+
+
 def put(*keys: str | int) -> Callable[[dict, object], None]:
     """Give what replaces the value at these keys."""
 
