@@ -19,7 +19,7 @@ class ClassDrop(Callback):
     """Makes a sweep of the full model and one without each class; ends it with their comparison."""
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
-        """Set the classes that each job drops; what cannot be dropped ends the sweep before a job."""
+        """Set the classes that each job drops; what cannot be dropped ends the sweep at once."""
         try:
             drops = plan(config)
         except ValueError as error:
