@@ -61,3 +61,11 @@ def test_no_package_but_its_own_knows_a_corpus_by_name():
     for path in PACKAGE.rglob("*.py"):
         if path.parent.name != "corpora":
             assert not any(f'"{name}"' in path.read_text() for name in ("ravdess", "tess")), path
+
+
+def test_run_folders_have_one_reader():
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text()
+        if "json.load" in text and ('"metrics.json"' in text or '"status.json"' in text):
+            assert path.parent.name == "evaluation"
+            assert path.name in ("results.py", "status.py"), path
