@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 
 class Toy(nn.Module):
+    layout = "planes"
+
     def __init__(self, classes: int, bins: int, channels: int, width: int = 4) -> None:
         super().__init__()
         layers = nn.Linear(channels * bins, width), nn.Tanh(), nn.Linear(width, classes)
@@ -33,8 +35,9 @@ from torch import Tensor, nn
 
 
 class Toy(nn.Module):
-    channels = 1
     layout = "planes"
+    channels = 1
+    cached = True
 
     def __init__(self, bins: int = 8) -> None:
         super().__init__()
