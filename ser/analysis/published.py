@@ -53,7 +53,7 @@ class Scored:
 
     Attributes:
         preset: Its name, and what else varied.
-        published: By metric, what its source reports; `note` and `test_size` may stand beside.
+        published: By metric, what its source reports; `note` may stand beside.
         folder: Where it wrote.
         metrics: The content of metrics.json; None where it did not finish.
         error: Why it did not.

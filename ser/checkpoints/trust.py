@@ -160,7 +160,11 @@ def check(
         raise ValueError(
             f"{place} to build {_shown(target)} as {_plain(named(key))}: expected one of"
             f" {', '.join(known)}; "
-            + ("no code of it was run" if source else "another is a line of ser/allowed.py")
+            + (
+                "no code of it was run"
+                if source
+                else "another is a line of ser/checkpoints/trust.py"
+            )
         )
     if depth > DEEPEST:
         raise ValueError(f"{place} for more than {DEEPEST} recipes within recipes at {_plain(key)}")

@@ -21,7 +21,7 @@ from ser.corpora.labels import label_clips, label_emotions
 from ser.corpora.scan import CORPORA
 from ser.features.frontend import build_frontend
 from ser.splits.leakage import check_objective
-from ser.splits.protocols import shared_labels
+from ser.splits.protocols import OpenShare, shared_labels
 
 METRICS = ("uar", "macro_f1", "accuracy")
 OBJECTIVES = tuple(f"{place}/{metric}" for place in ("val", "cv") for metric in METRICS)
@@ -46,6 +46,7 @@ SETTINGS: Mapping[str, object] = {
     "objective": Literal[OBJECTIVES],
     "overwrite": bool,
     "published": Mapping[str, float] | None,
+    "random_test_size": OpenShare | None,
     "resume": str | None,
     "resume_sweep": str | None,
     "seed": Seed,

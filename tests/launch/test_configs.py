@@ -1,16 +1,21 @@
 """Every YAML is composed and what it describes is built."""
 
+import inspect
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, MissingConfigException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
+
+from ser.checkpoints.trust import GIVEN
 
 CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = sorted(
@@ -18,6 +23,13 @@ OPTIONS = sorted(
     for path in CONF.glob("*/*.yaml")
     if path.parent.name != "hydra"
 )
+ELSEWHERE = {
+    "ser.launch.run_folder.RunFolder": {"exit_code"},  # doctor.yaml adds it
+    "ser.models.gender_split.GenderSplit": {"gender", "emotion"},  # of the group estimator
+    "ser.reporting.wandb.wandb_logger": {"id", "resume"},  # resume= adds them
+    "ser.training.estimator.EstimatorClassifier": {"estimator"},  # of the group estimator
+}
+"""Arguments that no node with the `_target_` names, as they are set elsewhere."""
 
 
 @pytest.fixture
@@ -68,6 +80,40 @@ def test_a_misspelt_option_is_refused(composed):
             composed("train", override)
 
 
+def recipes(node: object) -> Iterator[Mapping]:
+    """Yield the nodes of a YAML file that name a class or a function of this project."""
+    if isinstance(node, Mapping):
+        if str(node.get("_target_")).startswith("ser."):
+            yield node
+        node = list(node.values())
+    for child in node if isinstance(node, list) else ():
+        yield from recipes(child)
+
+
+def test_every_argument_of_what_is_built_stands_in_a_yaml():
+    named = defaultdict(set)
+    for path in CONF.rglob("*.yaml"):
+        for recipe in recipes(OmegaConf.to_container(OmegaConf.load(path))):
+            named[recipe["_target_"]] |= recipe.keys()
+    assert len(named) > 25
+    given = {name for names in GIVEN.values() for name in names}
+    for target, names in named.items():
+        taken = set(inspect.signature(get_object(target)).parameters)
+        if target.startswith("ser.splits."):
+            taken -= {"name"}  # a protocol's name is no choice
+        assert taken - given - ELSEWHERE.get(target, set()) <= names, target
+
+
+def test_a_presets_share_of_a_random_split_is_of_protocol_random_alone(composed):
+    for preset, share in (("ravtess_tree", 0.33), ("ravtess_mlp", 0.25), ("knn", None)):
+        assert composed("train", f"experiment={preset}", "protocol=random").protocol.test_size == (
+            share
+        )
+        assert "test_size" not in composed("train", f"experiment={preset}").protocol
+    own = composed("train", "experiment=ravtess_tree", "protocol=random", "protocol.test_size=0.5")
+    assert own.protocol.test_size == 0.5
+
+
 def test_help_is_quick_because_it_imports_nothing_heavy():
     script = (
         "import runpy, sys; sys.argv = ['train.py', '--help']\n"
@@ -79,6 +125,10 @@ def test_help_is_quick_because_it_imports_nothing_heavy():
     )
     assert "protocol: cross_corpus, emobox6, holdout, kfold, loso, luna5, random" in done.stdout
     assert done.stdout.splitlines()[-1] == "set()"
+    listed = done.stdout.partition("== Config ==")[0]
+    groups = re.findall(r"^([\w/]+): ", listed, re.MULTILINE)
+    assert "model" in groups
+    assert [group for group in groups if "/" in group] == []  # shared parts are no choices
 
 
 def test_drop_sad_is_three_lines():

@@ -248,7 +248,7 @@ def test_neither_prompt_nor_network_without_an_account(tmp_path: Path):
         "socket.getaddrinfo = socket.gethostbyname = socket.gethostbyaddr = refuse\n"
     )
     script = (
-        "from ser import tracking\n"
+        "from ser.reporting import wandb as tracking\n"
         "with tracking.finished():\n"
         f"    tracking.wandb_logger({str(tmp_path)!r}, project='ser').log_metrics({{'a': 1}})\n"
     )

@@ -1,4 +1,4 @@
-"""The README's commands run, shortened by overrides where they are long."""
+"""The commands of the README and of docs/ run, shortened by overrides where they are long."""
 
 import re
 import runpy
@@ -12,8 +12,18 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-BLOCKS = re.findall(r"```bash\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
-COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
+PAGES = {
+    page: page.read_text()
+    for page in (
+        REPOSITORY / "README.md",
+        *sorted((REPOSITORY / "docs").glob("*.md")),
+        REPOSITORY / ".github" / "CONTRIBUTING.md",
+    )
+}
+BLOCKS = re.findall(r"```bash\n(.*?)```", "".join(PAGES.values()), re.DOTALL)
+LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
+COMMANDS = list(dict.fromkeys(LINES))
+"""Each once, however many pages it stands on."""
 TRAINS = [command for command in COMMANDS if command.startswith("uv run train.py")]
 # With the extra `sweep`, which tests/test_launchers.py runs.
 EXTRAS = [command for command in COMMANDS if command.startswith("uv run --extra sweep train.py")]
@@ -27,6 +37,8 @@ MODULES = [command for command in COMMANDS if command.startswith("uv run python 
 def test_every_command_is_known():
     rest = set(COMMANDS) - {*TRAINS, *EXTRAS, *RESUMES, *EVALS, *MODULES}
     assert rest == {"pip install uv", "uv run --group test pytest"}
+    readme = re.search(r"```bash\n(.*?)```", PAGES[REPOSITORY / "README.md"], re.DOTALL)[1]
+    assert "uv run --group test pytest " in readme  # of the first block
     assert (REPOSITORY / ".ci" / "run").read_text().splitlines()[-1] == "uv run --group test pytest"
 
 
@@ -102,8 +114,7 @@ def test_the_other_commands_run(
     runs = {"pool": sweep, "sweep": sweep, "a": sweep, "b": sweep / "0"}
     runs |= {"runs": f"[{sweep},{sweep}]", "data.root": demo}
     monkeypatch.chdir(tmp_path)
-    ran = []
-    for command in MODULES:
+    for command in sorted(MODULES, key=lambda text: "pool=" not in text):  # makes one a run
         _, _, _, _, module, *words = shlex.split(command)
         pairs = (word.split("=", 1) for word in words)
         given = [f"{key}={runs.get(key, value)}" for key, value in pairs]
@@ -117,19 +128,53 @@ def test_the_other_commands_run(
         ends = pytest.raises(SystemExit, match="1") if "doctor" in module else nullcontext()
         with ends:
             runpy.run_module(module, run_name="__main__")
-        ran.append(module)
-    assert ran == [
-        *("ser.download", "ser.doctor"),
-        *("ser.explore", "ser.explore", "ser.summary", "ser.compare", "ser.ensemble"),
-        "ser.summary",
-    ]
     assert (sweep / "metrics.json").exists()
     written = {path.name for path in (tmp_path / "outputs").glob("*/*/*")}
     assert {"comparison.csv", "corpus.csv", "recording.png", "report.html"} <= written
 
 
+def test_the_commands_of_the_package_are_all_shown():
+    shown = set(re.findall(r"python -m (ser\.\w+)", "\n".join(COMMANDS)))
+    files = [path for path in (REPOSITORY / "ser").glob("*.py") if "hydra.main" in path.read_text()]
+    assert shown == {f"ser.{path.stem}" for path in files}
+
+
+def anchors(text: str) -> set[str]:
+    """Name the headings of a page as GitHub does."""
+    headings = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_the_pages_lead_somewhere(page: Path):
+    links = [link for link in re.findall(r"\]\((.*?)\)", PAGES[page]) if "://" not in link]
+    for link in links:
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(PAGES[target]), link
+    if page.name == "README.md":
+        assert {f"docs/{other.name}" for other in PAGES if other.parent == REPOSITORY / "docs"} <= {
+            *links
+        }
+
+
+def test_the_layout_names_every_package():
+    layout = PAGES[REPOSITORY / "README.md"].partition("## Layout")[2].split("```")[1]
+    assert len(layout.strip().splitlines()) == 10
+    places = (line.split("  ")[0] for line in layout.strip().splitlines())
+    named = re.findall(r"(\w+)/", " ".join(places))
+    packages = {path.parent.name for path in (REPOSITORY / "ser").glob("*/__init__.py")}
+    assert set(named) - {"ser", "conf"} == packages
+
+
 def test_the_pictures_are_there_and_small():
-    pictures = re.findall(r"!\[.*?\]\((.*?)\)", (REPOSITORY / "README.md").read_text())
+    pictures = [
+        page.parent / picture
+        for page, text in PAGES.items()
+        for picture in re.findall(r"!\[.*?\]\((.*?)\)", text)
+    ]
     assert len(pictures) == 2
     for picture in pictures:
-        assert 10_000 < (REPOSITORY / picture).stat().st_size < 200_000
+        assert 10_000 < picture.stat().st_size < 200_000

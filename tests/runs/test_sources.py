@@ -97,7 +97,7 @@ def scored(preset: str, leaky: bool, accuracy: float | None, published: dict) ->
 
 
 def test_each_published_metric_has_a_row_and_no_run_takes_the_place_of_another():
-    both = {"accuracy": 0.8, "macro_f1": 0.7, "test_size": 0.33, "note": "shorter"}
+    both = {"accuracy": 0.8, "macro_f1": 0.7, "note": "shorter"}
     runs = [scored("a", True, 0.6, both), scored("a seed=1", True, 0.2, {"accuracy": 0.8})]
     runs += [scored("a", False, 0.5, both), scored("b", True, None, {"accuracy": 0.9})]
     a, macro, seed, b = collect_scores(runs)
