@@ -24,7 +24,7 @@ def checked(content: Mapping, model: LightningModule, folder: Path) -> dict:
     """Return the content of a checkpoint with states that are safe to restore.
 
     Args:
-        content: As `ser.checkpoints.contents.read` gives it.
+        content: As `ser.checkpoints.format.read_content` gives it.
         model: Of the checkpoint.
         folder: The checkpoints of the run that goes on.
 

@@ -12,9 +12,9 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig
 
 from ser.checkpoints import atomic_io as checkpoint_io
-from ser.checkpoints import contents, training_state
 from ser.checkpoints import format as checkpoint
-from ser.checkpoints.format import Checkpoint
+from ser.checkpoints import training_state
+from ser.checkpoints.format import Checkpoint, read_content
 from ser.config.differences import differing
 
 WAITING = "metrics.kept.csv"
@@ -74,7 +74,7 @@ def place(loaded: Checkpoint, folder: Path, recipe: Mapping) -> None:
             os.replace(folder / "best.ckpt.tmp", folder / "best.ckpt")
     elif (folder / "best.ckpt").is_file():
         _check_best(folder / "best.ckpt", loaded)
-    content = training_state.checked(contents.read(loaded.path), loaded.model, folder)
+    content = training_state.checked(read_content(loaded.path), loaded.model, folder)
     for key, state in list(content["callbacks"].items()):
         best = state.get("best_model_path")
         if best and state["monitor"] is not None and not _is_of(Path(best), loaded.epoch):
@@ -108,7 +108,7 @@ def _is_of(best: Path, epoch: int) -> bool:
     if not best.is_file():
         log.warning("%s is missing: the best of the epochs from here on is kept", best)
         return False
-    return contents.read(best)["epoch"] <= epoch
+    return read_content(best)["epoch"] <= epoch
 
 
 def _change_optimizer(content: Mapping, before: Mapping, changed: Mapping) -> None:

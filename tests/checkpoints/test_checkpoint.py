@@ -8,7 +8,6 @@ import pytest
 import torch
 from hydra.errors import InstantiationException
 
-from ser.checkpoints import contents
 from ser.checkpoints import format as checkpoint
 from ser.checkpoints import source as recorded
 from ser.config.split_info import SplitInfo
@@ -366,7 +365,7 @@ def test_a_pickle_of_more_than_tensors_is_refused(
     pickled: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """`weights_only` lets a pickle ask for a bytearray of any size."""
-    monkeypatch.setattr(contents, "OPERATIONS", 99)
+    monkeypatch.setattr("ser.checkpoints.format.OPERATIONS", 99)
     path = repacked(tmp_path / "planted.ckpt", [("data.pkl", b"\x80\x02" + pickled)])
     with pytest.raises(ValueError, match=words):
         checkpoint.load(path)

@@ -90,7 +90,7 @@ RUN = {
 
 
 def sound(target: str, recipe: dict) -> dict:
-    """Give the content of a checkpoint as `ser.checkpoints.contents.read` would."""
+    """Give the content of a checkpoint as `ser.checkpoints.format.read_content` would."""
     kind = EmotionClassifier if "network" in recipe else EstimatorClassifier
     model = kind(["calm", "sad"], **recipe)
     stamps = {"protocol": "holdout", "protocol_version": 1, "protocol_hash": "0", "fold": 0}

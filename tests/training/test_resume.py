@@ -19,9 +19,10 @@ import pandas as pd
 import pytest
 import torch
 
-from ser.checkpoints import contents, training_state
 from ser.checkpoints import format as checkpoint
+from ser.checkpoints import training_state
 from ser.checkpoints.atomic_io import write
+from ser.checkpoints.format import read_content
 from ser.training.restart import finished_rows
 
 REPOSITORY = Path(__file__).parents[2]
@@ -357,7 +358,7 @@ def test_a_state_that_is_not_one_of_this_training_is_refused(
 ):
     path = two / "checkpoints" / "last.ckpt"
     loaded = checkpoint.load(path)
-    content = contents.read(path)
+    content = read_content(path)
     whole = training_state.checked(content, loaded.model, path.parent)
     assert {*whole["callbacks"]} == {*content["callbacks"]}
     node = content
