@@ -17,8 +17,8 @@ from ser.evaluation.jobs import varied
 from ser.evaluation.metrics import marginalise_gender, per_class, scores
 from ser.evaluation.results import RunResult
 from ser.evaluation.statistics import METHOD, holm, lowest_p, paired_difference
-from ser.reporting import html as page
 from ser.reporting import plots
+from ser.reporting.html import embed_picture, render_page
 
 DIFFERENCES = {
     "masked - full": ("masked", "full"),
@@ -199,9 +199,9 @@ def write_findings(folder: Path, findings: Sequence[Mapping], left_out: Sequence
     tabulate(findings).to_csv(folder / "ablation.csv", index=False)
     stamp = _stamp(findings)
     plots.class_drop(findings, folder / "ablation.png", stamp)
-    picture = page.embed(folder / "ablation.png")
+    picture = embed_picture(folder / "ablation.png")
     values = {**content, "scores": SCORES, "stamp": stamp, "picture": picture}
-    (folder / "ablation.html").write_text(page.render("ablation.html.j2", **values))
+    (folder / "ablation.html").write_text(render_page("ablation.html.j2", **values))
 
 
 def _stamp(findings: Sequence[Mapping]) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ser.analysis.spectra import levels
 from ser.data.datamodule import EmotionDataModule
-from ser.reporting import html as page
+from ser.reporting.html import embed_picture, render_page
 from ser.reporting.plots import DPI
 
 GROUP = ["corpus", "channel", "gender", "modality"]
@@ -80,11 +80,11 @@ def write_statistics(data: EmotionDataModule, folder: Path) -> None:
         f" {clips.duration_s.sum() / 3600:.2f} h; in {short} of them less than"
         f" {data.window.seconds:g} s is left for the window, and zeros follow",
     ]
-    html = page.render(
+    html = render_page(
         "explore.html.j2",
         title=str(data.found.root),
         lines=lines,
-        picture=page.embed(folder / "corpus.png"),
+        picture=embed_picture(folder / "corpus.png"),
         columns=groups.columns,
         rows=_texts(groups),
     )

@@ -13,7 +13,7 @@ from ser.audio.decode import decode
 from ser.audio.window import Window
 from ser.corpora.scan import CORPORA, parse
 from ser.features.spectral import MFCC, Chroma, LogMel
-from ser.reporting import html as page
+from ser.reporting.html import embed_picture, render_page
 from ser.reporting.plots import DPI
 
 FULL_SCALE = 32768
@@ -126,11 +126,11 @@ class Spectra:
 def write_spectra(spectra: Spectra, folder: Path) -> None:
     """Write recording.png and recording.html, and say what they show."""
     draw(spectra, folder / "recording.png")
-    html = page.render(
+    html = render_page(
         "explore.html.j2",
         title=spectra.path.name,
         lines=[spectra.describe(), str(spectra.path)],
-        picture=page.embed(folder / "recording.png"),
+        picture=embed_picture(folder / "recording.png"),
         columns=[],
         rows=[],
     )

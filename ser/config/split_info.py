@@ -12,7 +12,8 @@ class SplitInfo:
     """Protocol and fold of a split; `asdict` is how metrics.json and a checkpoint have it.
 
     Attributes:
-        protocol: Its name, with the placement of TESS where that decides what is tested.
+        protocol: Its name, with the role of the corpus of few speakers where that decides what is
+        tested.
         protocol_version: Of the code that assigns the clips.
         protocol_hash: Of all settings of the protocol.
         fold: The fold that tests, from 0; `all` of pooled folds.

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ser.integrity.diagnosis import Diagnosis
-from ser.reporting import html
+from ser.reporting.html import embed_picture, render_page
 from ser.reporting.plots import DPI
 
 SHOWN = 3
@@ -37,11 +37,11 @@ def write_report(diagnosis: Diagnosis, folder: Path) -> None:
     picture = folder / "levels.png"
     if diagnosis.levels:
         draw_levels(diagnosis.levels, picture)
-    page = html.render(
+    page = render_page(
         "doctor.html.j2",
         groups=list(diagnosis.groups()),
         place=diagnosis.place,
-        picture=html.embed(picture) if diagnosis.levels else None,
+        picture=embed_picture(picture) if diagnosis.levels else None,
         **content,
     )
     (folder / "doctor.html").write_text(page, encoding="utf-8")

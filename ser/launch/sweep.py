@@ -190,14 +190,14 @@ def write_summary(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def _html(folder: Path, rows: Sequence[Mapping[str, object]]) -> str:
-    from ser.reporting import html as page
     from ser.reporting import plots
+    from ser.reporting.html import embed_picture, render_page
 
     picture = None
     if any(row["uar"] is not None for row in rows):
         plots.jobs(rows, varied(rows), folder / "summary.png")
-        picture = page.embed(folder / "summary.png")
-    return page.render(
+        picture = embed_picture(folder / "summary.png")
+    return render_page(
         "summary.html.j2",
         folder=folder.name,
         rows=[{**row, "state": row["error"] or _state(row)} for row in rows],

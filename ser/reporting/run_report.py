@@ -11,8 +11,8 @@ from sklearn.metrics import classification_report
 
 from ser.evaluation.metrics import marginalise_gender
 from ser.evaluation.results import RunResult
-from ser.reporting import html as page
 from ser.reporting import plots
+from ser.reporting.html import embed_picture, render_page
 
 STAMPED = {
     "leaky": "LEAKY: the same speakers trained and are scored.",
@@ -69,11 +69,11 @@ def _text(predictions: pd.DataFrame, classes: Sequence[str]) -> str:
 
 def _html(folder: Path, predictions: pd.DataFrame, metrics: Mapping) -> str:
     pictures = {
-        name: page.embed(folder / f"{name}.png")
+        name: embed_picture(folder / f"{name}.png")
         for name in ("confusion_matrix", "per_class_f1", "learning_curves")
         if (folder / f"{name}.png").exists()
     }
-    return page.render(
+    return render_page(
         "report.html.j2",
         metrics=metrics,
         headline=HEADLINE,
@@ -82,7 +82,7 @@ def _html(folder: Path, predictions: pd.DataFrame, metrics: Mapping) -> str:
         stamp=_stamp(metrics),
         remarks=remarks(metrics),
         pictures=pictures,
-        wrong=wrong(predictions, metrics["classes"]).head(50).to_dict("records"),
+        wrong=wrong_clips(predictions, metrics["classes"]).head(50).to_dict("records"),
     )
 
 
@@ -98,7 +98,7 @@ def remarks(metrics: Mapping) -> list[str]:
     return lines
 
 
-def wrong(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+def wrong_clips(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """List the wrongly classified clips, the most confident first."""
     missed = predictions[predictions.label != predictions.prediction]
     confidence = missed[[f"p_{name}" for name in classes]].max(axis=1)

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from pydantic import ValidationError
 
-from ser.reporting import run_report as report
+from ser.reporting.run_report import wrong_clips
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def log_report(
             for picture in sorted(folder.glob("*.png")):
                 logger.log_image(f"{split}/{picture.stem}", [str(picture)])
             predictions = pd.read_csv(folder / "predictions.csv", dtype={"speaker": str})
-            wrong = report.wrong(predictions, metrics["classes"])
+            wrong = wrong_clips(predictions, metrics["classes"])
             heard = [wandb.Audio(str(root / path)) for path in wrong.path.head(AUDIBLE)]
             wrong["audio"] = heard + [None] * (len(wrong) - len(heard))
             data = wrong.astype(object).to_numpy().tolist()
