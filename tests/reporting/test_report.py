@@ -139,7 +139,7 @@ def test_what_all_speakers_score_alike_has_no_interval_and_the_report_says_why(
 
 
 def test_wrong_clips_come_most_confident_first(predictions: pd.DataFrame):
-    wrong = report.wrong(predictions, CLASSES)
+    wrong = report.wrong_clips(predictions, CLASSES)
     assert (wrong.label != wrong.prediction).all()
     assert wrong.confidence.is_monotonic_decreasing
     assert len(wrong) == (predictions.label != predictions.prediction).sum()
