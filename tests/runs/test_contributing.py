@@ -1,15 +1,22 @@
-"""What .github/CONTRIBUTING.md lists for a network, a front end and a protocol is all they need."""
+"""What .github/CONTRIBUTING.md lists for a network, a front end, ... is all that they need."""
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 
 import pytest
 
+from ser.audio.window import Window
 from ser.checkpoints import trust
+from ser.corpora.clip import EMOTIONS
+from ser.corpora.scan import CORPORA, from_name, parse
+from ser.data.datamodule import EmotionDataModule
+from ser.splits.protocols import Random
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / ".github" / "CONTRIBUTING.md").read_text()
@@ -123,6 +130,64 @@ def test_the_listed_files_are_enough(
     assert scored["uar"] == metrics["uar"]
     for package in ("models", "features", "splits"):
         sys.modules.pop(f"ser.{package}.toy")
+
+
+CORPUS = """
+from pathlib import Path
+
+from ser.corpora.clip import EMOTIONS, Clip, Corpus, Record, Release
+
+SPEAKERS = {f"t{number}": "male" if number % 2 else "female" for number in range(1, 7)}
+
+
+def parse(path):
+    prefix, speaker, emotion, word = (path.stem.split("_") + [""] * 4)[:4]
+    if prefix != "toy" or speaker not in SPEAKERS or emotion not in EMOTIONS:
+        return None
+    return Clip(
+        clip=f"toy/{path.stem}", path=path, corpus="toy", speaker=speaker,
+        gender=SPEAKERS[speaker], channel="speech", emotion=emotion, intensity="normal",
+        statement=word, repetition=1, modality="audio",
+    )
+
+
+TOY = Corpus(
+    name="toy", title="Toy", parse=parse, from_name=lambda name: parse(Path(name)),
+    official=lambda: [], speakers=SPEAKERS, emotions=EMOTIONS, lead_seconds=0.5,
+    releases={"speech": Release(48000, (1.0, 5.0), (-30.0, -10.0))},
+    record=Record("zenodo", "api/records/0", "TOY", lambda *_: False, lambda *_: "toy.zip"),
+    licence="CC0", examples="toy_t1_sad_yes.wav",
+)
+"""
+
+
+def test_a_corpus_is_its_file_and_its_line(
+    demo: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (tmp_path / "toy.py").write_text(CORPUS)
+    monkeypatch.syspath_prepend(tmp_path)
+    corpus = import_module("toy").TOY
+    monkeypatch.setitem(CORPORA, "toy", corpus)
+    recording = next((demo / "Actor_01").iterdir())
+    for speaker, emotion, word in product(corpus.speakers, EMOTIONS, ("yes", "no")):
+        shutil.copy(recording, tmp_path / f"toy_{speaker}_{emotion}_{word}.wav")
+    for speaker in range(1, 7):
+        (tmp_path / f"Actor_{speaker:02}").symlink_to(demo / f"Actor_{speaker:02}")
+    data = EmotionDataModule(
+        root=str(tmp_path),
+        protocol=Random(folds=2),
+        window=Window(seconds=3.0),
+        corpora=("ravdess", "toy"),
+        channels=("speech",),
+        cache=str(cache),
+    )
+    data.setup("fit")
+    parts = data.table.groupby(["corpus", "split"]).size()
+    assert parts["toy"].sum() == 6 * 8 * 2
+    assert {*parts["toy"].index} == {*parts["ravdess"].index} == {"train", "val", "test"}
+    row = int(data.table.index[data.table.corpus == "toy"][0])
+    assert data.reader.span(row)[0] == round(0.5 * 48000)
+    assert from_name("toy_t1_sad_yes").take == parse(tmp_path / "toy_t1_sad_yes.wav").take
 
 
 def test_what_the_page_names_is_there():
