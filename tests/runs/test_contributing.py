@@ -77,7 +77,7 @@ class Toy:
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         splits = {self.tested: "test", "02": "val"}
-        return {clip.name: splits.get(clip.speaker, "train") for clip in clips}
+        return {clip.clip: splits.get(clip.speaker, "train") for clip in clips}
 """
 
 TOYS = {
