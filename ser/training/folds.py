@@ -1,6 +1,7 @@
 """The folds of a cross-validation: each is a run, with a config and a folder of its own."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -43,15 +44,25 @@ def recorded_fold(run: Path) -> int | str | None:
     return OmegaConf.load(recorded).get("fold") if recorded.is_file() else None
 
 
-def record(cfg: DictConfig, *overrides: str) -> None:
+def is_part(cfg: DictConfig) -> bool:
+    """Say whether a run is part of another: a fold, a candidate or a trial."""
+    return Path(cfg.folder) != Path(HydraConfig.get().runtime.output_dir)
+
+
+def overrides_of(cfg: DictConfig) -> list[str]:
+    """Return the overrides of this start, for one of its folds."""
+    given = [text for text in HydraConfig.get().overrides.task if text != "fold=all"]
+    return [*given, f"fold={cfg.fold}"]
+
+
+def record(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Write what becomes .hydra/ of a run within a run once it begins, as Hydra does for the run.
 
     Args:
         cfg: Its config.
-        overrides: What it was given beside the overrides of the run and its fold.
+        overrides: With which train.py composes that.
     """
     folder = Path(cfg.folder) / NEXT_RECORD
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, folder / "config.yaml")
-    given = [text for text in HydraConfig.get().overrides.task if text != "fold=all"]
-    OmegaConf.save([*given, f"fold={cfg.fold}", *overrides], folder / "overrides.yaml")
+    OmegaConf.save(list(overrides), folder / "overrides.yaml")

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig
 
@@ -16,6 +15,7 @@ from ser.checkpoints import format as checkpoint
 from ser.checkpoints import training_state
 from ser.checkpoints.format import Checkpoint, read_content
 from ser.config.differences import differing
+from ser.training import folds
 
 WAITING = "metrics.kept.csv"
 """Rows of finished epochs, until they are in the metrics.csv of the run that goes on."""
@@ -39,8 +39,7 @@ def find(cfg: DictConfig, recipe: Mapping) -> Checkpoint | None:
     if cfg.resume is not None:
         return checkpoint.load(cfg.resume, key="resume")
     last = Path(cfg.folder) / "checkpoints" / "last.ckpt"
-    within = Path(cfg.folder) != Path(HydraConfig.get().runtime.output_dir)
-    by_itself = within or cfg.resume_sweep is not None or cfg.select is not None
+    by_itself = folds.is_part(cfg) or cfg.resume_sweep is not None or cfg.select is not None
     if not by_itself or cfg.overwrite or not last.is_file():
         return None
     try:

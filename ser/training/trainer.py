@@ -39,6 +39,8 @@ def check(cfg: DictConfig, hydra: DictConfig) -> None:
         other = "fold=all: start a run for each fold"
     elif cfg.get("select") is not None:
         other = "select="
+    elif "n_trials" in cfg:
+        other = "ser.tune"
     elif trainer.max_epochs is None:
         other = "scoring and classical models"
     else:
