@@ -31,7 +31,7 @@ from ser.reporting import run_report as report
 from ser.reporting import wandb as tracking
 from ser.training import folds, kept, selection
 from ser.training import trainer as processes
-from ser.training.fit import build_loggers, build_trainer, fit_and_validate, help_to_fit, score
+from ser.training.fit import build_loggers, build_trainer, fit_and_validate, fit_worker_rank, score
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def train(cfg: DictConfig) -> float | None:
             cfg.overwrite = False  # its first start has done that
         if not processes.is_first():
             processes.check(cfg, HydraConfig.get())
-            help_to_fit(cfg)
+            fit_worker_rank(cfg)
             return None
         if cfg.resume_sweep is not None and (known := finished_before(cfg.folder)) is not None:
             log.info("%s is finished already", cfg.folder)
@@ -135,7 +135,7 @@ def train_fold(cfg: DictConfig) -> float:
         if cfg.select is not None:
             cfg = selection.choose(cfg, _validate)
             timings["select"] = time.perf_counter()
-        fit = fit_and_validate(cfg, run, timings)
+        fit = fit_and_validate(cfg, run.begin, timings)
         run.objective = fit.objective
         fit.data.release_test()
         predictions = score(fit.model, fit.data, fit.trainer, "test")
@@ -151,7 +151,7 @@ def train_fold(cfg: DictConfig) -> float:
 def _validate(cfg: DictConfig) -> float:
     """Train a candidate and return its objective; the test clips stay withheld."""
     with Run(cfg.folder) as run:
-        fit = fit_and_validate(cfg, run, {})
+        fit = fit_and_validate(cfg, run.begin, {})
         if fit.interrupted:
             raise KeyboardInterrupt
         run.objective = fit.objective

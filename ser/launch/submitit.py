@@ -32,8 +32,8 @@ class KilledJobs(Callback):
                 _record(folder, overrides, f"killed: its last words are in {job.paths.stderr}")
                 return [JobReturn(status=JobStatus.COMPLETED)]
 
-        # A patch: hydra-submitit-launcher 1.2.0 ends with `[j.results()[0] for j in jobs]`, which
-        # neither an option nor a callback reaches, and `Job.results` raises where a job left none.
+        # A patch, as launchers know no failed jobs (github.com/facebookresearch/hydra/issues/1377):
+        # the one for submitit ends with `[j.results()[0] for j in jobs]`.
         Job.results = results_or_none
 
 

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ser.config.differences import differences
-from ser.evaluation.status import NEXT_RECORD, held_run
+from ser.evaluation.status import NEXT_RECORD, RECORD, held_run
 
 
 def of(cfg: DictConfig, number: int) -> DictConfig:
@@ -53,6 +53,15 @@ def overrides_of(cfg: DictConfig) -> list[str]:
     """Return the overrides of this start, for one of its folds."""
     given = [text for text in HydraConfig.get().overrides.task if text != "fold=all"]
     return [*given, f"fold={cfg.fold}"]
+
+
+def started_with(cfg: DictConfig) -> list[str]:
+    """Return the overrides with which train.py composes a run; a part has them in its record."""
+    for name in (NEXT_RECORD, RECORD) if is_part(cfg) else ():
+        recorded = Path(cfg.folder) / name / "overrides.yaml"
+        if recorded.is_file():
+            return list(OmegaConf.load(recorded))
+    return list(HydraConfig.get().overrides.task)
 
 
 def record(cfg: DictConfig, overrides: Sequence[str]) -> None:
