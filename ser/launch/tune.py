@@ -27,8 +27,8 @@ from ser.training import trainer as processes
 
 log = logging.getLogger(__name__)
 
-FREE = ("cache", "folder", "group", "logger", "n_trials", "name", "overwrite")
-"""Root keys in which the starts of one study may differ."""
+NO_EFFECT = ("cache", "folder", "group", "logger", "n_trials", "name", "overwrite")
+"""Root keys that change no score: the starts of one study may differ in them."""
 
 OWN = ("n_trials", "search", "space")
 """Keys that a trial, which is a run of train.py, does not have."""
@@ -57,12 +57,6 @@ class Study:
         processes.check(cfg, hydra)
         if cfg.select is not None:
             raise ValueError(f"select={cfg.select} under ser.tune: expected one search at a time")
-        if cfg.fold == "all":
-            raise ValueError(
-                "fold=all under ser.tune chooses by validation speakers whom other folds test:"
-                " expected one fold, or train.py with select=<a file of conf/sweep>, which chooses"
-                " inside each fold"
-            )
         self.cfg = cfg
         self.space = distributions(OmegaConf.to_container(cfg.space) if cfg.space else {})
         own = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
@@ -70,9 +64,15 @@ class Study:
         self.fixed = [f"name={quoted(cfg.name)}", f"objective={cfg.objective}", *own]
         ends = {key: _ends(key, values) for key, values in self.space.items()}
         self.first = self._compose([texts[0] for texts in ends.values()])
+        if self.first.fold == "all":
+            raise ValueError(
+                "fold=all under ser.tune chooses by validation speakers whom other folds test:"
+                " expected one fold, or train.py with select=<a file of conf/sweep>, which chooses"
+                " inside each fold"
+            )
         self._check_blind(ends)
         settings = OmegaConf.to_container(cfg)
-        facts = {key: value for key, value in settings.items() if key not in FREE}
+        facts = {key: value for key, value in settings.items() if key not in NO_EFFECT}
         self.folder = Path(cfg.folder) / digest(facts)
         kept.check_sweep(self.folder)
         self.record = self._open()
@@ -81,7 +81,7 @@ class Study:
         """Run trials that broke off, then others, as many as `n_trials` lacks; say if one failed.
 
         Args:
-            train: Trains a config and gives its objective.
+            train: Trains a config and returns its objective.
         """
         trials = self.record.get_trials(deepcopy=False)
         finished = sum(trial.state == TrialState.COMPLETE for trial in trials)
@@ -120,7 +120,6 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)  # greets with its list of plugins
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Relative to nothing: SQLAlchemy takes an absolute path after three slashes.
         study = optuna.create_study(
             storage=f"sqlite:///{(self.folder / 'optuna.db').absolute()}",
             study_name=self.folder.name,

@@ -108,7 +108,7 @@ class EmotionClassifier(LightningModule):
             schedule.base_lrs = [lr] * len(schedule.base_lrs)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Give the probabilities (batch, classes) of waveforms (batch, samples)."""
+        """Return the probabilities (batch, classes) of waveforms (batch, samples)."""
         return self.network(self.frontend(waveform)).softmax(dim=1)
 
     def on_train_epoch_start(self) -> None:
@@ -121,7 +121,7 @@ class EmotionClassifier(LightningModule):
         self.log("train/lr", self.optimizers().param_groups[0]["lr"], sync_dist=True)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_index: int) -> Tensor:
-        """Give the loss of a batch."""
+        """Return the loss of a batch."""
         features = self.augment(self._features(batch))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.hparams.autocast):
             logits = self.network(features)
@@ -158,7 +158,7 @@ class EmotionClassifier(LightningModule):
         self.val_metrics.reset()
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_index: int) -> dict[str, Tensor]:
-        """Give each clip's row and probabilities."""
+        """Return each clip's row and probabilities."""
         probabilities = self.network(self._features(batch)).softmax(dim=1)
         return {"row": batch["row"], "probabilities": probabilities}
 

@@ -20,10 +20,9 @@ from omegaconf import DictConfig
 from ser.checkpoints import format as checkpoint
 from ser.config.split_info import SplitInfo
 from ser.data.datamodule import EmotionDataModule
-from ser.evaluation.metrics import scores, tabulate
+from ser.evaluation.metrics import LEAKY, scores, tabulate
 from ser.evaluation.status import KEPT
 from ser.features.frontend import cache_key
-from ser.reporting import wandb as tracking
 from ser.splits.leakage import check_statistics
 from ser.training import curves, folds, kept, restart
 from ser.training import trainer as processes
@@ -99,7 +98,7 @@ def fit_worker_rank(cfg: DictConfig) -> None:
 def score(
     model: LightningModule, data: EmotionDataModule, trainer: Trainer, split: str
 ) -> pd.DataFrame:
-    """Score the clips of a split; gives the rows of predictions.csv."""
+    """Score the clips of a split; return the rows of predictions.csv."""
     outputs = trainer.predict(model, data.scoring_loader(split))
     probabilities = np.concatenate([output["probabilities"].cpu() for output in outputs])
     clips = data.table.loc[np.concatenate([output["row"].cpu() for output in outputs])]
@@ -115,7 +114,7 @@ def build_trainer(cfg: DictConfig, *callbacks: lightning.Callback) -> Trainer:
 def build_loggers(cfg: DictConfig, split_info: SplitInfo) -> list[Logger]:
     """Build the loggers, which write over what an earlier start has logged; log the config."""
     # Whatever a leaky run logs says so by its name.
-    options = {"prefix": tracking.LEAKY} if split_info.leaky else {}
+    options = {"prefix": LEAKY} if split_info.leaky else {}
     loggers = [instantiate(logger, **options) for logger in cfg.logger.values()]
     for logger in loggers:
         logger.log_hyperparams(checkpoint.plain(cfg) | {"stamps": asdict(split_info)})
@@ -155,7 +154,7 @@ def _fit(
     folder: Path,
     resume_from: checkpoint.Checkpoint | None,
 ) -> tuple[LightningModule, bool]:
-    """Train the model, from where it stands; gives it as best.ckpt holds it, and if Ctrl-C came."""
+    """Train the model; return it as best.ckpt holds it, and whether Ctrl-C came."""
     if resume_from:
         restart.place(resume_from, folder, recipe.entry["config"])
         log.info("going on after epoch %d of %s", resume_from.epoch, resume_from.path)
@@ -209,7 +208,7 @@ def _check(
 def _train(
     model: LightningModule, data: EmotionDataModule, trainer: Trainer, last: Path | None
 ) -> bool:
-    """Train epoch by epoch; gives whether Ctrl-C came."""
+    """Train epoch by epoch; return whether Ctrl-C came."""
     try:
         trainer.fit(model, data, ckpt_path=last, weights_only=True)
     except SIGTERMException:

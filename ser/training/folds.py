@@ -12,7 +12,7 @@ from ser.evaluation.status import NEXT_RECORD, RECORD, held_run
 
 
 def of(cfg: DictConfig, number: int) -> DictConfig:
-    """Give the config of one fold, which runs in a folder of its own."""
+    """Return the config of one fold, which runs in a folder of its own."""
     folder = Path(cfg.folder)
     fold = copy.deepcopy(cfg)
     fold.fold = number
@@ -39,13 +39,13 @@ def trained(cfg: DictConfig) -> list[tuple[int, Path]]:
 
 
 def recorded_fold(run: Path) -> int | str | None:
-    """Give the fold that a run was started with, `all` of a cross-validation; None of others."""
+    """Return the fold that a run was started with, `all` of a cross-validation; None of others."""
     recorded = run / ".hydra" / "config.yaml"
     return OmegaConf.load(recorded).get("fold") if recorded.is_file() else None
 
 
 def is_part(cfg: DictConfig) -> bool:
-    """Say whether a run is part of another: a fold, a candidate or a trial."""
+    """Return whether a run is part of another: a fold, a candidate or a trial."""
     return Path(cfg.folder) != Path(HydraConfig.get().runtime.output_dir)
 
 

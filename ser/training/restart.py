@@ -91,7 +91,7 @@ def _check_best(best: Path, loaded: Checkpoint) -> None:
 
 
 def _is_of(best: Path, epoch: int) -> bool:
-    """Say whether the best so far is there: one of a later epoch was written just before a kill."""
+    """Return whether the best so far is there: one of a later epoch was written before a kill."""
     if not best.is_file():
         log.warning("%s is missing: the best of the epochs from here on is kept", best)
         return False

@@ -1,4 +1,4 @@
-"""Nested selection: a small search, decided on the validation speakers of one fold."""
+"""Nested selection: candidates compared on the validation speakers of one fold."""
 
 import copy
 import json

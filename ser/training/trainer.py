@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 
 def is_first() -> bool:
-    """Say whether this process keeps the files of its run."""
+    """Return whether this process keeps the files of its run."""
     return rank_zero_only.rank == 0
 
 
@@ -52,7 +52,7 @@ def check(cfg: DictConfig, hydra: DictConfig) -> None:
 
 
 def alone(trainer: Trainer, cfg: DictConfig) -> Trainer:
-    """Give a trainer of one device with the same loggers: several would pad what they score."""
+    """Return a trainer of one device with the same loggers: several would pad what they score."""
     if not torch.distributed.is_initialized():
         return trainer
     torch.distributed.destroy_process_group()  # metrics would wait for those who have gone

@@ -41,6 +41,7 @@ def composed(tmp_path: Path) -> Iterator[Callable[..., DictConfig]]:
     ("overrides", "space", "line"),
     [
         (["fold=all"], "seed: [1, 2]", "fold=all under ser.tune chooses by valid"),
+        ([], "fold: [all]", "fold=all under ser.tune chooses by valid"),
         ([], "fold: [0, 1]", "fold=1 is drawn by ser.tune, but changes fold"),
         ([], "protocol: [luna5, kfold]", "changes protocol"),
         ([], "seed: [0, 1], protocol.seed: {low: 0, high: 9}", "protocol.seed=9 is drawn by"),
