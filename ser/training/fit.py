@@ -49,14 +49,14 @@ class Fit(NamedTuple):
     interrupted: bool
 
 
-def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], marks: dict[str, float]) -> Fit:
+def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], timings: dict[str, float]) -> Fit:
     """Fit a model, and score the best of its epochs by the objective.
 
     Args:
         cfg: Of the run.
         begin: Takes the run folder over, and removes files of it, once data, model and trainer
             stand.
-        marks: Where the times at which its steps end are noted.
+        timings: Where the times at which its steps end are noted.
     """
     folder = Path(cfg.folder)
     config = _portable(cfg)
@@ -74,12 +74,12 @@ def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], marks: dict[st
         curves.keep(resume_from, folder)
     data.table.to_csv(folder / "split.csv", index=False)
     trainer.loggers = build_loggers(cfg, data.split_info())
-    marks["data"] = time.perf_counter()
+    timings["data"] = time.perf_counter()
     best, stopped = _fit(model, data, trainer, recipe, folder / "checkpoints", resume_from)
     trainer = processes.alone(trainer, cfg)
-    marks["fit"] = time.perf_counter()
+    timings["fit"] = time.perf_counter()
     value = _objective(best, data, trainer, cfg.objective)
-    marks["val"] = time.perf_counter()
+    timings["val"] = time.perf_counter()
     return Fit(data, best, trainer, value, stopped)
 
 
@@ -112,7 +112,7 @@ def build_trainer(cfg: DictConfig, *callbacks: lightning.Callback) -> Trainer:
 
 
 def build_loggers(cfg: DictConfig, split_info: SplitInfo) -> list[Logger]:
-    """Build the loggers, which write over what an earlier start has logged; log the config."""
+    """Build the loggers of a run; log its config and how its clips were split."""
     # Whatever a leaky run logs says so by its name.
     options = {"prefix": LEAKY} if split_info.leaky else {}
     loggers = [instantiate(logger, **options) for logger in cfg.logger.values()]
