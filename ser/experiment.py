@@ -31,7 +31,7 @@ from ser.reporting import run_report as report
 from ser.reporting import wandb as tracking
 from ser.training import folds, kept, selection
 from ser.training import trainer as processes
-from ser.training.fit import build_loggers, build_trainer, fit_and_validate, help_to_fit, score
+from ser.training.fit import build_loggers, build_trainer, fit_and_validate, fit_worker_rank, score
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +47,12 @@ def train(cfg: DictConfig) -> float | None:
             cfg.overwrite = False  # its first start has done that
         if not processes.is_first():
             processes.check(cfg, HydraConfig.get())
-            help_to_fit(cfg)
+            fit_worker_rank(cfg)
             return None
         if cfg.resume_sweep is not None and (known := finished_before(cfg.folder)) is not None:
             log.info("%s is finished already", cfg.folder)
             return known
-        value = _cross_validate(cfg) if cfg.fold == "all" else _train_fold(cfg)
+        value = _cross_validate(cfg) if cfg.fold == "all" else train_fold(cfg)
         report.show_report(Path(cfg.folder), read_metrics(Path(cfg.folder)))
         return value
 
@@ -85,7 +85,8 @@ def evaluate(cfg: DictConfig) -> None:
 def _check(cfg: DictConfig) -> None:
     """Refuse a config that cannot be run; within its `Run`, as a table of jobs reads that."""
     hydra = HydraConfig.get()
-    if hydra.mode == RunMode.MULTIRUN:  # a single run was checked by ser.launch.start.Check
+    # A single run was checked by ser.launch.start.Check.
+    if hydra.mode == RunMode.MULTIRUN or folds.is_part(cfg):
         settings.check(cfg)
     processes.check(cfg, hydra)
     tracking.check(cfg.logger)
@@ -114,8 +115,8 @@ def _cross_validate(cfg: DictConfig) -> float:
             state = "trains" if value is None else "is there already"
             log.info("fold %d (of %d) %s", number, splits.count(), state)
             if value is None:
-                folds.record(fold)
-                value = _train_fold(fold)
+                folds.record(fold, folds.overrides_of(fold))
+                value = train_fold(fold)
             objectives.append(value)
         pooled = pool(run.folder, "fold_*")
         report.write_result(pooled)
@@ -126,7 +127,7 @@ def _cross_validate(cfg: DictConfig) -> float:
         return run.objective
 
 
-def _train_fold(cfg: DictConfig) -> float:
+def train_fold(cfg: DictConfig) -> float:
     """Train on one split of the clips; choose on val, then score test once."""
     with Run(cfg.folder) as run, tracking.finished():
         timings = {"start": time.perf_counter()}
@@ -134,7 +135,7 @@ def _train_fold(cfg: DictConfig) -> float:
         if cfg.select is not None:
             cfg = selection.choose(cfg, _validate)
             timings["select"] = time.perf_counter()
-        fit = fit_and_validate(cfg, run, timings)
+        fit = fit_and_validate(cfg, run.begin, timings)
         run.objective = fit.objective
         fit.data.release_test()
         predictions = score(fit.model, fit.data, fit.trainer, "test")
@@ -150,7 +151,7 @@ def _train_fold(cfg: DictConfig) -> float:
 def _validate(cfg: DictConfig) -> float:
     """Train a candidate and return its objective; the test clips stay withheld."""
     with Run(cfg.folder) as run:
-        fit = fit_and_validate(cfg, run, {})
+        fit = fit_and_validate(cfg, run.begin, {})
         if fit.interrupted:
             raise KeyboardInterrupt
         run.objective = fit.objective

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Mapping
 
 TARGETS = {
+    "lightning.pytorch.loggers.CSVLogger": "ser.training.curves.CurvesLogger",
     "ser.augment.SpecAugment": "ser.features.augment.SpecAugment",
     "ser.checkpoint_io.WholeFiles": "ser.checkpoints.atomic_io.WholeFiles",
     "ser.classifier.EmotionClassifier": "ser.training.classifier.EmotionClassifier",

@@ -84,7 +84,8 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         " TQDMProgressBar Timer",
     ),
     "logger": _names("lightning.pytorch.loggers", "CSVLogger TensorBoardLogger")
-    | _names("ser.reporting.wandb", "wandb_logger"),
+    | _names("ser.reporting.wandb", "wandb_logger")
+    | _names("ser.training.curves", "CurvesLogger"),
 }  # fmt: skip
 """By slot, what may be built there; by argument, the slot of the recipes that it takes."""
 

@@ -263,7 +263,9 @@ class EmotionDataModule(LightningDataModule):
         if self.trainer is not None:
             count, rank = self.trainer.world_size, self.trainer.global_rank
         sampler = DistributedSampler(dataset, num_replicas=count, rank=rank, seed=self.seed)
-        return self._loader(dataset, sampler=sampler)
+        # Its own, as an iterator over batches draws a number: of the state of the training it would
+        # take one more or less, by when Lightning makes it.
+        return self._loader(dataset, sampler=sampler, generator=torch.Generator())
 
     def val_dataloader(self) -> DataLoader:
         """Return the validation clips in order, all of them to each process: none is padded."""

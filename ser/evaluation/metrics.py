@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 CALIBRATION_BINS = 15
 SLICES = ("gender", "channel", "intensity", "statement", "corpus", "speaker")
 
+LEAKY = "leaky"
+"""Prefix of every key that a leaky run logs, so `leaky-test/uar`."""
+
 
 def metric_collection(classes: Sequence[str], prefix: str) -> "MetricCollection":
     """Collect accuracy, UAR, macro F1 and `f1/<class>` over an epoch, never a mean over batches."""

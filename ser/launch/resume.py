@@ -1,4 +1,4 @@
-"""`resume=last.ckpt`: the recipe of an interrupted run, with what is asked for besides."""
+"""`resume=last.ckpt`: the recipe of a training that broke off, with the overrides given now."""
 
 import copy
 import logging
@@ -27,7 +27,7 @@ FIXED = (
 )  # fmt: skip
 """Root keys that make the model, its classes or its split, or choose the epoch."""
 
-FREE = (
+CHANGEABLE = (
     "data.root", "data.batch_size", "data.cache", "data.on_error", "data.download", "data.servers",
     "model.augment", "model.autocast", "model.label_smoothing", "model.class_weights",
     "model.optimizer",
@@ -56,6 +56,11 @@ class Resume(Callback):
         # A further process of trainer=ddp may start from the recipe that the first has recorded.
         if config.get("resume") is None or not _asked(config):
             return
+        if "n_trials" in config:
+            end(
+                "resume= goes on with one run of train.py: a study goes on when its own command is"
+                " given again"
+            )
         with ending():
             take_up(config)
 
@@ -211,7 +216,7 @@ def _check_folder(path: Path) -> None:
 def _changes(
     config: DictConfig, before: list[str], given: list[str]
 ) -> tuple[list[str], dict[str, object]]:
-    """Give what overrides remove from a run that was started with others, and what they set."""
+    """Return what overrides remove from a run that was started with others, and what they set."""
     name = config.hydra.job.config_name
     old, new = (
         dict(leaves(OmegaConf.to_container(compose(name, overrides), resolve=True)))
@@ -231,7 +236,7 @@ def _changes(
 def _check(paths: Sequence[str], source: Path) -> None:
     """Refuse changes to what a training cannot change under way."""
     for path in paths:
-        free = path.startswith(FREE) and not path.endswith("optimizer._target_")
+        free = path.startswith(CHANGEABLE) and not path.endswith("optimizer._target_")
         if (path.partition(".")[0] in FIXED or path.startswith("callbacks.best")) and not free:
             raise ValueError(
                 f"resume={str(source)!r} cannot go on with another {path}: the model, its classes,"

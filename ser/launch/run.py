@@ -48,8 +48,6 @@ def quiet_lightning() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec")
-    # The run folder holds the log and .hydra/ before CSVLogger sees it.
-    warnings.filterwarnings("ignore", message="Experiment logs directory")
     # A run that goes on has its checkpoints there.
     warnings.filterwarnings("ignore", message="Checkpoint directory")
     # A frozen backbone stays in eval mode: that is what freezing means.

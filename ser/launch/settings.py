@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from ser.audio.clips import ON_ERROR
 from ser.checkpoints import estimator_io, sizes, trust
 from ser.config.differences import leaves
-from ser.config.quantities import Fold, Natural, Positive, Seed
+from ser.config.quantities import Count, Fold, Natural, Positive, Seed
 from ser.corpora.labels import label_clips, label_emotions
 from ser.corpora.scan import CORPORA
 from ser.features.frontend import build_frontend
@@ -41,6 +41,7 @@ SETTINGS: Mapping[str, object] = {
     "group": str | None,
     "input": str | None,
     "name": Annotated[str, Predicate(_is_folder_name)],
+    "n_trials": Count,
     "nth": Natural,
     "normalize": Literal["speaker"] | None,
     "objective": Literal[OBJECTIVES],
@@ -64,9 +65,9 @@ RECIPES = ("data", "model", "trainer")
 
 GROUPS = (
     "augment", "cache", "callbacks", "frontend", "logger", "optimizer", "protocol", "scheduler",
-    "voters", "window",
+    "space", "voters", "window",
 )  # fmt: skip
-"""Root keys that the recipes refer to."""
+"""Root keys that the recipes refer to, and what `ser.launch.tune` checks."""
 
 _KEY = re.compile(r"\b(data|protocol|window|frontend|model|optimizer|scheduler|trainer)\.\w")
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")

@@ -1,6 +1,7 @@
-"""What is asked of a start before Hydra has written anything of it."""
+"""Checks and settings of a start, before Hydra has written anything of it."""
 
 import copy
+import os
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
@@ -32,3 +33,24 @@ class Check(Callback):
                 check(config)
             finally:
                 hydra.cfg = before
+
+
+class Threads(Callback):
+    """Sets what OpenMP reads once, as torch is imported; a user's own variables stay.
+
+    Hydra's own `hydra.job.env_set` comes too late for a run that resume= reads a checkpoint for.
+    """
+
+    def on_run_start(self, config: DictConfig, **_: object) -> None:
+        """Set them for a single run."""
+        self.on_job_start(config)
+
+    def on_job_start(self, config: DictConfig, **_: object) -> None:
+        """Let waiting threads sleep, and a job of submitit have one for each of its processors.
+
+        Joblib gives its jobs their share of the threads by itself.
+        """
+        # Spinning threads of two runs take the processors from each other.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        if processors := config.hydra.launcher.get("cpus_per_task"):
+            os.environ.setdefault("OMP_NUM_THREADS", str(processors))

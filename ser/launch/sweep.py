@@ -103,7 +103,7 @@ def resume(folder: str, given: DictConfig) -> int:
     if not record.is_file():
         raise ValueError(
             f"resume_sweep={folder!r} holds no multirun.yaml: expected the folder of a multirun;"
-            " one with hydra/sweeper=optuna goes on when it is started again"
+            " a study of ser.tune goes on when it is started again"
         )
     added = [text for text in given.task if not text.startswith("resume_sweep=")]
     if added:
@@ -125,12 +125,16 @@ def resume(folder: str, given: DictConfig) -> int:
     with chdir(started.runtime.cwd):
         kept.check_sweep(own)
     hydra = [text for text in (*overrides.hydra, *given.hydra) if not text.startswith(OWN)]
-    quoted = "'" + str(own).replace("'", "\\'") + "'"
-    folders = [f"hydra.sweep.dir={quoted}", f"resume_sweep={quoted}"]
+    folders = [f"hydra.sweep.dir={quoted(own)}", f"resume_sweep={quoted(own)}"]
     script = str(Path(sys.argv[0]).resolve())
     task = [text for text in overrides.task if not text.startswith("overwrite=")]
     command = [sys.executable, script, "-m", *task, *hydra, *folders]
     return subprocess.run(command, cwd=started.runtime.cwd, check=False).returncode
+
+
+def quoted(text: object) -> str:
+    """Return a text as the value of an override, whatever its characters."""
+    return "'" + str(text).replace("'", "\\'") + "'"
 
 
 def summarise(folder: Path) -> list[dict[str, object]]:

@@ -18,9 +18,6 @@ from ser.reporting.run_report import wrong_clips
 
 log = logging.getLogger(__name__)
 
-LEAKY = "leaky"
-"""Prefix of every key that a leaky run logs, so `leaky-test/uar`."""
-
 KEEPS_DATA = "WANDB_DATA_DIR" not in os.environ
 """Whether what W&B stages for a table lies in the run folder: `wandb sync` needs it."""
 

@@ -72,11 +72,11 @@ class EmotionClassifier(LightningModule):
             )
         self.val_metrics = metric_collection(classes, "val/")
         self.class_weights = None
-        self.resumed = False
+        self.resumed: Mapping | None = None
 
     def on_load_checkpoint(self, checkpoint: Mapping) -> None:
-        """Know that a training goes on, not begins."""
-        self.resumed = True
+        """Keep the hyperparameters with which a training that goes on has broken off."""
+        self.resumed = checkpoint["hyper_parameters"]
 
     def on_fit_start(self) -> None:
         """Settle on the precision, and learn what the training clips tell before the first step."""
@@ -87,26 +87,41 @@ class EmotionClassifier(LightningModule):
         if self.hparams.class_weights == "balanced":
             self.class_weights = self.trainer.datamodule.balanced_weights().to(self.device)
         # A training that is resumed has it from its checkpoint.
-        if hasattr(self.network, "initialize") and not self.resumed:
+        if hasattr(self.network, "initialize") and self.resumed is None:
             self.network.initialize(lambda: self.trainer.datamodule.training_features()[0])
 
+    def on_train_start(self) -> None:
+        """Set the optimiser of a training that goes on to the numbers of now.
+
+        It has just got those of the checkpoint; the schedule keeps its phase.
+        """
+        if self.resumed is None:
+            return
+        before, now = self.resumed["optimizer"], self.hparams.optimizer
+        changed = {key: value for key, value in now.items() if before.get(key) != value}
+        lr = changed.pop("lr", None)
+        for group in self.optimizers().param_groups:
+            group.update(changed)
+            if lr is not None:
+                group.update(lr=group["lr"] * lr / before["lr"], initial_lr=lr)
+        if lr is not None and (schedule := self.lr_schedulers()) is not None:
+            schedule.base_lrs = [lr] * len(schedule.base_lrs)
+
     def forward(self, waveform: Tensor) -> Tensor:
-        """Give the probabilities (batch, classes) of waveforms (batch, samples)."""
+        """Return the probabilities (batch, classes) of waveforms (batch, samples)."""
         return self.network(self.frontend(waveform)).softmax(dim=1)
 
     def on_train_epoch_start(self) -> None:
         """Make all randomness a function of (seed, epoch): a resumed run repeats it."""
         epoch = 1_000_003 * (self.current_epoch + 1)
         torch.manual_seed(self.hparams.seed + epoch + 7919 * self.global_rank)
-        # The loader's iterator draws a number when it is made, which is after this, but in the
-        # first epoch of a training that is resumed it was before.
-        if self.resumed:
+        # Published scores are of the numbers behind this one, but in the first epoch.
+        if self.current_epoch > 0:
             torch.empty((), dtype=torch.int64).random_()
-            self.resumed = False
         self.log("train/lr", self.optimizers().param_groups[0]["lr"], sync_dist=True)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_index: int) -> Tensor:
-        """Give the loss of a batch."""
+        """Return the loss of a batch."""
         features = self.augment(self._features(batch))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.hparams.autocast):
             logits = self.network(features)
@@ -143,7 +158,7 @@ class EmotionClassifier(LightningModule):
         self.val_metrics.reset()
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_index: int) -> dict[str, Tensor]:
-        """Give each clip's row and probabilities."""
+        """Return each clip's row and probabilities."""
         probabilities = self.network(self._features(batch)).softmax(dim=1)
         return {"row": batch["row"], "probabilities": probabilities}
 

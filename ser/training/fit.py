@@ -1,8 +1,9 @@
-"""A model fitted to the training clips, chosen on the validation clips, blind to the test clips."""
+"""The fit of a model to the training clips, chosen on the validation clips, blind to the test."""
 
 import logging
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,6 @@ from typing import NamedTuple
 import lightning
 import numpy as np
 import pandas as pd
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
@@ -20,14 +20,11 @@ from omegaconf import DictConfig
 from ser.checkpoints import format as checkpoint
 from ser.config.split_info import SplitInfo
 from ser.data.datamodule import EmotionDataModule
-from ser.evaluation.metrics import scores, tabulate
+from ser.evaluation.metrics import LEAKY, scores, tabulate
 from ser.evaluation.status import KEPT
 from ser.features.frontend import cache_key
-from ser.launch.run import Run
-from ser.reporting import wandb as tracking
 from ser.splits.leakage import check_statistics
-from ser.training import kept
-from ser.training import restart as interrupted
+from ser.training import curves, folds, kept, restart
 from ser.training import trainer as processes
 from ser.training.estimator import EstimatorClassifier
 
@@ -52,55 +49,56 @@ class Fit(NamedTuple):
     interrupted: bool
 
 
-def fit_and_validate(cfg: DictConfig, run: Run, marks: dict[str, float]) -> Fit:
+def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], timings: dict[str, float]) -> Fit:
     """Fit a model, and score the best of its epochs by the objective.
 
     Args:
         cfg: Of the run.
-        run: Which begins once data, model and trainer stand.
-        marks: Where the times at which its steps end are noted.
+        begin: Takes the run folder over, and removes files of it, once data, model and trainer
+            stand.
+        timings: Where the times at which its steps end are noted.
     """
-    folder = run.folder
+    folder = Path(cfg.folder)
     config = _portable(cfg)
-    begun = interrupted.find(cfg, config)
+    resume_from = restart.find(cfg, config)
     data, model = _build(cfg)
-    if begun:
+    if resume_from:
         now = pd.DataFrame(data.record()).set_index("clip")
-        kept.check_clips(f"resume={str(begun.path)!r}", begun.split, now)
-    started = HydraConfig.get().overrides.task
+        kept.check_clips(f"resume={str(resume_from.path)!r}", resume_from.split, now)
+    started = folds.started_with(cfg)
     recipe = checkpoint.Recipe(config, data.record(), data.split_info(), started)
     trainer = build_trainer(cfg, recipe)
-    _check(model, trainer, cfg.objective, begun)
-    run.begin(*(() if begun else (*KEPT, interrupted.WAITING)))
-    rows = interrupted.finished_rows(begun, folder) if begun else []
+    _check(model, trainer, cfg.objective, resume_from)
+    begin(*(() if resume_from else (*KEPT, curves.NAME)))
+    if resume_from:
+        curves.keep(resume_from, folder)
     data.table.to_csv(folder / "split.csv", index=False)
     trainer.loggers = build_loggers(cfg, data.split_info())
-    interrupted.keep(rows, folder, trainer.loggers)
-    marks["data"] = time.perf_counter()
-    best, stopped = _fit(model, data, trainer, recipe, folder / "checkpoints", begun)
+    timings["data"] = time.perf_counter()
+    best, stopped = _fit(model, data, trainer, recipe, folder / "checkpoints", resume_from)
     trainer = processes.alone(trainer, cfg)
-    marks["fit"] = time.perf_counter()
+    timings["fit"] = time.perf_counter()
     value = _objective(best, data, trainer, cfg.objective)
-    marks["val"] = time.perf_counter()
+    timings["val"] = time.perf_counter()
     return Fit(data, best, trainer, value, stopped)
 
 
-def help_to_fit(cfg: DictConfig) -> None:
+def fit_worker_rank(cfg: DictConfig) -> None:
     """Fit as one of several processes, of which the first alone keeps files and scores."""
     logging.disable(logging.WARNING)  # the first says it
-    begun = interrupted.find(cfg, _portable(cfg))
+    resume_from = restart.find(cfg, _portable(cfg))
     data, model = _build(cfg)
     trainer = build_trainer(cfg)
     trainer.loggers = build_loggers(cfg, data.split_info())
     _feed(model, data, trainer)
     last = Path(cfg.folder) / "checkpoints" / "last.ckpt"
-    trainer.fit(model, data, ckpt_path=last if begun else None, weights_only=True)
+    trainer.fit(model, data, ckpt_path=last if resume_from else None, weights_only=True)
 
 
 def score(
     model: LightningModule, data: EmotionDataModule, trainer: Trainer, split: str
 ) -> pd.DataFrame:
-    """Score the clips of a split; gives the rows of predictions.csv."""
+    """Score the clips of a split; return the rows of predictions.csv."""
     outputs = trainer.predict(model, data.scoring_loader(split))
     probabilities = np.concatenate([output["probabilities"].cpu() for output in outputs])
     clips = data.table.loc[np.concatenate([output["row"].cpu() for output in outputs])]
@@ -114,9 +112,9 @@ def build_trainer(cfg: DictConfig, *callbacks: lightning.Callback) -> Trainer:
 
 
 def build_loggers(cfg: DictConfig, split_info: SplitInfo) -> list[Logger]:
-    """Build the loggers, which write over what an earlier start has logged; log the config."""
+    """Build the loggers of a run; log its config and how its clips were split."""
     # Whatever a leaky run logs says so by its name.
-    options = {"prefix": tracking.LEAKY} if split_info.leaky else {}
+    options = {"prefix": LEAKY} if split_info.leaky else {}
     loggers = [instantiate(logger, **options) for logger in cfg.logger.values()]
     for logger in loggers:
         logger.log_hyperparams(checkpoint.plain(cfg) | {"stamps": asdict(split_info)})
@@ -154,12 +152,12 @@ def _fit(
     trainer: Trainer,
     recipe: checkpoint.Recipe,
     folder: Path,
-    begun: checkpoint.Checkpoint | None,
+    resume_from: checkpoint.Checkpoint | None,
 ) -> tuple[LightningModule, bool]:
-    """Train the model, from where it stands; gives it as best.ckpt holds it, and if Ctrl-C came."""
-    if begun:
-        interrupted.place(begun, folder, recipe.entry["config"])
-        log.info("going on after epoch %d of %s", begun.epoch, begun.path)
+    """Train the model; return it as best.ckpt holds it, and whether Ctrl-C came."""
+    if resume_from:
+        restart.place(resume_from, folder, recipe.entry["config"])
+        log.info("going on after epoch %d of %s", resume_from.epoch, resume_from.path)
     _feed(model, data, trainer)
     stopped = False
     if isinstance(model, EstimatorClassifier):
@@ -169,7 +167,7 @@ def _fit(
         trainer.strategy.connect(model)
         trainer.save_checkpoint(folder / "best.ckpt")
     else:
-        stopped = _train(model, data, trainer, folder / "last.ckpt" if begun else None)
+        stopped = _train(model, data, trainer, folder / "last.ckpt" if resume_from else None)
         if not (folder / "best.ckpt").exists():
             if stopped:
                 raise KeyboardInterrupt("no epoch has been finished")
@@ -183,7 +181,10 @@ def _fit(
 
 
 def _check(
-    model: LightningModule, trainer: Trainer, objective: str, begun: checkpoint.Checkpoint | None
+    model: LightningModule,
+    trainer: Trainer,
+    objective: str,
+    resume_from: checkpoint.Checkpoint | None,
 ) -> None:
     """Refuse a trainer or an objective that does not fit the model, or epochs that are done."""
     classical = isinstance(model, EstimatorClassifier)
@@ -197,9 +198,9 @@ def _check(
             f"objective={objective} is for classical models, which are fitted once: expected one of"
             " val/, which chooses the epoch"
         )
-    if begun and -1 < (trainer.max_epochs or -1) <= begun.epoch:
+    if resume_from and -1 < (trainer.max_epochs or -1) <= resume_from.epoch:
         raise ValueError(
-            f"trainer.max_epochs={trainer.max_epochs}, but {begun.epoch + 1} epochs are done:"
+            f"trainer.max_epochs={trainer.max_epochs}, but {resume_from.epoch + 1} epochs are done:"
             " expected as many or more"
         )
 
@@ -207,7 +208,7 @@ def _check(
 def _train(
     model: LightningModule, data: EmotionDataModule, trainer: Trainer, last: Path | None
 ) -> bool:
-    """Train epoch by epoch; gives whether Ctrl-C came."""
+    """Train epoch by epoch; return whether Ctrl-C came."""
     try:
         trainer.fit(model, data, ckpt_path=last, weights_only=True)
     except SIGTERMException:

@@ -1,17 +1,18 @@
 """The folds of a cross-validation: each is a run, with a config and a folder of its own."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ser.config.differences import differences
-from ser.evaluation.status import NEXT_RECORD, held_run
+from ser.evaluation.status import NEXT_RECORD, RECORD, held_run
 
 
 def of(cfg: DictConfig, number: int) -> DictConfig:
-    """Give the config of one fold, which runs in a folder of its own."""
+    """Return the config of one fold, which runs in a folder of its own."""
     folder = Path(cfg.folder)
     fold = copy.deepcopy(cfg)
     fold.fold = number
@@ -38,20 +39,39 @@ def trained(cfg: DictConfig) -> list[tuple[int, Path]]:
 
 
 def recorded_fold(run: Path) -> int | str | None:
-    """Give the fold that a run was started with, `all` of a cross-validation; None of others."""
+    """Return the fold that a run was started with, `all` of a cross-validation; None of others."""
     recorded = run / ".hydra" / "config.yaml"
     return OmegaConf.load(recorded).get("fold") if recorded.is_file() else None
 
 
-def record(cfg: DictConfig, *overrides: str) -> None:
+def is_part(cfg: DictConfig) -> bool:
+    """Return whether a run is part of another: a fold, a candidate or a trial."""
+    return Path(cfg.folder) != Path(HydraConfig.get().runtime.output_dir)
+
+
+def overrides_of(cfg: DictConfig) -> list[str]:
+    """Return the overrides of this start, for one of its folds."""
+    given = [text for text in HydraConfig.get().overrides.task if text != "fold=all"]
+    return [*given, f"fold={cfg.fold}"]
+
+
+def started_with(cfg: DictConfig) -> list[str]:
+    """Return the overrides with which train.py composes a run; a part has them in its record."""
+    for name in (NEXT_RECORD, RECORD) if is_part(cfg) else ():
+        recorded = Path(cfg.folder) / name / "overrides.yaml"
+        if recorded.is_file():
+            return list(OmegaConf.load(recorded))
+    return list(HydraConfig.get().overrides.task)
+
+
+def record(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Write what becomes .hydra/ of a run within a run once it begins, as Hydra does for the run.
 
     Args:
         cfg: Its config.
-        overrides: What it was given beside the overrides of the run and its fold.
+        overrides: With which train.py composes that.
     """
     folder = Path(cfg.folder) / NEXT_RECORD
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, folder / "config.yaml")
-    given = [text for text in HydraConfig.get().overrides.task if text != "fold=all"]
-    OmegaConf.save([*given, f"fold={cfg.fold}", *overrides], folder / "overrides.yaml")
+    OmegaConf.save(list(overrides), folder / "overrides.yaml")

@@ -1,4 +1,4 @@
-"""What an earlier start has finished: kept under the settings, and on the clips, of now."""
+"""Finished runs of an earlier start: kept under the settings, and on the clips, of now."""
 
 import json
 from collections.abc import Sequence
@@ -13,9 +13,12 @@ from ser.evaluation.results import read_clips
 from ser.evaluation.status import read_status
 from ser.training import folds
 
+READ = ("batch_size", "window")
+"""How clips are read, not which."""
+
 
 def objective(cfg: DictConfig) -> float | None:
-    """Give the objective of a run that an earlier start has finished so; None where it must run."""
+    """Return the objective of a run that an earlier start has finished; None where it must run."""
     status = read_status(folder := Path(cfg.folder))
     if cfg.get("overwrite") or status is None or status["status"] != "finished":
         return None
@@ -48,7 +51,7 @@ def check(runs: Sequence[DictConfig]) -> None:
     """Refuse runs that were finished on other clips than there are now.
 
     Args:
-        runs: Configs of jobs, folds or candidates; those not finished pass.
+        runs: Configs of jobs, folds, candidates or trials; those not finished pass.
     """
     opened = {}
     for cfg in runs:
@@ -56,8 +59,9 @@ def check(runs: Sequence[DictConfig]) -> None:
             continue
         recipe = OmegaConf.to_container(cfg.data, resolve=True)
         fold = recipe.get("fold", 0)
-        recipe |= {"fold": 0, "seed": 0}  # one scan serves all folds and orders
-        key = json.dumps(recipe, sort_keys=True)
+        recipe |= {"fold": 0, "seed": 0}  # one scan serves all folds, orders and windows
+        others = {name: value for name, value in recipe.items() if name not in READ}
+        key = json.dumps(others, sort_keys=True)
         if key not in opened:
             opened[key] = instantiate(recipe)
         began = read_clips(Path(cfg.folder) / "split.csv")

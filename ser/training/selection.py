@@ -1,9 +1,9 @@
-"""Nested selection: a small search, decided on the validation speakers of one fold."""
+"""Nested selection: candidates compared on the validation speakers of one fold."""
 
 import copy
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
@@ -25,14 +25,14 @@ OPEN = ("data.window", "data.batch_size", "data.seed")
 
 
 def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> DictConfig:
-    """Train each candidate of the preset `select` and give the config of the best.
+    """Train each candidate of the preset `select` and return the config of the best.
 
     What each scored, and which won, is written to selection.json in the run folder. Candidates
     that an earlier start has finished are kept; one that cannot be trained is out of the race.
 
     Args:
         cfg: Of the run; its `select` names a file of conf/sweep.
-        validate: Trains a config and gives its objective on the validation speakers; it never
+        validate: Trains a config and returns its objective on the validation speakers; it never
             sees a test clip.
 
     Raises:
@@ -52,7 +52,7 @@ def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> DictConf
         try:
             score = kept.objective(candidate)
             if score is None:
-                folds.record(candidate, *overrides)
+                folds.record(candidate, [*folds.overrides_of(candidate), *overrides])
                 score = validate(candidate)
         except ValueError as error:
             log.warning("candidate %s failed: %s", " ".join(overrides), error)
@@ -98,17 +98,9 @@ def candidates(preset: str) -> list[list[str]]:
 
 def _candidate(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     """Compose the run's own overrides with a candidate's; this fold stays this fold."""
-    try:
-        job = HydraConfig.get()
-        composed = compose_again(job, [*job.overrides.task, *overrides])
-    except HydraException as error:
-        line = str(error).partition("\n")[0]
-        raise ValueError(
-            f"select={cfg.select} sets {' '.join(overrides)}, which does not fit this run ({line}):"
-            " expected a preset for its model"
-        ) from error
-    with open_dict(composed):
-        del composed["hydra"]
+    job = HydraConfig.get()
+    name, source = job.job.config_name, f"select={cfg.select} sets {' '.join(overrides)}"
+    composed = compose_run(name, [*job.overrides.task, *overrides], source)
     for key in ("fold", "folder", "group", "overwrite"):
         composed[key] = cfg[key]
     if changed := changes(composed, cfg):
@@ -116,6 +108,29 @@ def _candidate(cfg: DictConfig, overrides: list[str]) -> DictConfig:
             f"select={cfg.select} changes {changed[0]} ({' '.join(overrides)}): expected a preset"
             " that leaves the clips, the protocol and the objective as they are"
         )
+    return composed
+
+
+def compose_run(name: str, overrides: Sequence[str], source: str) -> DictConfig:
+    """Compose the config of a run within this one, without Hydra's own part.
+
+    Args:
+        name: Of the primary config.
+        overrides: All of the run's.
+        source: What has set the last of them, for the message.
+
+    Raises:
+        ValueError: They do not compose.
+    """
+    try:
+        composed = compose_again(HydraConfig.get(), overrides, name)
+    except HydraException as error:
+        line = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{source}, which does not fit this run ({line}): expected values for its model"
+        ) from error
+    with open_dict(composed):
+        del composed["hydra"]
     return composed
 
 
@@ -130,10 +145,11 @@ def changes(candidate: DictConfig, cfg: DictConfig) -> list[str]:
     ]
 
 
-def compose_again(job: DictConfig, overrides: list[str]) -> DictConfig:
+def compose_again(job: DictConfig, overrides: Sequence[str], name: str | None = None) -> DictConfig:
     """Compose the config of a start, of which `job` is Hydra's own part, with other overrides."""
     (source,) = (one.path for one in job.runtime.config_sources if one.provider == "main")
     # A job that a launcher has sent elsewhere has no context of its own.
     here = GlobalHydra.instance().is_initialized()
     with nullcontext() if here else initialize_config_dir(source, version_base="1.3"):
-        return compose(job.job.config_name, overrides, return_hydra_config=True)
+        name = name or job.job.config_name
+        return compose(name, list(overrides), return_hydra_config=True)

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 
 def is_first() -> bool:
-    """Say whether this process keeps the files of its run."""
+    """Return whether this process keeps the files of its run."""
     return rank_zero_only.rank == 0
 
 
@@ -39,6 +39,8 @@ def check(cfg: DictConfig, hydra: DictConfig) -> None:
         other = "fold=all: start a run for each fold"
     elif cfg.get("select") is not None:
         other = "select="
+    elif "n_trials" in cfg:
+        other = "ser.tune"
     elif trainer.max_epochs is None:
         other = "scoring and classical models"
     else:
@@ -50,7 +52,7 @@ def check(cfg: DictConfig, hydra: DictConfig) -> None:
 
 
 def alone(trainer: Trainer, cfg: DictConfig) -> Trainer:
-    """Give a trainer of one device with the same loggers: several would pad what they score."""
+    """Return a trainer of one device with the same loggers: several would pad what they score."""
     if not torch.distributed.is_initialized():
         return trainer
     torch.distributed.destroy_process_group()  # metrics would wait for those who have gone

@@ -16,6 +16,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ser.checkpoints.trust import GIVEN
+from ser.launch.tune import distributions
 
 CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = sorted(
@@ -52,10 +53,10 @@ def test_every_option_is_composed_and_built(composed, group: str, option: str):
     # What only a classical model wants comes with one.
     extra = ["model=svm"] if option in ("functionals", "one_pass") or group == "estimator" else []
     place = {"estimator": "estimator@model.estimator", "search": "model"}.get(group, group)
-    extra += ["sweep=tune"] if group == "search" else []
-    cfg = composed("train", f"{place}={option}", *extra)
+    cfg = composed("tune" if group == "search" else "train", f"{place}={option}", *extra)
     if group == "search":
-        for key in cfg.hydra.sweeper.params:
+        assert distributions(OmegaConf.to_container(cfg.space))
+        for key in cfg.space:
             assert OmegaConf.select(cfg, key) is not None, key
     data = instantiate(cfg.data)
     assert data.classes

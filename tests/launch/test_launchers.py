@@ -1,9 +1,8 @@
-"""The launchers and the sweeper of the extra `sweep`, each as a user starts it."""
+"""The launchers of the extra `sweep`, and a study that is killed, each as a user starts it."""
 
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -81,33 +80,18 @@ def test_submitit_ends_well_when_all_jobs_do(tmp_path: Path, cache: Path):
     assert [row["status"] for row in rows(tmp_path)] == ["finished", "finished"]
 
 
-def test_a_stopped_study_goes_on_to_its_number_of_trials(tmp_path: Path, cache: Path):
-    storage = tmp_path / "optuna.db"
-    overrides = ["model=logistic", "sweep=tune", f"hydra.sweeper.storage=sqlite:///{storage}"]
-    overrides += ["hydra.sweeper.n_trials=6"]
-
-    def finished() -> list[tuple[float, float]]:
-        query = (
-            "select value, param_value from trials join trial_values using (trial_id)"
-            " join trial_params using (trial_id) where state = 'COMPLETE' order by number"
-        )
-        return sqlite3.connect(storage).execute(query).fetchall()
-
-    with started(tmp_path / "first", cache, *overrides) as process:
-        wait_for(tmp_path / "first" / "3" / "status.json", process)  # leaving kills it
-    before = len(finished())
-    assert 3 <= before < 6
-    assert run(tmp_path / "second", cache, *overrides) == 0
-    second = rows(tmp_path / "second")
-    assert len(second) == 6 - before
-    assert [value for value, _ in finished()[before:]] == [row["validation"] for row in second]
-    assert len({drawn for _, drawn in finished()}) == 6
-    assert run(tmp_path / "third", cache, *overrides) == 0
-    assert not (tmp_path / "third").exists()  # nothing was left to do
-
-
-def test_a_study_in_which_every_trial_fails_ends_with_its_table(tmp_path: Path, cache: Path):
-    overrides = ["model=logistic", "sweep=tune", "hydra.sweeper.storage=null", "data.drop=[sat]"]
-    overrides += ["hydra.sweeper.n_trials=2"]
-    assert run(tmp_path, cache, *overrides) == 1
-    assert [row["status"] for row in rows(tmp_path)] == ["failed", "failed"]
+def test_a_killed_study_goes_on_to_its_number_of_trials(tmp_path: Path, cache: Path):
+    command = [sys.executable, "-m", "ser.tune", "data=demo", "model=logistic", "logger=none"]
+    command += ["n_trials=4", f"cache.dir={cache}", f"hydra.run.dir={tmp_path}"]
+    with subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True) as process:
+        while not (done := list(tmp_path.glob("*/1/status.json"))):
+            assert process.poll() is None, "it has ended before"
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    study = done[0].parents[1]
+    stamp = (study / "0" / "status.json").stat().st_mtime_ns
+    subprocess.run(command, cwd=REPOSITORY, check=True, timeout=200)
+    assert (study / "0" / "status.json").stat().st_mtime_ns == stamp
+    (drawn,) = ({row[key] for row in rows(study)} for key in rows(study)[0] if key.endswith(".C"))
+    assert len(drawn) == 4  # the killed one goes on with what it had drawn
+    assert [row["status"] for row in rows(study)] == ["finished"] * 4

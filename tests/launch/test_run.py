@@ -57,7 +57,8 @@ def test_a_run_says_that_it_runs_that_it_finished_and_its_objective(tmp_path: Pa
 
 def test_the_record_of_a_run_stays_until_another_begins(tmp_path: Path):
     def start(seed: int) -> Run:
-        folds.record(OmegaConf.create({"folder": str(tmp_path), "fold": 0, "seed": seed}))
+        cfg = OmegaConf.create({"folder": str(tmp_path), "fold": 0, "seed": seed})
+        folds.record(cfg, folds.overrides_of(cfg))
         return Run(str(tmp_path))
 
     def recorded() -> int:

@@ -25,8 +25,8 @@ LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitl
 COMMANDS = list(dict.fromkeys(LINES))
 """Each once, however many pages it stands on."""
 TRAINS = [command for command in COMMANDS if command.startswith("uv run train.py")]
-# With the extra `sweep`, which tests/test_launchers.py runs.
-EXTRAS = [command for command in COMMANDS if command.startswith("uv run --extra sweep train.py")]
+# With the extra `sweep`, which tests/launch/ runs.
+EXTRAS = [command for command in COMMANDS if command.startswith("uv run --extra sweep ")]
 # What goes on with something: a run, a sweep.
 RESUMES = [command for command in TRAINS if "resume" in command]
 TRAINS = [command for command in TRAINS if "resume" not in command]
@@ -43,9 +43,9 @@ def test_every_command_is_known():
 
 
 def test_the_commands_of_the_extra_are_those_that_the_launchers_test():
-    tested = (REPOSITORY / "tests" / "launch" / "test_launchers.py").read_text()
+    tested = "".join(path.read_text() for path in (REPOSITORY / "tests" / "launch").glob("*.py"))
     words = [word for command in EXTRAS for word in shlex.split(command)]
-    for word in ("sweep=tune", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"):
+    for word in ("ser.tune", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"):
         assert word in words
         assert f'"{word}"' in tested
 

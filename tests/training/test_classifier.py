@@ -110,10 +110,10 @@ def test_a_network_learns_from_the_training_clips_once():
     data = SimpleNamespace(training_features=lambda: (features, None))
     model = classifier(frontend=VECTOR, network=CONV1D)
     model._trainer = SimpleNamespace(datamodule=data)
-    model.resumed = True
+    model.resumed = model.hparams
     model.on_fit_start()
     assert not model.network.standardize.mean.any()  # the checkpoint has it
-    model.resumed = False
+    model.resumed = None
     model.on_fit_start()
     assert model.network.standardize.mean.numpy() == pytest.approx(features.mean(axis=0), rel=1e-5)
     probabilities = model.predict_step(batch(), 0)["probabilities"]

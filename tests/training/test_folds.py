@@ -16,6 +16,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from ser import experiment
 from ser.evaluation.results import pool
 from ser.evaluation.status import KEPT, held_run
+from ser.training import folds
 from ser.training import restart as interrupted
 
 THREE = ("data=demo", "model=svm", "protocol=kfold", "protocol.folds=3")
@@ -169,7 +170,7 @@ def test_what_a_folder_held_is_gone_before_the_first_fold(
         assert held_run(folder.parent) == "an unfinished run (7)"
         raise ValueError("seen")
 
-    monkeypatch.setattr(experiment, "_train_fold", train)
+    monkeypatch.setattr(experiment, "train_fold", train)
     for wrong, line in (("protocol.folds=99", "99"), ("seed=0", "seen")):
         assert held_run(tmp_path / "run") == before
         with pytest.raises(SystemExit):
@@ -185,7 +186,7 @@ def test_only_what_may_be_kept_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     recipe = {"folder": str(tmp_path / "fold_0"), "seed": 0}
     loaded = SimpleNamespace(config=recipe)
     hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(tmp_path)))
-    monkeypatch.setattr(interrupted.HydraConfig, "get", lambda: hydra)
+    monkeypatch.setattr(folds.HydraConfig, "get", lambda: hydra)
     monkeypatch.setattr(interrupted.checkpoint, "load", lambda *_, **__: loaded)
 
     def find(**given: object) -> object:

@@ -23,7 +23,7 @@ from ser.checkpoints import format as checkpoint
 from ser.checkpoints import training_state
 from ser.checkpoints.atomic_io import write
 from ser.checkpoints.format import read_content
-from ser.training.restart import finished_rows
+from ser.training.curves import CurvesLogger, keep
 
 REPOSITORY = Path(__file__).parents[2]
 DEMO = ("data=demo", "logger=csv")
@@ -236,9 +236,10 @@ def test_a_checkpoint_behind_the_last_or_of_a_fold_is_refused(
 
 
 def test_without_a_logger_the_curves_so_far_stay(two: Path):
-    kept = (two / "metrics.csv").read_bytes()
+    header, *rows = (two / "metrics.csv").read_text().splitlines()
     run(f"resume={two}/checkpoints/last.ckpt", "trainer.max_epochs=3", "logger=none")
-    assert (two / "metrics.csv").read_bytes() == kept
+    curves = [row for row in rows if not row.startswith(",")]  # those without epoch are of test
+    assert (two / "metrics.csv").read_text().splitlines() == [header, *curves]
 
 
 @pytest.mark.parametrize(
@@ -250,13 +251,12 @@ def test_without_a_logger_the_curves_so_far_stay(two: Path):
         (b"step,val/uar\n0,0.5\n", "'epoch'"),
     ],
 )
-@pytest.mark.parametrize("name", ["metrics.csv", "metrics.kept.csv"])
 def test_damaged_curves_are_set_aside(
-    name: str, damaged: bytes, reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    damaged: bytes, reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     stands = SimpleNamespace(path=tmp_path / "checkpoints" / "last.ckpt", epoch=1)
-    (tmp_path / name).write_bytes(damaged)
-    assert finished_rows(stands, tmp_path) == []
+    (tmp_path / "metrics.csv").write_bytes(damaged)
+    keep(stands, tmp_path)
     assert reason in caplog.text
     assert "set aside as" in caplog.text
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
@@ -264,13 +264,29 @@ def test_damaged_curves_are_set_aside(
     }
     # Those of another folder stay as they are.
     (tmp_path / "metrics.csv").write_bytes(damaged)
-    assert finished_rows(stands, tmp_path / "other") == []
+    other = tmp_path / "other"
+    other.mkdir()
+    keep(stands, other)
     assert (tmp_path / "metrics.csv").read_bytes() == damaged
-    # A row that a kill has cut short is no row.
-    (tmp_path / "metrics.csv").write_text("epoch,val/uar\n0,0.5\n1,0.6\n1")
-    assert finished_rows(stands, tmp_path) == [
-        {"epoch": "0", "val/uar": "0.5"}, {"epoch": "1", "val/uar": "0.6"},
-    ]  # fmt: skip
+    assert not list(other.iterdir())
+
+
+def test_the_curves_go_on_after_the_last_whole_epoch(tmp_path: Path):
+    stands = SimpleNamespace(path=tmp_path / "checkpoints" / "last.ckpt", epoch=1)
+    # A later epoch is cut, and so is a row that a kill has cut short.
+    before = "epoch,step,val/uar\r\n0,3,0.5\r\n1,6,0.6\r\n"
+    (tmp_path / "metrics.csv").write_text(f"{before}2,9,0.7\r\n2", newline="")
+    (tmp_path / "other").mkdir()
+    for folder in (tmp_path, tmp_path / "other"):
+        keep(stands, folder)
+        logger = CurvesLogger(folder, "", "")
+        logger.log_metrics({"epoch": 2, "val/uar": 0.75}, step=9)
+        logger.save()
+        logger.log_metrics({"epoch": 2, "train/loss": 1.5}, step=9)  # a new column
+        logger.finalize("success")
+        table = pd.read_csv(folder / "metrics.csv")
+        assert table["val/uar"].tolist()[:3] == [0.5, 0.6, 0.75]
+        assert table["train/loss"].tolist()[3] == 1.5
 
 
 @pytest.mark.slow
