@@ -41,11 +41,6 @@ class Window:
     sample_rate: Hertz = 48000
 
     def __post_init__(self) -> None:
-        if self.seconds <= 0 or self.hop_seconds <= 0:
-            raise ValueError(
-                f"window.seconds={self.seconds}, window.hop_seconds={self.hop_seconds}: expected"
-                " more than 0"
-            )
         if not round(self.hop_seconds * self.sample_rate):
             raise ValueError(
                 f"window.hop_seconds={self.hop_seconds}: expected at least one sample, which is"

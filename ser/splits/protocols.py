@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Protocol
 
 import numpy as np
-from annotated_types import Interval
+from annotated_types import Interval, MinLen
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, train_test_split
 
 from ser.config.quantities import Seed
@@ -29,6 +29,7 @@ from ser.splits.speakers import (
 
 Folds = Annotated[int, Interval(ge=2, le=1000)]
 Speakers = Annotated[int, Interval(ge=1, le=1000)]
+Number = Annotated[int, Interval(ge=1, le=len(SPEAKERS))]
 OpenShare = Annotated[float, Interval(gt=0, lt=1)]
 
 VERSION = 1
@@ -64,9 +65,6 @@ class Holdout:
     name: str = "holdout"
     seed: Seed = 0
     leaky: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_number("protocol.seed", self.seed, 0)
 
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds: it has one."""
@@ -108,11 +106,6 @@ class KFold:
     seed: Seed = 0
     leaky: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        check_number("protocol.folds", self.folds, 2)
-        check_number("protocol.val_speakers", self.val_speakers, 1)
-        check_number("protocol.seed", self.seed, 0)
-
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds."""
         return self.folds
@@ -146,16 +139,18 @@ class NamedFolds:
     """
 
     name: str
-    folds: Sequence[Sequence[int]] | None = None
+    folds: Sequence[Annotated[Sequence[Number], MinLen(1)]] | None = None
     val_speakers: Speakers = 4
     seed: Seed = 0
     leaky: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_number("protocol.val_speakers", self.val_speakers, 1)
-        check_number("protocol.seed", self.seed, 0)
-        if self.folds is not None:
-            _check_lists(self.folds)
+        named = [speaker for speakers in self.folds or () for speaker in speakers]
+        if len({*named}) < len(named):
+            raise ValueError(
+                f"protocol.folds={self.folds}: expected each speaker in one list at most, such as"
+                " [[1,2],[3,4]]"
+            )
 
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds."""
@@ -204,15 +199,6 @@ class Random:
     seed: Seed = 0
     leaky: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check_number("protocol.folds", self.folds, 2)
-        check_number("protocol.seed", self.seed, 0)
-        for key in ("val_size", "test_size"):
-            share = getattr(self, key)
-            known = key == "test_size" and share is None
-            if not known and (not isinstance(share, float) or not 0 < share < 1):
-                raise ValueError(f"protocol.{key}={share!r}: expected a share, such as 0.2")
-
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds."""
         return self.folds if self.test_size is None else 1
@@ -251,11 +237,6 @@ class Statement:
     seed: Seed = 0
     leaky: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        if self.tested not in STATEMENTS:
-            raise ValueError(f"protocol.tested={self.tested!r}: expected one of {STATEMENTS}")
-        self._by_speaker()
-
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds."""
         return self.folds
@@ -289,10 +270,6 @@ class CrossCorpus:
     val_speakers: Speakers = 4
     seed: Seed = 0
     leaky: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_number("protocol.val_speakers", self.val_speakers, 1)
-        check_number("protocol.seed", self.seed, 0)
 
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds."""
@@ -338,21 +315,3 @@ def shared_labels(
     ]
     shared = set.intersection(*held)
     return {key: label for key, label in labels.items() if label in shared}
-
-
-def check_number(key: str, value: object, least: int) -> None:
-    """Refuse what is no whole number from `least` on."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{key}={value!r}: expected a whole number from {least} on")
-
-
-def _check_lists(folds: object) -> None:
-    whole = isinstance(folds, list | tuple) and all(
-        isinstance(speakers, list | tuple) and speakers for speakers in folds
-    )
-    named = [speaker for speakers in folds for speaker in speakers] if whole else [None]
-    if len(set(named)) < len(named) or not set(named) <= {int(speaker) for speaker in SPEAKERS}:
-        raise ValueError(
-            f"protocol.folds={folds}: expected lists of speakers from 1 to {len(SPEAKERS)}, each"
-            " in one of them at most, such as [[1,2],[3,4]]"
-        )

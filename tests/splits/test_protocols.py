@@ -2,9 +2,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
+from ser.checkpoints import trust
 from ser.corpora.clip import EMOTIONS, Clip
 from ser.corpora.labels import label_clips, label_emotions
 from ser.corpora.ravdess import SPEAKERS
@@ -245,27 +246,32 @@ def test_what_no_protocol_has_is_refused(clips, protocol, fold, line: str):
 
 
 @pytest.mark.parametrize(
-    ("build", "line"),
+    ("recipe", "line"),
     [
-        (lambda: NamedFolds("mine", [[1, 2], [2, 3]]), r"protocol.folds=\[\[1, 2\], \[2, 3\]\]"),
-        (lambda: NamedFolds("mine", [[1, 25]]), "speakers from 1 to 24"),
-        (lambda: NamedFolds("mine", [[], [1]]), "speakers from 1 to 24"),
-        (lambda: NamedFolds("mine", [1, 2]), "speakers from 1 to 24"),
-        (lambda: NamedFolds("mine", 3), "protocol.folds=3: expected lists"),
-        (lambda: NamedFolds("mine", val_speakers="two"), "protocol.val_speakers='two'"),
-        (lambda: KFold(folds="six"), "protocol.folds='six': expected a whole number from 2 on"),
-        (lambda: KFold(folds=None), "protocol.folds=None"),
-        (lambda: KFold(seed=-1), "protocol.seed=-1: expected a whole number from 0 on"),
-        (lambda: Random(folds=1), "protocol.folds=1"),
-        (lambda: Random(test_size=25), "protocol.test_size=25: expected a share"),
-        (lambda: Random(val_size=2), "protocol.val_size=2: expected a share"),
-        (lambda: Statement(tested="cats"), "protocol.tested='cats': expected one of"),
-        (lambda: CrossCorpus(val_speakers=0), "protocol.val_speakers=0"),
+        ("NamedFolds {name: mine, folds: [[1, 2], [2, 3]]}", r"folds=\[\[1, 2\], \[2, 3\]\]"),
+        ("NamedFolds {name: mine, folds: [[1, 25]]}", "protocol.folds.* at most 24"),
+        ("NamedFolds {name: mine, folds: [[], [1]]}", "protocol.folds"),
+        ("NamedFolds {name: mine, folds: [1, 2]}", "protocol.folds=.*: expected a list"),
+        ("NamedFolds {name: mine, folds: 3}", "protocol.folds=3: expected a list"),
+        ("NamedFolds {name: mine, val_speakers: two}", "protocol.val_speakers='two'"),
+        ("KFold {folds: six}", "protocol.folds='six': expected a whole number"),
+        ("KFold {folds: null}", "protocol.folds=None"),
+        ("KFold {folds: 1}", "protocol.folds=1: expected at least 2"),
+        ("KFold {seed: -1}", "protocol.seed=-1: expected at least 0"),
+        ("Random {folds: 1}", "protocol.folds=1"),
+        ("Random {test_size: 25.0}", "protocol.test_size=25.0: expected less than 1"),
+        ("Random {val_size: 2.0}", "protocol.val_size=2.0: expected less than 1"),
+        ("Statement {tested: cats}", "protocol.tested='cats': expected 'kids' or 'dogs'"),
+        ("CrossCorpus {val_speakers: 0}", "protocol.val_speakers=0: expected at least 1"),
     ],
 )
-def test_a_setting_that_no_protocol_can_have_is_refused(build, line: str):
-    with pytest.raises(ValueError, match=line):
-        build()
+def test_a_setting_that_no_protocol_can_have_is_refused(recipe: str, line: str):
+    target, _, settings = recipe.partition(" ")
+    config = OmegaConf.to_container(OmegaConf.create(settings))
+    config["_target_"] = f"ser.splits.protocols.{target}"
+    with pytest.raises(ValueError, match=line):  # noqa: PT012
+        trust.check(config, "protocol", "protocol")
+        get_class(config.pop("_target_"))(**config)
 
 
 def test_too_few_speakers_are_an_error(clips):
