@@ -17,8 +17,8 @@ from lightning import Trainer
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
-from ser.checkpoints import format as checkpoint
-from ser.checkpoints import source as recorded
+from ser.checkpoints.format import Checkpoint, load_checkpoint
+from ser.checkpoints.source import open_data
 from ser.config.split_info import SplitInfo
 from ser.data import recordings
 from ser.data.datamodule import EmotionDataModule
@@ -27,11 +27,11 @@ from ser.evaluation.results import pool, read_metrics
 from ser.evaluation.status import KEPT, RESULTS, held_parts
 from ser.launch import settings
 from ser.launch.run import Run, finished_before, one_line_errors
-from ser.reporting import run_report as report
-from ser.reporting import wandb as tracking
+from ser.reporting.run_report import show_recordings, show_report, write_report, write_result
+from ser.reporting.wandb import check_loggers, finish_wandb, log_report
 from ser.training import folds, kept, selection
-from ser.training import trainer as processes
 from ser.training.fit import build_loggers, build_trainer, fit_and_validate, fit_worker_rank, score
+from ser.training.trainer import check_devices, is_rank_zero
 
 log = logging.getLogger(__name__)
 
@@ -45,29 +45,29 @@ def train(cfg: DictConfig) -> float | None:
     with one_line_errors():
         if cfg.resume_sweep is not None:
             cfg.overwrite = False  # its first start has done that
-        if not processes.is_first():
-            processes.check(cfg, HydraConfig.get())
+        if not is_rank_zero():
+            check_devices(cfg, HydraConfig.get())
             fit_worker_rank(cfg)
             return None
         if cfg.resume_sweep is not None and (known := finished_before(cfg.folder)) is not None:
             log.info("%s is finished already", cfg.folder)
             return known
         value = _cross_validate(cfg) if cfg.fold == "all" else train_fold(cfg)
-        report.show_report(Path(cfg.folder), read_metrics(Path(cfg.folder)))
+        show_report(Path(cfg.folder), read_metrics(Path(cfg.folder)))
         return value
 
 
 def evaluate(cfg: DictConfig) -> None:
     """Score a checkpoint on its own split again, or on recordings of any kind."""
-    with one_line_errors(), Run(cfg.folder) as run, tracking.finished():
+    with one_line_errors(), Run(cfg.folder) as run, finish_wandb():
         timings = {"start": time.perf_counter()}
         _check(cfg)
-        loaded = checkpoint.load(cfg.ckpt, cfg.compiled)
+        loaded = load_checkpoint(cfg.ckpt, cfg.compiled)
         trainer = build_trainer(cfg)
         if cfg.input is not None:
             _score_recordings(loaded, trainer, cfg, run)
             return
-        data = recorded.data(
+        data = open_data(
             loaded, cfg.data.root, cfg.cache.dir, cfg.split, cfg.data.on_error, cfg.cache.max_gb
         )
         run.begin(*RESULTS)
@@ -79,7 +79,7 @@ def evaluate(cfg: DictConfig) -> None:
         metrics = _report(
             predictions, data, loaded.split_info, cfg.split, trainer, run.folder, timings
         )
-        report.show_report(run.folder, metrics)
+        show_report(run.folder, metrics)
 
 
 def _check(cfg: DictConfig) -> None:
@@ -88,8 +88,8 @@ def _check(cfg: DictConfig) -> None:
     # A single run was checked by ser.launch.start.Check.
     if hydra.mode == RunMode.MULTIRUN or folds.is_part(cfg):
         settings.check(cfg)
-    processes.check(cfg, hydra)
-    tracking.check(cfg.logger)
+    check_devices(cfg, hydra)
+    check_loggers(cfg.logger)
 
 
 def _cross_validate(cfg: DictConfig) -> float:
@@ -119,17 +119,17 @@ def _cross_validate(cfg: DictConfig) -> float:
                 value = train_fold(fold)
             objectives.append(value)
         pooled = pool(run.folder, "fold_*")
-        report.write_result(pooled)
-        with tracking.finished():
+        write_result(pooled)
+        with finish_wandb():
             loggers = build_loggers(cfg, pooled.split_info)
-            tracking.log_report(loggers, pooled.metrics, run.folder, splits.found.root)
+            log_report(loggers, pooled.metrics, run.folder, splits.found.root)
         run.objective = float(np.mean(objectives))
         return run.objective
 
 
 def train_fold(cfg: DictConfig) -> float:
     """Train on one split of the clips; choose on val, then score test once."""
-    with Run(cfg.folder) as run, tracking.finished():
+    with Run(cfg.folder) as run, finish_wandb():
         timings = {"start": time.perf_counter()}
         _check(cfg)
         if cfg.select is not None:
@@ -143,7 +143,7 @@ def train_fold(cfg: DictConfig) -> float:
         info = fit.data.split_info()
         metrics = _report(predictions, fit.data, info, "test", fit.trainer, run.folder, timings)
         if fit.interrupted:
-            report.show_report(run.folder, metrics)
+            show_report(run.folder, metrics)
             raise KeyboardInterrupt
         return run.objective
 
@@ -170,8 +170,8 @@ def _report(
     """Write and log the report of a split's predictions; return the content of metrics.json."""
     seconds = _durations(timings)
     metrics = measure(predictions, data.classes, split_info, split, data.audit, seconds)
-    report.write_report(folder, predictions, metrics, [folder / "metrics.csv"])
-    tracking.log_report(trainer.loggers, metrics, folder, data.found.root)
+    write_report(folder, predictions, metrics, [folder / "metrics.csv"])
+    log_report(trainer.loggers, metrics, folder, data.found.root)
     return metrics
 
 
@@ -181,7 +181,7 @@ def _durations(timings: Mapping[str, float]) -> dict[str, float]:
 
 
 def _score_recordings(
-    loaded: checkpoint.Checkpoint,
+    loaded: Checkpoint,
     trainer: Trainer,
     cfg: DictConfig,
     run: Run,
@@ -211,7 +211,7 @@ def _score_recordings(
         )
     table = found.average(outputs, loaded.model.classes)
     table.to_csv(folder / "predictions.csv", index=False)
-    report.show_recordings(folder, table)
+    show_recordings(folder, table)
     if not found.errors:
         return
     line = (

@@ -26,10 +26,10 @@ class WholeFiles(TorchCheckpointIO):
         Raises:
             OSError: There is no room, or no right, to write it; the file of that name is as it was.
         """
-        write(checkpoint, Path(path))
+        write_checkpoint(checkpoint, Path(path))
 
 
-def write(content: Mapping, path: Path) -> None:
+def write_checkpoint(content: Mapping, path: Path) -> None:
     """Write a checkpoint's content; see `WholeFiles.save_checkpoint`."""
     partial = path.with_name(f"{path.name}.tmp")
     # Serialised in memory: torch hides the reason why a file cannot be written.

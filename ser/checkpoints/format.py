@@ -110,7 +110,9 @@ class Checkpoint:
     clips_at_once: int
 
 
-def load(path: str | Path | None, compiled: bool = False, key: str = "ckpt") -> Checkpoint:
+def load_checkpoint(
+    path: str | Path | None, compiled: bool = False, key: str = "ckpt"
+) -> Checkpoint:
     """Read a checkpoint and build its model, in eval mode on the CPU.
 
     Args:
@@ -134,17 +136,19 @@ def load(path: str | Path | None, compiled: bool = False, key: str = "ckpt") -> 
         content = read_content(path)
     except Exception as error:  # a foreign file can make torch raise anything, also without words
         raise ValueError(f"{source} is no checkpoint of ser ({_reason(error)})") from error
-    return build(content, path, source, compiled)
+    return build_checkpoint(content, path, source, compiled)
 
 
-def build(content: Mapping, path: Path, source: str, compiled: bool = False) -> Checkpoint:
+def build_checkpoint(
+    content: Mapping, path: Path, source: str, compiled: bool = False
+) -> Checkpoint:
     """Check the content of a checkpoint and build its model, in eval mode on the CPU.
 
     Args:
         content: As `read_content` returns it.
         path: The file that it is from.
         source: How messages name the file.
-        compiled: As of `load`.
+        compiled: As of `load_checkpoint`.
 
     Raises:
         ValueError: It is no checkpoint of this program, or names code that may not run.
@@ -214,7 +218,7 @@ def _reason(error: Exception) -> str:
     return f"it lacks {reason}" if isinstance(error, KeyError) else reason
 
 
-def plain(config: object) -> dict:
+def plain_config(config: object) -> dict:
     """Resolve a config into dicts, lists, strings and numbers, which `weights_only` admits."""
     return OmegaConf.to_container(config, resolve=True)
 

@@ -18,7 +18,7 @@ from ser.splits.leakage import audit
 log = logging.getLogger(__name__)
 
 
-def data(
+def open_data(
     loaded: Checkpoint,
     root: str | None,
     cache: str | None,

@@ -11,8 +11,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from ser.analysis import class_drop
 from ser.corpora.labels import label_emotions
 from ser.evaluation.jobs import collect
+from ser.evaluation.metrics import LEAKY
 from ser.launch.run_folder import end
-from ser.reporting import wandb as tracking
+from ser.reporting.wandb import finish_wandb, wandb_group
 
 
 class ClassDrop(Callback):
@@ -88,9 +89,9 @@ def plan(config: DictConfig) -> list[list[str]]:
 
 def _log(folder: Path, findings: Sequence[Mapping], config: DictConfig) -> None:
     """Log the table and the picture in a W&B run of their own, in the group of the sweep."""
-    options = {"prefix": tracking.LEAKY} if any(finding["leaky"] for finding in findings) else {}
-    group = config.group or tracking.group_of(folder)
-    with tracking.finished():
+    options = {"prefix": LEAKY} if any(finding["leaky"] for finding in findings) else {}
+    group = config.group or wandb_group(folder)
+    with finish_wandb():
         logger = instantiate(
             config.logger.wandb, save_dir=str(folder), group=group, job_type="ablation", **options
         )

@@ -82,11 +82,11 @@ def take_up(config: DictConfig) -> None:
     Raises:
         ValueError: There is nothing to go on with, or the overrides change what must stay.
     """
-    from ser.checkpoints import format as checkpoint
     from ser.checkpoints import ownership
+    from ser.checkpoints.format import load_checkpoint
     from ser.training.estimator import EstimatorClassifier
 
-    loaded = checkpoint.load(config.resume, key="resume")
+    loaded = load_checkpoint(config.resume, key="resume")
     if isinstance(loaded.model, EstimatorClassifier):
         raise ValueError(
             f"resume={str(loaded.path)!r} holds a classical model, which is fitted once: there is"
@@ -161,14 +161,14 @@ def _recipe(loaded: "Checkpoint", config: DictConfig, folder: Path, mine: bool) 
     what it logs, where it writes and what it deletes are those of this start.
     """
     from ser.launch import settings
-    from ser.training import restart as interrupted
+    from ser.training import restart
 
     def here(node: object) -> object:
         plain = isinstance(node, DictConfig)
         return OmegaConf.to_container(node, resolve=True) if plain else node
 
     known = {*settings.SETTINGS, *settings.RECIPES, *settings.GROUPS}
-    recipe = {key: node for key, node in interrupted.moved(loaded, folder).items() if key in known}
+    recipe = {key: node for key, node in restart.moved(loaded, folder).items() if key in known}
     recipe["data"] |= {key: here(config.data.get(key)) for key in ("download", "servers")}
     if mine:
         return recipe

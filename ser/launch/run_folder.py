@@ -50,9 +50,9 @@ class RunFolder(Callback):
     def on_run_start(self, config: DictConfig, **_: object) -> None:
         """Lock the folder for this process; Hydra writes its record and log only after this."""
         if "trainer" in config:
-            from ser.training import trainer as processes
+            from ser.training.trainer import is_rank_zero
 
-            if not processes.is_first():
+            if not is_rank_zero():
                 with read_write(config.hydra):
                     config.hydra.output_subdir = None  # the record is the first's
                 return

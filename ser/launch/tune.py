@@ -21,9 +21,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ser.cache.store import digest
 from ser.launch.sweep import quoted
-from ser.reporting.wandb import group_of
+from ser.reporting.wandb import wandb_group
 from ser.training import folds, kept, selection
-from ser.training import trainer as processes
+from ser.training.trainer import check_devices
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Study:
         hydra = HydraConfig.get()
         if hydra.mode == RunMode.MULTIRUN:
             raise ValueError("ser.tune runs one study a start: leave out -m and what varies")
-        processes.check(cfg, hydra)
+        check_devices(cfg, hydra)
         if cfg.select is not None:
             raise ValueError(f"select={cfg.select} under ser.tune: expected one search at a time")
         self.cfg = cfg
@@ -134,7 +134,7 @@ class Study:
         """Run a trial, unless it has just finished, when its process was killed."""
         config = self._compose(drawn)
         config.folder = str(self.folder / str(number))
-        config.group = config.group or group_of(self.folder)
+        config.group = config.group or wandb_group(self.folder)
         value = kept.objective(config)
         if value is None:
             folds.record(config, [*self.fixed, *drawn])

@@ -32,7 +32,7 @@ WAY_ON = "log in with `wandb login`, or set WANDB_MODE=offline or logger=csv"
 SCORES = ("accuracy", "uar", "macro_f1", "weighted_f1", "ece")
 
 
-def check(loggers: Mapping[str, Mapping]) -> None:
+def check_loggers(loggers: Mapping[str, Mapping]) -> None:
     """Refuse settings with which no W&B run can be opened, before any data are read.
 
     Args:
@@ -84,7 +84,7 @@ def wandb_logger(
     if HydraConfig.initialized():
         hydra = HydraConfig.get()
         whole = hydra.sweep.dir if hydra.mode == RunMode.MULTIRUN else hydra.runtime.output_dir
-        group = group or group_of(Path(whole))
+        group = group or wandb_group(Path(whole))
         part = Path(save_dir).resolve().relative_to(Path(whole).resolve())
         name = "/".join([*filter(None, [name]), *part.parts])
     settings = wandb.Settings(console="off", init_timeout=PATIENCE)
@@ -99,13 +99,13 @@ def wandb_logger(
     return WandbLogger(save_dir=save_dir, experiment=run, prefix=prefix)
 
 
-def group_of(folder: Path) -> str:
+def wandb_group(folder: Path) -> str:
     """Name the W&B group of the runs below a folder: `<name>/<time>`."""
     return "/".join(folder.parts[-2:])
 
 
 @contextmanager
-def finished() -> Iterator[None]:
+def finish_wandb() -> Iterator[None]:
     """End this process's W&B run with its status: the next job must not log into it."""
     try:
         yield

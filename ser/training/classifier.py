@@ -11,7 +11,7 @@ from lightning import LightningModule
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ser.checkpoints import trust as allowed
+from ser.checkpoints import trust
 from ser.config.quantities import Seed, Share
 from ser.evaluation.metrics import metric_collection
 from ser.features.augment import SpecAugment
@@ -56,7 +56,7 @@ class EmotionClassifier(LightningModule):
         super().__init__()
         self.save_hyperparameters(logger=False)
         recipe = {key: value for key, value in self.hparams.items() if key != "classes"}
-        allowed.check(
+        trust.check(
             {"_target_": "ser.training.classifier.EmotionClassifier", **recipe}, "model", "model"
         )
         torch.manual_seed(seed)

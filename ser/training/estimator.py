@@ -10,8 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from torch import Tensor
 
-from ser.checkpoints import estimator_io as fitted
-from ser.checkpoints import trust as allowed
+from ser.checkpoints import estimator_io, trust
 from ser.config.quantities import Seed
 from ser.features.frontend import check_layout
 from ser.models.gender_split import GenderSplit
@@ -27,7 +26,7 @@ class EstimatorClassifier(LightningModule):
         seed: Of everything random in fitting.
 
     Attributes:
-        compiled: Whether types of `fitted.COMPILED` may be loaded too.
+        compiled: Whether types of `estimator_io.COMPILED` may be loaded too.
 
     Raises:
         ValueError: The front end gives no vectors, or the estimator tells other classes apart.
@@ -41,7 +40,7 @@ class EstimatorClassifier(LightningModule):
         super().__init__()
         self.save_hyperparameters(logger=False)
         recipe = {key: value for key, value in self.hparams.items() if key != "classes"}
-        allowed.check(
+        trust.check(
             {"_target_": "ser.training.estimator.EstimatorClassifier", **recipe}, "model", "model"
         )
         self.classes = list(classes)
@@ -90,12 +89,12 @@ class EstimatorClassifier(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Put the fitted estimator into the checkpoint, as skops bytes in a uint8 tensor."""
-        content = np.frombuffer(fitted.dump(self.estimator), np.uint8)
+        content = np.frombuffer(estimator_io.dump(self.estimator), np.uint8)
         checkpoint["estimator"] = torch.from_numpy(content.copy())
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Take the fitted estimator out of the checkpoint; what was altered is refused."""
-        self.estimator = fitted.load(
+        self.estimator = estimator_io.load(
             checkpoint["estimator"].numpy().tobytes(),
             recipe=self.estimator,
             features=self.frontend.features,

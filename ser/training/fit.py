@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
-from ser.checkpoints import format as checkpoint
+from ser.checkpoints.format import Checkpoint, Recipe, load_checkpoint, plain_config
 from ser.config.split_info import SplitInfo
 from ser.data.datamodule import EmotionDataModule
 from ser.evaluation.metrics import LEAKY, scores, tabulate
@@ -25,8 +25,8 @@ from ser.evaluation.status import KEPT
 from ser.features.frontend import cache_key
 from ser.splits.leakage import check_statistics
 from ser.training import curves, folds, kept, restart
-from ser.training import trainer as processes
 from ser.training.estimator import EstimatorClassifier
+from ser.training.trainer import on_one_device
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], timings: dict[
         now = pd.DataFrame(data.record()).set_index("clip")
         kept.check_clips(f"resume={str(resume_from.path)!r}", resume_from.split, now)
     started = folds.started_with(cfg)
-    recipe = checkpoint.Recipe(config, data.record(), data.split_info(), started)
+    recipe = Recipe(config, data.record(), data.split_info(), started)
     trainer = build_trainer(cfg, recipe)
     _check(model, trainer, cfg.objective, resume_from)
     begin(*(() if resume_from else (*KEPT, curves.NAME)))
@@ -76,7 +76,7 @@ def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], timings: dict[
     trainer.loggers = build_loggers(cfg, data.split_info())
     timings["data"] = time.perf_counter()
     best, stopped = _fit(model, data, trainer, recipe, folder / "checkpoints", resume_from)
-    trainer = processes.alone(trainer, cfg)
+    trainer = on_one_device(trainer, cfg)
     timings["fit"] = time.perf_counter()
     value = _objective(best, data, trainer, cfg.objective)
     timings["val"] = time.perf_counter()
@@ -117,7 +117,7 @@ def build_loggers(cfg: DictConfig, split_info: SplitInfo) -> list[Logger]:
     options = {"prefix": LEAKY} if split_info.leaky else {}
     loggers = [instantiate(logger, **options) for logger in cfg.logger.values()]
     for logger in loggers:
-        logger.log_hyperparams(checkpoint.plain(cfg) | {"stamps": asdict(split_info)})
+        logger.log_hyperparams(plain_config(cfg) | {"stamps": asdict(split_info)})
     return loggers
 
 
@@ -150,9 +150,9 @@ def _fit(
     model: LightningModule,
     data: EmotionDataModule,
     trainer: Trainer,
-    recipe: checkpoint.Recipe,
+    recipe: Recipe,
     folder: Path,
-    resume_from: checkpoint.Checkpoint | None,
+    resume_from: Checkpoint | None,
 ) -> tuple[LightningModule, bool]:
     """Train the model; return it as best.ckpt holds it, and whether Ctrl-C came."""
     if resume_from:
@@ -175,7 +175,7 @@ def _fit(
                 f"no epoch was validated, so there is no best.ckpt (trainer.max_epochs="
                 f"{trainer.max_epochs}): expected at least one whole epoch"
             )
-    return checkpoint.load(
+    return load_checkpoint(
         folder / "best.ckpt", compiled=isinstance(model, EstimatorClassifier)
     ).model, stopped
 
@@ -184,7 +184,7 @@ def _check(
     model: LightningModule,
     trainer: Trainer,
     objective: str,
-    resume_from: checkpoint.Checkpoint | None,
+    resume_from: Checkpoint | None,
 ) -> None:
     """Refuse a trainer or an objective that does not fit the model, or epochs that are done."""
     classical = isinstance(model, EstimatorClassifier)
@@ -235,7 +235,7 @@ def _objective(
 
 def _portable(cfg: DictConfig) -> dict:
     """Resolve the config for a checkpoint, which is read from other working folders too."""
-    config = checkpoint.plain(cfg)
+    config = plain_config(cfg)
     if isinstance(config["data"]["root"], str):
         config["data"]["root"] = str(Path(config["data"]["root"]).expanduser().resolve())
     return config

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ser.checkpoints import atomic_io as checkpoint_io
-from ser.checkpoints import format as checkpoint
 from ser.checkpoints import training_state
-from ser.checkpoints.format import Checkpoint, read_content
+from ser.checkpoints.atomic_io import write_checkpoint
+from ser.checkpoints.format import Checkpoint, load_checkpoint, read_content
 from ser.config.differences import differing
 from ser.training import folds
 
@@ -30,13 +29,13 @@ def find(cfg: DictConfig, recipe: Mapping) -> Checkpoint | None:
         recipe: The same as it stands in a checkpoint.
     """
     if cfg.resume is not None:
-        return checkpoint.load(cfg.resume, key="resume")
+        return load_checkpoint(cfg.resume, key="resume")
     last = Path(cfg.folder) / "checkpoints" / "last.ckpt"
     by_itself = folds.is_part(cfg) or cfg.resume_sweep is not None or cfg.select is not None
     if not by_itself or cfg.overwrite or not last.is_file():
         return None
     try:
-        loaded = checkpoint.load(last)
+        loaded = load_checkpoint(last)
     except ValueError as error:
         log.warning("%s: starting from nothing", error)
         return None
@@ -72,12 +71,12 @@ def place(loaded: Checkpoint, folder: Path, recipe: Mapping) -> None:
         if best and state["monitor"] is not None and not _is_of(Path(best), loaded.epoch):
             del content["callbacks"][key]
     content["ser"]["config"] = recipe  # if no epoch should follow
-    checkpoint_io.write(content, folder / "last.ckpt")
+    write_checkpoint(content, folder / "last.ckpt")
 
 
 def _check_best(best: Path, loaded: Checkpoint) -> None:
     """Refuse a best.ckpt that is not of the run of the last.ckpt beside it."""
-    other = checkpoint.load(best)
+    other = load_checkpoint(best)
     parts = ("_target_", "frontend", "network")  # what may change between starts says nothing
     models = [
         [each.model.classes, *(each.config["model"].get(part) for part in parts)]

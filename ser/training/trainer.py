@@ -8,12 +8,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Return whether this process keeps the files of its run."""
     return rank_zero_only.rank == 0
 
 
-def check(cfg: DictConfig, hydra: DictConfig) -> None:
+def check_devices(cfg: DictConfig, hydra: DictConfig) -> None:
     """Refuse several processes where there is more, or less, than one network to fit.
 
     Args:
@@ -21,7 +21,7 @@ def check(cfg: DictConfig, hydra: DictConfig) -> None:
         hydra: Hydra's own part of it.
     """
     if cfg.trainer.devices == 1 and cfg.trainer.get("num_nodes", 1) == 1:
-        if not is_first():
+        if not is_rank_zero():
             raise ValueError(
                 f"this is process {rank_zero_only.rank} of several, but the trainer has one"
                 " device: expected trainer=ddp, or one task"
@@ -51,7 +51,7 @@ def check(cfg: DictConfig, hydra: DictConfig) -> None:
     )
 
 
-def alone(trainer: Trainer, cfg: DictConfig) -> Trainer:
+def on_one_device(trainer: Trainer, cfg: DictConfig) -> Trainer:
     """Return a trainer of one device with the same loggers: several would pad what they score."""
     if not torch.distributed.is_initialized():
         return trainer

@@ -8,8 +8,8 @@ import pytest
 import torch
 from hydra.errors import InstantiationException
 
-from ser.checkpoints import format as checkpoint
-from ser.checkpoints import source as recorded
+from ser.checkpoints.format import Recipe, load_checkpoint
+from ser.checkpoints.source import open_data
 from ser.config.split_info import SplitInfo
 
 
@@ -39,7 +39,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = {"data": data, "model": {"_target_": target, **recipe}}
     split = {"clip": ["a"], "split": ["test"], "sha256": ["0"]}
     info = SplitInfo("holdout", 1, "0", fold=0, folds=1, leaky=False, transductive=False)
-    checkpoint.Recipe(config, split, info).on_save_checkpoint(None, None, content)
+    Recipe(config, split, info).on_save_checkpoint(None, None, content)
     path = tmp_path_factory.mktemp("checkpoint") / "best.ckpt"
     torch.save(content, path)
     return path
@@ -53,7 +53,7 @@ def altered(saved: Path, folder: Path, change: Callable[[dict], None]) -> Path:
 
 
 def test_a_checkpoint_builds_its_own_model(saved: Path):
-    loaded = checkpoint.load(saved)
+    loaded = load_checkpoint(saved)
     weights = torch.load(saved, weights_only=True)["state_dict"]
     assert all(
         torch.equal(value, weights[name]) for name, value in loaded.model.state_dict().items()
@@ -70,7 +70,7 @@ def test_clips_of_format_2_get_their_corpus(saved: Path, tmp_path: Path):
         split = {"name": names, "split": ["train", "val", "test"], "sha256": ["0", "1", "2"]}
         content["ser"] |= {"format": 2, "split": split}
 
-    split = checkpoint.load(altered(saved, tmp_path, before)).split
+    split = load_checkpoint(altered(saved, tmp_path, before)).split
     assert split.index.to_list() == [f"ravdess/{names[0]}", f"tess/{names[1]}", "no clip"]
     assert split.split.to_list() == ["train", "val", "test"]
     assert split.sha256.to_list() == ["0", "1", "2"]
@@ -137,7 +137,7 @@ def test_code_outside_the_list_is_refused_at_any_depth(saved: Path, tmp_path: Pa
         for planted in forms if everywhere else forms[2:]:
             path = altered(saved, tmp_path, partial(put(*place), value=planted))
             with pytest.raises(ValueError, match="no code of it was run"):
-                checkpoint.load(path)
+                load_checkpoint(path)
     assert not mark.exists()
 
 
@@ -152,7 +152,7 @@ def test_a_resolver_is_refused_before_it_resolves(saved: Path, tmp_path: Path, p
             content["hyper_parameters"]["frontend"]["bins"] = planted
 
     with pytest.raises(ValueError, match=r"asks to resolve|expected a recipe"):
-        checkpoint.load(altered(saved, tmp_path, plant))
+        load_checkpoint(altered(saved, tmp_path, plant))
 
 
 def test_only_the_two_classifiers_are_models(saved: Path, tmp_path: Path):
@@ -160,14 +160,14 @@ def test_only_the_two_classifiers_are_models(saved: Path, tmp_path: Path):
         content["ser"]["config"]["model"]["_target_"] = "torch.nn.Linear"
 
     with pytest.raises(ValueError, match=r"asks to build 'torch\.nn\.Linear' as model"):
-        checkpoint.load(altered(saved, tmp_path, plant))
+        load_checkpoint(altered(saved, tmp_path, plant))
 
 
 def test_a_checkpoint_without_a_part_is_one_line(saved: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="no checkpoint of ser"):
-        checkpoint.load(altered(saved, tmp_path, lambda content: content["ser"].pop("config")))
+        load_checkpoint(altered(saved, tmp_path, lambda content: content["ser"].pop("config")))
     with pytest.raises(ValueError, match=r"depth=3, which .*EmotionClassifier does not take"):
-        checkpoint.load(
+        load_checkpoint(
             altered(saved, tmp_path, lambda content: content["hyper_parameters"].update(depth=3))
         )
 
@@ -189,29 +189,29 @@ def test_an_estimator_that_is_no_bytes_of_one_is_one_line(
     with pytest.raises(
         ValueError, match=r"cannot be built or filled|is not what skops writes|no tensor"
     ):
-        checkpoint.load(altered(saved, tmp_path, plant))
+        load_checkpoint(altered(saved, tmp_path, plant))
 
 
 def test_foreign_files_are_one_line(saved: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="not a file"):
-        checkpoint.load(tmp_path / "absent.ckpt")
+        load_checkpoint(tmp_path / "absent.ckpt")
     (tmp_path / "text.ckpt").write_text("no checkpoint")
     with pytest.raises(ValueError, match="no checkpoint of ser"):
-        checkpoint.load(tmp_path / "text.ckpt")
+        load_checkpoint(tmp_path / "text.ckpt")
     (tmp_path / "empty.ckpt").touch()
     with pytest.raises(ValueError, match=r"no checkpoint of ser \(.+\)"):
-        checkpoint.load(tmp_path / "empty.ckpt")
+        load_checkpoint(tmp_path / "empty.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match="no checkpoint of ser"):
-        checkpoint.load(tmp_path / "other.ckpt")
+        load_checkpoint(tmp_path / "other.ckpt")
     torch.save({"ser": print}, tmp_path / "pickle.ckpt")
     with pytest.raises(ValueError, match="no checkpoint of ser"):
-        checkpoint.load(tmp_path / "pickle.ckpt")
+        load_checkpoint(tmp_path / "pickle.ckpt")
 
 
 def test_another_format_or_shape_says_who_wrote_it(saved: Path, tmp_path: Path):
     with pytest.raises(ValueError, match=r"format 99.*written by ser"):
-        checkpoint.load(altered(saved, tmp_path, lambda content: content["ser"].update(format=99)))
+        load_checkpoint(altered(saved, tmp_path, lambda content: content["ser"].update(format=99)))
 
     def widen(content: dict) -> None:
         content["hyper_parameters"]["network"]["widths"] = [6]
@@ -219,7 +219,7 @@ def test_another_format_or_shape_says_who_wrote_it(saved: Path, tmp_path: Path):
     with pytest.raises(
         ValueError, match=r"12 differ, such as network.*\[4, 4, .* instead of \[6, 6,"
     ):
-        checkpoint.load(altered(saved, tmp_path, widen))
+        load_checkpoint(altered(saved, tmp_path, widen))
 
 
 @pytest.fixture
@@ -305,7 +305,7 @@ def test_what_does_not_fit_is_one_line(
 ):
     path = altered(saved, tmp_path, lambda content: put(*place)(content, value))
     with pytest.raises(ValueError, match=words) as caught:
-        checkpoint.load(path)
+        load_checkpoint(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -333,7 +333,7 @@ def test_a_missing_key_is_one_line_wherever_it_is(saved: Path, tmp_path: Path):
 
         if (key not in optional and "optimizer" not in parents) or "stamps" in parents:
             with pytest.raises(ValueError, match=r"^ckpt=[^\n]+$"):
-                checkpoint.load(altered(saved, tmp_path, forget))
+                load_checkpoint(altered(saved, tmp_path, forget))
 
 
 @pytest.mark.parametrize("share", [0.001, 0.5, 0.99, 0.9999])
@@ -341,7 +341,7 @@ def test_a_truncated_file_is_one_line(saved: Path, tmp_path: Path, share: float)
     content = saved.read_bytes()
     (tmp_path / "half.ckpt").write_bytes(content[: int(share * len(content))])
     with pytest.raises(ValueError, match="no checkpoint of ser"):
-        checkpoint.load(tmp_path / "half.ckpt")
+        load_checkpoint(tmp_path / "half.ckpt")
 
 
 def repacked(path: Path, records: Iterator[tuple[str, bytes]]) -> Path:
@@ -368,7 +368,7 @@ def test_a_pickle_of_more_than_tensors_is_refused(
     monkeypatch.setattr("ser.checkpoints.format.OPERATIONS", 99)
     path = repacked(tmp_path / "planted.ckpt", [("data.pkl", b"\x80\x02" + pickled)])
     with pytest.raises(ValueError, match=words):
-        checkpoint.load(path)
+        load_checkpoint(path)
 
 
 def test_what_torch_and_zipfile_read_otherwise_is_refused(saved: Path, tmp_path: Path):
@@ -376,18 +376,18 @@ def test_what_torch_and_zipfile_read_otherwise_is_refused(saved: Path, tmp_path:
         records = {name.partition("/")[2]: sound.read(name) for name in sound.namelist()}
     records = {name: record for name, record in records.items() if name[0] != "."}
     del records["version"]  # what the writer adds
-    assert checkpoint.load(repacked(tmp_path / "as_it_was.ckpt", records.items()))
+    assert load_checkpoint(repacked(tmp_path / "as_it_was.ckpt", records.items()))
     shouted = records | {"DATA.PKL": records["data.pkl"]}
     with pytest.raises(ValueError, match="names that torch does not write"):
-        checkpoint.load(repacked(tmp_path / "shouted.ckpt", shouted.items()))
+        load_checkpoint(repacked(tmp_path / "shouted.ckpt", shouted.items()))
     # Two directories: zipfile looks before the end, torch where the end says.
     content = saved.read_bytes()
     (tmp_path / "longer.ckpt").write_bytes(content[:-98] + bytes(98) + content[-98:])
     with pytest.raises(ValueError, match="not where torch writes it"):
-        checkpoint.load(tmp_path / "longer.ckpt")
+        load_checkpoint(tmp_path / "longer.ckpt")
     (tmp_path / "commented.ckpt").write_bytes(content[:-2] + b"\x01\x00!")
     with pytest.raises(ValueError, match="begin and end as torch"):
-        checkpoint.load(tmp_path / "commented.ckpt")
+        load_checkpoint(tmp_path / "commented.ckpt")
 
 
 def test_a_file_that_grows_when_it_is_read_is_refused(saved: Path, tmp_path: Path):
@@ -402,7 +402,7 @@ def test_a_file_that_grows_when_it_is_read_is_refused(saved: Path, tmp_path: Pat
             packed.writestr(name, large.read(name))
     assert (tmp_path / "packed.ckpt").stat().st_size < 1e6
     with pytest.raises(ValueError, match=r"packed or overlap|begin and end as torch"):
-        checkpoint.load(tmp_path / "packed.ckpt")
+        load_checkpoint(tmp_path / "packed.ckpt")
 
 
 @pytest.mark.parametrize(
@@ -418,4 +418,4 @@ def test_a_file_that_grows_when_it_is_read_is_refused(saved: Path, tmp_path: Pat
 def test_data_that_do_not_fit_are_one_line(saved: Path, tmp_path: Path, change: dict, words: str):
     path = altered(saved, tmp_path, lambda content: content["ser"]["config"]["data"].update(change))
     with pytest.raises((ValueError, InstantiationException), match=words):
-        recorded.data(checkpoint.load(path), str(tmp_path), str(tmp_path), "test")
+        open_data(load_checkpoint(path), str(tmp_path), str(tmp_path), "test")

@@ -12,8 +12,8 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 import pytest
 from hydra._internal.instantiate import _instantiate2
 
-from ser.checkpoints import format as checkpoint
-from ser.checkpoints import trust as allowed
+from ser.checkpoints import trust
+from ser.checkpoints.format import FORMAT, build_checkpoint
 from ser.launch.resume import check_recipe
 from ser.training.classifier import EmotionClassifier
 from ser.training.estimator import EstimatorClassifier
@@ -21,7 +21,7 @@ from ser.training.estimator import EstimatorClassifier
 ROUNDS = int(os.environ.get("FUZZ", "1000"))
 """Of each sound checkpoint; 50,000 take about ten minutes."""
 
-KNOWN = {name for slot in allowed.SLOTS.values() for name in slot}
+KNOWN = {name for slot in trust.SLOTS.values() for name in slot}
 
 PROTOCOL = {"_target_": "ser.splits.protocols.KFold", "folds": 3, "seed": 1}
 WINDOW = {
@@ -99,7 +99,7 @@ def sound(target: str, recipe: dict) -> dict:
         "state_dict": model.state_dict(),
         "hyper_parameters": {"classes": ["calm", "sad"], **recipe},
         "ser": {
-            "format": checkpoint.FORMAT,
+            "format": FORMAT,
             "config": {**RUN, "data": DATA, "model": {"_target_": target, **recipe}},
             "split": {"clip": ["a"], "split": ["test"], "sha256": ["0"]},
             "stamps": stamps | {"folds": 1, "leaky": False, "transductive": False},
@@ -264,7 +264,7 @@ def test_a_recipe_altered_at_random_is_refused_in_one_line_or_harmless(
 ):
     whole, names, mark = sound(*CHECKPOINTS[name]), importable(), tmp_path / "touched"
     assert len(names) > 20_000
-    check_recipe(checkpoint.build(whole, tmp_path, "ckpt='x'"))
+    check_recipe(build_checkpoint(whole, tmp_path, "ckpt='x'"))
     watched.clear()  # what is imported at first
     generator, refused = random.Random(name), 0
     with little_memory():
@@ -276,7 +276,7 @@ def test_a_recipe_altered_at_random_is_refused_in_one_line_or_harmless(
                 mutate(content, generator, names, mark)
             line = "resume="
             try:
-                check_recipe(checkpoint.build(content, tmp_path, "ckpt='x'"))
+                check_recipe(build_checkpoint(content, tmp_path, "ckpt='x'"))
             except ValueError as error:
                 line, refused = str(error), refused + 1
             assert line.startswith(("ckpt='x'", "resume=")), (number, line)
@@ -305,5 +305,5 @@ def test_nothing_outside_the_lists_is_ever_built(tmp_path: Path, watched: list[s
             [{"_target_": target}, node[key] | {"_target_": target}, {"_target_": target} | node]
         )
         with pytest.raises(ValueError, match="no code of it was run"):
-            check_recipe(checkpoint.build(whole | content, tmp_path, "ckpt='x'"))
+            check_recipe(build_checkpoint(whole | content, tmp_path, "ckpt='x'"))
         assert not watched, (target, watched)

@@ -8,7 +8,7 @@ import scipy.signal
 import soundfile
 import torch
 
-from ser.checkpoints import trust as allowed
+from ser.checkpoints import trust
 from ser.features.functionals import Functionals
 from ser.features.spectral import MFCC, Chroma, LogMel, MelImage, MFCCChroma
 
@@ -92,9 +92,9 @@ def test_functionals_are_means_and_deviations():
 def test_what_functionals_do_not_know_is_one_line():
     recipe = {"_target_": "ser.features.functionals.Functionals"}
     with pytest.raises(ValueError, match=r"frontend.parts=\['mfc'\]: expected 'mfcc', 'delta',"):
-        allowed.check(recipe | {"parts": ["mfc"]}, "frontend", "frontend")
+        trust.check(recipe | {"parts": ["mfc"]}, "frontend", "frontend")
     with pytest.raises(ValueError, match=r"frontend.statistics='mean': expected a list"):
-        allowed.check(recipe | {"statistics": "mean"}, "frontend", "frontend")
+        trust.check(recipe | {"statistics": "mean"}, "frontend", "frontend")
 
 
 def test_a_tone_is_one_semitone():

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from ser.audio.window import Window
-from ser.checkpoints import source as recorded
+from ser.checkpoints.source import open_data
 from ser.corpora.scan import official, scan
 from ser.data.datamodule import EmotionDataModule
 from ser.fetch.archive import MARKER
@@ -486,11 +486,11 @@ def test_a_checkpoint_does_not_say_what_is_downloaded(
     def build(config: dict) -> None:
         raise LookupError(config["download"])
 
-    monkeypatch.setattr(recorded, "instantiate", build)
+    monkeypatch.setattr("ser.checkpoints.source.instantiate", build)
     config = {"data": {"root": str(tmp_path), "download": True}}
     loaded = SimpleNamespace(config=config, clips_at_once=32)
     with pytest.raises(LookupError, match="False"):
-        recorded.data(loaded, None, None, "test")
+        open_data(loaded, None, None, "test")
 
 
 @pytest.mark.parametrize("address", [None, "zenodo.org", "ftp://zenodo.org"])

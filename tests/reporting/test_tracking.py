@@ -222,7 +222,7 @@ def test_a_failed_job_ends_its_run_as_failed_and_frees_the_next(
     for job, failing in enumerate([True, False]):
         folder = tmp_path / str(job)
         folder.mkdir()
-        with suppress(RuntimeError), tracking.finished():
+        with suppress(RuntimeError), tracking.finish_wandb():
             logger = tracking.wandb_logger(str(folder), project="ser")
             logger.log_metrics({"job": job})
             if failing:
@@ -249,7 +249,7 @@ def test_neither_prompt_nor_network_without_an_account(tmp_path: Path):
     )
     script = (
         "from ser.reporting import wandb as tracking\n"
-        "with tracking.finished():\n"
+        "with tracking.finish_wandb():\n"
         f"    tracking.wandb_logger({str(tmp_path)!r}, project='ser').log_metrics({{'a': 1}})\n"
     )
     environment = {

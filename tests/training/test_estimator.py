@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.base import BaseEstimator
 
-from ser.checkpoints import trust as allowed
+from ser.checkpoints import trust
 from ser.training.estimator import EstimatorClassifier
 
 CLASSES = ["calm", "happy", "sad"]
@@ -76,7 +76,7 @@ def test_cross_validation_hears_no_speaker_whom_it_scores(monkeypatch: pytest.Mo
 def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch):
     recipe = {"_target_": "xgboost.XGBClassifier"}
     monkeypatch.setitem(sys.modules, "xgboost", None)
-    allowed._parameters.cache_clear()
+    trust._parameters.cache_clear()
     with pytest.raises(ModuleNotFoundError, match="uv run --extra boost"):
         EstimatorClassifier(CLASSES, FRONTEND, recipe)
 

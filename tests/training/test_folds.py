@@ -16,8 +16,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from ser import experiment
 from ser.evaluation.results import pool
 from ser.evaluation.status import KEPT, held_run
-from ser.training import folds
-from ser.training import restart as interrupted
+from ser.training import folds, restart
 
 THREE = ("data=demo", "model=svm", "protocol=kfold", "protocol.folds=3")
 
@@ -187,11 +186,11 @@ def test_only_what_may_be_kept_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     loaded = SimpleNamespace(config=recipe)
     hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(tmp_path)))
     monkeypatch.setattr(folds.HydraConfig, "get", lambda: hydra)
-    monkeypatch.setattr(interrupted.checkpoint, "load", lambda *_, **__: loaded)
+    monkeypatch.setattr(restart.checkpoint, "load", lambda *_, **__: loaded)
 
     def find(**given: object) -> object:
         base = {"resume": None, "resume_sweep": None, "select": None, "overwrite": False}
-        return interrupted.find(OmegaConf.create(recipe | base | given), recipe)
+        return restart.find(OmegaConf.create(recipe | base | given), recipe)
 
     assert find() is loaded
     assert find(overwrite=True) is None

@@ -19,10 +19,9 @@ import pandas as pd
 import pytest
 import torch
 
-from ser.checkpoints import format as checkpoint
 from ser.checkpoints import training_state
 from ser.checkpoints.atomic_io import write
-from ser.checkpoints.format import read_content
+from ser.checkpoints.format import load_checkpoint, read_content
 from ser.training.curves import CurvesLogger, keep
 
 REPOSITORY = Path(__file__).parents[2]
@@ -373,7 +372,7 @@ def test_a_state_that_is_not_one_of_this_training_is_refused(
     two: Path, place: tuple, value: object
 ):
     path = two / "checkpoints" / "last.ckpt"
-    loaded = checkpoint.load(path)
+    loaded = load_checkpoint(path)
     content = read_content(path)
     whole = training_state.checked(content, loaded.model, path.parent)
     assert {*whole["callbacks"]} == {*content["callbacks"]}
