@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from ser.config.split_info import STAMPS
-from ser.evaluation.status import read_status
+from ser.evaluation.status import read_status, recorded_data
 
 SCORES = ("accuracy", "uar", "macro_f1")
 OUTCOME = (
@@ -65,3 +65,21 @@ def _outcome(job: Path) -> dict[str, object]:
         outcome["classes"] = len(metrics["classes"])
         outcome["emotion_uar"] = metrics.get("emotion", metrics)["uar"]
     return outcome
+
+
+def altered_clips(folder: Path, rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """List the clips whose samples differ between finished jobs: the data changed under way.
+
+    Only jobs of one root and sample rate are compared, as the samples are of these.
+    """
+    from ser.evaluation.results import read_clips  # with pandas, which no start should wait for
+
+    heard = {}
+    for row in rows:
+        path = folder / str(row["job"]) / "split.csv"
+        if row["status"] == "finished" and path.is_file():  # recordings of `input=` have no split
+            data = recorded_data(path.parent)
+            source = str([data.get(key) for key in ("root", "sample_rate")])
+            for clip, digest in read_clips(path).sha256.items():
+                heard.setdefault((clip, source), set()).add(digest)
+    return sorted({clip for (clip, _), digests in heard.items() if len(digests) > 1})

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from ser.evaluation import jobs
 from ser.launch import sweep as summary
 from ser.launch.start import Check
+from ser.reporting.sweep_table import show_summary
 
 
 def test_a_multirun_goes_on_after_a_failed_job_and_ends_with_a_table(
@@ -196,7 +197,7 @@ def test_a_table_over_different_numbers_of_classes_says_so(
     assert "None" not in (tmp_path / "summary.html").read_text()
     shown = capfd.readouterr().out
     assert "classes" in shown
-    summary.show_summary(tmp_path, [rows[0], rows[2]])
+    show_summary(tmp_path, [rows[0], rows[2]])
     assert "classes" not in capfd.readouterr().out
 
 

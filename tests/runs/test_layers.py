@@ -17,7 +17,7 @@ BELOW = {
     "fetch": "config corpora",
     "evaluation": "config",
     "data": "config cache corpora audio splits fetch",
-    "reporting": "evaluation",
+    "reporting": "config evaluation",
     "integrity": "corpora audio reporting",
     "checkpoints": "config corpora splits features data",
     "training": "config splits features models data checkpoints evaluation",
