@@ -27,7 +27,6 @@ def test_official_names_give_the_official_counts(official: Path):
 def test_a_clip_is_found_by_its_name(official: Path):
     for clip in scan(official).clips:
         assert vars(from_name(clip.name)) | {"path": clip.path} == vars(clip)
-        assert clip.id == f"{clip.corpus}/{clip.name}"
     for name in ("", "a", "OAF_back_fear", "../03-01-01-01-01-01-01", "03-01-09-01-01-01-12"):
         assert from_name(name) is None
 
