@@ -270,7 +270,7 @@ def test_a_checkpoint_scores_what_is_left_and_says_what_is_not(
     assert partial["speakers"] == others
     shown = capfd.readouterr().err
     assert "42 test clips are missing" in shown
-    assert f"1 test clips sound different now, such as {altered.stem}" in shown
+    assert f"1 test clips sound different now, such as ravdess/{altered.stem}" in shown
     assert partial["audit"]["passed"] is None
     unknown = "Whether the leak audit passes is unknown: 1 test clips sound different from those"
     assert unknown in (tmp_path / "few" / "report.txt").read_text()
