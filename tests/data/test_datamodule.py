@@ -9,7 +9,7 @@ import torch
 
 from ser.audio.window import Window
 from ser.data.datamodule import EmotionDataModule
-from ser.splits.protocols import Holdout, KFold, NamedFolds, Random, SplitProtocol
+from ser.splits.protocols import CrossCorpus, Holdout, KFold, NamedFolds, Random, SplitProtocol
 
 WINDOW = Window(3.0, {"ravdess": 1.0, "tess": 0.0, "other": "onset"})
 
@@ -279,3 +279,13 @@ def test_unreadable_clips_are_left_out_before_anything_is_parted(
     shutil.copy(next(root.glob("Actor_01/*-01.wav")), root / "nowhere.wav")
     (root / names[2]).symlink_to(root / "nowhere.wav")  # it is there again
     assert list(fresh(root, on_error="skip").decoded.unreadable) == names[:2]
+
+
+def test_across_corpora_the_classes_are_those_that_both_hold(
+    fresh, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
+    data = fresh(protocol=CrossCorpus(), drop=["sad"])
+    data.setup("fit")
+    assert data.classes == ["neutral", "happy", "angry", "fearful", "disgust", "surprised"]
+    assert "left out, as not all corpora hold it: calm" in caplog.text

@@ -329,7 +329,7 @@ def test_training_clips_under_the_names_of_test_clips_are_not_scored(
         (["data=demo", "data.merge={clam: neutral}"], "unknown emotion 'clam'.*'calm'"),
         (
             ["data=demo", "data.corpora=[tess]"],
-            "val is empty.*expected RAVDESS speakers with clips",
+            "val is empty.*expected speakers with clips",
         ),
         (["data=demo", "data.batch_size=many"], "data.batch_size='many'"),
         (["data=demo", "window.start=onste"], "window.start='onste'"),
@@ -360,7 +360,6 @@ def test_training_clips_under_the_names_of_test_clips_are_not_scored(
         ),
         (["data=demo", "callbacks.best.monitor=test/uar"], "monitor='test/uar' may decide nothing"),
         (["data=demo", "select=svm", "model=svm"], "select='svm'.*svm_regularisation"),
-        (["data=demo", "protocol=cross_corpus", "data.drop=[sad]"], "no test clips of calm"),
     ],
 )
 def test_an_error_of_the_user_is_one_line(
