@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ser.corpora.clip import AUDIO_SUFFIXES, Clip, Corpus
+from ser.corpora.clip import AUDIO_SUFFIXES, CHANNELS, MODALITIES, Clip, Corpus
 from ser.corpora.names import shown
 from ser.corpora.ravdess import RAVDESS
 from ser.corpora.tess import TESS
@@ -78,6 +78,21 @@ def official(
     return {
         clip.clip: clip for clip in clips if clip.channel in channels and clip.modality in modality
     }
+
+
+def check_selection(corpora: object, channels: object, modality: object) -> None:
+    """Refuse what is no list of some corpora, channels or modalities.
+
+    Raises:
+        ValueError: With the key and what it may hold.
+    """
+    for key, values, known in (
+        ("corpora", corpora, CORPORA),
+        ("channels", channels, CHANNELS),
+        ("modality", modality, MODALITIES),
+    ):
+        if not isinstance(values, list) or not values or not set(values) <= set(known):
+            raise ValueError(f"data.{key}={values}: expected some of [{','.join(known)}]")
 
 
 def scan(root: str | Path, modality: Sequence[str] = ("audio",)) -> Scan:

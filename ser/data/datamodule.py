@@ -27,7 +27,7 @@ from ser.corpora.scan import CORPORA, Scan, scan
 from ser.data.loading import Batch, ClipDataset, ClipReader, Reader
 from ser.fetch.servers import Servers
 from ser.splits.leakage import audit
-from ser.splits.protocols import VERSION, SplitProtocol, shared_labels
+from ser.splits.protocols import VERSION, Holdout, SplitProtocol, shared_labels
 from ser.splits.roles import ROLES, effective
 from ser.splits.table import SplitTable
 
@@ -48,9 +48,9 @@ class EmotionDataModule(LightningDataModule):
 
     Args:
         root: Folder that holds the corpora in any layout.
-        protocol: What assigns the clips to train, val and test.
-        fold: The protocol's fold that tests, from 0.
         window: Which seconds of a clip are read.
+        protocol: What assigns the clips to train, val and test; None is `Holdout`.
+        fold: The protocol's fold that tests, from 0.
         corpora: Some of `ser.corpora.scan.CORPORA`.
         channels: `speech`, `song` or both.
         modality: `audio`, `video` (the sound of mp4 files) or both.
@@ -75,8 +75,8 @@ class EmotionDataModule(LightningDataModule):
     def __init__(
         self,
         root: str,
-        protocol: SplitProtocol,
         window: Window,
+        protocol: SplitProtocol | None = None,
         fold: Fold = 0,
         corpora: Some[Literal[*CORPORA]] = tuple(CORPORA),
         channels: Some[Literal[CHANNELS]] = CHANNELS,
@@ -103,7 +103,7 @@ class EmotionDataModule(LightningDataModule):
                 " nothing to download"
             )
         self.root = root
-        self.protocol = protocol
+        self.protocol = protocol or Holdout()
         self.fold = fold
         self.recorded: Mapping[str, str] | None = None
         self.window = window
@@ -121,7 +121,7 @@ class EmotionDataModule(LightningDataModule):
         self.download = download
         self.servers = servers
         asked = label_clips(label_emotions(drop, keep, merge), target)
-        self.labels = shared_labels(asked, protocol, corpora)
+        self.labels = shared_labels(asked, self.protocol, corpora)
         self.left_out = sorted({*asked.values()} - {*self.labels.values()})
         self.classes = list(dict.fromkeys(self.labels.values()))
 

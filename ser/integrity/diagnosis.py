@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from ser.corpora.clip import CHANNELS, MODALITIES, Clip
+from ser.corpora.clip import Clip
 from ser.corpora.names import shown
-from ser.corpora.scan import CORPORA, official, parse, scan
+from ser.corpora.scan import check_selection, official, parse, scan
 from ser.integrity import rules
 from ser.integrity.measure import Examination, examine_all
 from ser.integrity.rules import SEVERITIES, Finding
@@ -71,13 +71,7 @@ def diagnose(
     Raises:
         ValueError: A key is misspelt, or there is no such recording.
     """
-    for key, values, known in (
-        ("corpora", corpora, CORPORA),
-        ("channels", channels, CHANNELS),
-        ("modality", modality, MODALITIES),
-    ):
-        if not isinstance(values, list) or not values or not set(values) <= set(known):
-            raise ValueError(f"data.{key}={values}: expected some of [{','.join(known)}]")
+    check_selection(corpora, channels, modality)
     found = scan(root, modality)
     asked = [clip for clip in found.clips if clip.corpus in corpora and clip.channel in channels]
     if not asked:

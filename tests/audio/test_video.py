@@ -65,7 +65,7 @@ def fresh(root: Path, tmp_path: Path) -> Callable[..., EmotionDataModule]:
     def make(modality: list[str], protocol: SplitProtocol | None = None) -> EmotionDataModule:
         protocol, cache = protocol or Holdout(), str(tmp_path / "cache")
         data = EmotionDataModule(
-            str(root), protocol, WINDOW, modality=modality, keep=CLASSES, cache=cache
+            str(root), WINDOW, protocol, modality=modality, keep=CLASSES, cache=cache
         )
         data.setup("fit")
         return data
@@ -194,7 +194,7 @@ def test_without_pyav_one_line_names_the_extra(fresh, root: Path, tmp_path: Path
 
 def test_what_is_asked_for_is_checked(tmp_path: Path):
     (tmp_path / f"03-{NAMES[0]}.wav").touch()
-    data = EmotionDataModule(str(tmp_path), Holdout(), WINDOW, modality=["video"])
+    data = EmotionDataModule(str(tmp_path), WINDOW, Holdout(), modality=["video"])
     message = r"modality=\[video\] \(0 other audio files, 1 recordings of another modality\)"
     with pytest.raises(ValueError, match=message):
         data.setup("fit")

@@ -57,7 +57,7 @@ def measure(root: str, cache: str) -> None:
     """Print the seconds of each step, and the process's peak of memory after it, as JSON."""
     window = Window(0.05, {"ravdess": 0.0, "tess": 0.0, "other": 0.0}, sample_rate=RATE)
     options = {"sample_rate": RATE, "cache": cache, "channels": ["speech"]}
-    data = EmotionDataModule(root, Holdout(), window, **options)
+    data = EmotionDataModule(root, window, Holdout(), **options)
     known = any(Path(cache).glob("*.json"))
     steps = {
         "scan": lambda: data.scanned,

@@ -234,7 +234,7 @@ def test_a_run_trims_the_cache_that_it_opens(demo: Path, tmp_path: Path):
     def data(limit: object) -> EmotionDataModule:
         window = Window(1.0, {"ravdess": 1.0, "tess": 0.0, "other": "onset"})
         options = {"cache": str(tmp_path), "cache_max_gb": limit}
-        return EmotionDataModule(str(demo), Holdout(), window, **options)
+        return EmotionDataModule(str(demo), window, Holdout(), **options)
 
     build(tmp_path)
     gc.collect()

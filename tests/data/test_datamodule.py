@@ -16,7 +16,7 @@ WINDOW = Window(3.0, {"ravdess": 1.0, "tess": 0.0, "other": "onset"})
 
 @pytest.fixture
 def data(demo: Path, cache: Path) -> EmotionDataModule:
-    module = EmotionDataModule(str(demo), Holdout(), WINDOW, batch_size=32, cache=str(cache))
+    module = EmotionDataModule(str(demo), WINDOW, Holdout(), batch_size=32, cache=str(cache))
     module.setup("fit")
     module.release_test()
     return module
@@ -79,7 +79,7 @@ def test_an_epochs_order_is_a_function_of_seed_and_epoch(data: EmotionDataModule
 
 def test_a_selection_moves_no_speaker(demo: Path, cache: Path, data: EmotionDataModule):
     options = {"drop": ["sad", "calm"], "channels": ["speech"]}
-    few = EmotionDataModule(str(demo), Holdout(), WINDOW, cache=str(cache), **options)
+    few = EmotionDataModule(str(demo), WINDOW, Holdout(), cache=str(cache), **options)
     few.setup("fit")
     assert few.reader.waveforms.key == data.reader.waveforms.key
     assert few.audit["speakers"] == data.audit["speakers"]
@@ -92,7 +92,7 @@ def test_a_selection_moves_no_speaker(demo: Path, cache: Path, data: EmotionData
 def fresh(demo: Path, cache: Path) -> Callable[..., EmotionDataModule]:
     def make(root: Path = demo, protocol: SplitProtocol | None = None, **options: object):
         protocol = protocol or Holdout()
-        return EmotionDataModule(str(root), protocol, WINDOW, cache=str(cache), **options)
+        return EmotionDataModule(str(root), WINDOW, protocol, cache=str(cache), **options)
 
     return make
 

@@ -472,7 +472,7 @@ def test_the_data_module_fetches_what_it_was_asked_for(shelf: Shelf, tmp_path: P
     servers = Servers(shelf.address, shelf.address, retries=0)
 
     def module(**options: object) -> EmotionDataModule:
-        return EmotionDataModule(str(tmp_path), Holdout(), window, cache=str(tmp_path), **options)
+        return EmotionDataModule(str(tmp_path), window, Holdout(), cache=str(tmp_path), **options)
 
     assert len(module(servers=servers, download=True, tess="off").found.clips) == 9
     assert not [path for path, _ in shelf.asked if path.startswith("/api/datasets")]
