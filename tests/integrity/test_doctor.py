@@ -279,7 +279,7 @@ def test_a_full_disk_is_one_line(doctor, tmp_path: Path, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ser.reporting.html.render_page", full)
+    monkeypatch.setattr("ser.integrity.report.render_page", full)
     code, _ = doctor(tmp_path / "root")
     assert code == 2
     status = json.loads((tmp_path / "seen" / "status.json").read_text())

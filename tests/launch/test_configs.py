@@ -25,11 +25,14 @@ OPTIONS = sorted(
     if path.parent.name != "hydra"
 )
 ELSEWHERE = {
+    "ser.data.datamodule.EmotionDataModule": {  # train.yaml, hydra/base/servers.yaml
+        "protocol", "fold", "normalize", "seed", "servers",
+    },
     "ser.launch.run_folder.RunFolder": {"exit_code"},  # doctor.yaml adds it
     "ser.models.gender_split.GenderSplit": {"gender", "emotion"},  # of the group estimator
     "ser.reporting.wandb.wandb_logger": {"id", "resume"},  # resume= adds them
     "ser.training.estimator.EstimatorClassifier": {"estimator"},  # of the group estimator
-}
+}  # fmt: skip
 """Arguments that no node with the `_target_` names, as they are set elsewhere."""
 
 
