@@ -265,7 +265,9 @@ _NO_SCALAR = object()
 def _scalars(value: object, compound: bool) -> Iterator[object]:
     """Yield the scalars of a value; `_NO_SCALAR` for what is nested deeper than it may be."""
     if isinstance(value, Mapping):
-        if not compound or not all(isinstance(key, str) for key in value):
+        # Of a key such as _target_ Hydra would make a call, whatever takes the mapping.
+        plain = all(isinstance(key, str) and not key.startswith("_") for key in value)
+        if not compound or not plain:
             yield _NO_SCALAR
             return
         value, compound = list(value.values()), False

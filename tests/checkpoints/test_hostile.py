@@ -23,6 +23,8 @@ ROUNDS = int(os.environ.get("FUZZ", "1000"))
 
 KNOWN = {name for slot in trust.SLOTS.values() for name in slot}
 
+WRITERS = ("trainer", "callbacks", "logger")
+
 PROTOCOL = {"_target_": "ser.splits.protocols.KFold", "folds": 3, "seed": 1}
 WINDOW = {
     "_target_": "ser.audio.window.Window",
@@ -131,6 +133,15 @@ def importable() -> list[str]:
             if issubclass(type(value), type | FunctionType | BuiltinFunctionType):
                 names.add(f"{path}.{name}")
     return sorted(names)
+
+
+def targets(node: object) -> Iterator[str]:
+    """Yield what plain containers name to be built, at any depth."""
+    if isinstance(node, dict):
+        yield from [node["_target_"]] if "_target_" in node else []
+        node = list(node.values())
+    for child in node if isinstance(node, list | tuple) else ():
+        yield from targets(child)
 
 
 def endless() -> list:
@@ -276,9 +287,13 @@ def test_a_recipe_altered_at_random_is_refused_in_one_line_or_harmless(
                 mutate(content, generator, names, mark)
             line = "resume="
             try:
-                check_recipe(build_checkpoint(content, tmp_path, "ckpt='x'"))
+                loaded = build_checkpoint(content, tmp_path, "ckpt='x'")
+                check_recipe(loaded)
             except ValueError as error:
                 line, refused = str(error), refused + 1
+            else:  # what is built only later
+                recipes = [loaded.config[key] for key in ("data", "model", *WRITERS)]
+                assert {*targets(recipes)} <= KNOWN, number
             assert line.startswith(("ckpt='x'", "resume=")), (number, line)
             assert len(line) < 2000, number
             assert line.isprintable(), (number, line)
@@ -291,7 +306,8 @@ def test_nothing_outside_the_lists_is_ever_built(tmp_path: Path, watched: list[s
     names = [name for name in importable() if name not in KNOWN]
     generator = random.Random(0)
     whole = sound(*CHECKPOINTS["network"])
-    places_of = [("data",), ("model",), *(("data", key) for key in ("root", "protocol", "window"))]
+    places_of = [("data",), ("model",), ("data", "window", "start")]
+    places_of += [("data", key) for key in ("root", "protocol", "window", "merge")]
     places_of += [("model", key) for key in NETWORK if key != "seed"]
     places_of += [("trainer",), ("callbacks", "best"), ("logger", "csv")]
     watched.clear()
