@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 
+@pytest.mark.slow
 def test_the_gap_is_what_the_random_split_adds_on_the_same_clips(
     launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
 ):
@@ -38,6 +39,7 @@ def test_the_gap_is_what_the_random_split_adds_on_the_same_clips(
     assert "LEAKY" in shown
 
 
+@pytest.mark.slow
 def test_what_is_more_than_a_leak_is_no_gap(
     launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
 ):

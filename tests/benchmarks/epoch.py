@@ -26,6 +26,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, Dataset
 
+from ser.corpora.scan import CORPORA
 from ser.data.datamodule import EmotionDataModule
 from ser.launch.run import quiet_lightning
 
@@ -64,7 +65,7 @@ class OneByOne(Dataset):
         mono = samples.mean(axis=1)
         if rate != self.data.sample_rate:
             mono = soxr.resample(mono, rate, self.data.sample_rate)
-        begin = round(self.data.window.start[clip.corpus] * self.data.sample_rate)
+        begin = round(CORPORA[clip.corpus].lead_seconds * self.data.sample_rate)
         padded = np.zeros(self.data.window.samples, np.float32)
         heard = mono[begin : begin + len(padded)]
         padded[: len(heard)] = heard

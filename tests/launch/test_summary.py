@@ -11,9 +11,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from ser.evaluation import jobs
-from ser.launch import sweep as summary
 from ser.launch.start import Check
-from ser.reporting.sweep_table import show_summary
+from ser.launch.sweep import Summary, summarise
+from ser.reporting.sweep_table import CHOICE, show_summary
 
 
 def test_a_multirun_goes_on_after_a_failed_job_and_ends_with_a_table(
@@ -42,7 +42,7 @@ def test_a_multirun_goes_on_after_a_failed_job_and_ends_with_a_table(
     assert "sound different" not in shown
     clips = pd.read_csv(sweep / "2" / "split.csv", dtype=str)
     clips.assign(sha256="0" * 64).to_csv(sweep / "2" / "split.csv", index=False)
-    summary.summarise(sweep)
+    summarise(sweep)
     shared = len(pd.read_csv(sweep / "1" / "split.csv"))
     assert f"{shared} clips sound different in the jobs, such as" in capfd.readouterr().out
 
@@ -94,12 +94,12 @@ def test_a_sweep_over_recordings_without_a_split_ends_with_what_its_jobs_did(
 ):
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
     job(0, None)
-    summary.Summary().on_multirun_end(config)
+    Summary().on_multirun_end(config)
     job(1, None, "failed")
     with pytest.raises(SystemExit) as stop:
-        summary.Summary().on_multirun_end(config)
+        Summary().on_multirun_end(config)
     assert stop.value.code == 1
-    assert [row["status"] for row in summary.summarise(tmp_path)] == ["finished", "failed"]
+    assert [row["status"] for row in summarise(tmp_path)] == ["finished", "failed"]
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_no_exception_lets_a_sweep_end_or_go_on_as_if_all_were_well(
     hydra = {"sweep": {"dir": str(tmp_path)}, "run": {"dir": str(tmp_path)}, "overrides": {}}
     config = OmegaConf.create({"resume_sweep": str(tmp_path), "hydra": {**hydra, "runtime": {}}})
     for call in (
-        summary.Summary().on_multirun_end,
-        summary.Summary().on_multirun_start,
-        summary.Summary().on_run_start,
+        Summary().on_multirun_end,
+        Summary().on_multirun_start,
+        Summary().on_run_start,
         Check().on_run_start,
     ):
         with pytest.raises(SystemExit) as stop:
@@ -156,10 +156,10 @@ def test_only_jobs_of_one_root_and_rate_can_sound_different(
             OmegaConf.save(config, run / ".hydra" / "config.yaml")
             config = {"ckpt": str(run / "checkpoints" / "best.ckpt"), "data": {"root": None}}
         job(number, {"a.wav": str(number), "b.wav": "0"}, **config)
-    summary.summarise(tmp_path)
+    summarise(tmp_path)
     shown = capsys.readouterr().out
     assert ("1 clips sound different in the jobs, such as a.wav" in shown) == told
-    assert summary.CHOICE not in shown  # without scores
+    assert CHOICE not in shown  # without scores
 
 
 def test_a_name_that_varies_splits_no_folder(launch: Callable[..., Path], tmp_path: Path):
@@ -176,8 +176,8 @@ def test_a_multirun_that_finishes_ends_well(
     launch("train", "-m", f"hydra.sweep.dir={sweep}", "data=demo", "model=svm,logistic")
     rows = json.loads((sweep / "summary.json").read_text())
     assert [row["model"] for row in rows] == ["svm", "logistic"]
-    assert capfd.readouterr().out.count(summary.CHOICE) == 1
-    assert (sweep / "summary.html").read_text().count(summary.CHOICE) == 1
+    assert capfd.readouterr().out.count(CHOICE) == 1
+    assert (sweep / "summary.html").read_text().count(CHOICE) == 1
     assert {row["status"] for row in rows} == {"finished"}
 
 

@@ -22,6 +22,7 @@ def train(*arguments: str) -> list[str]:
     return [sys.executable, str(REPOSITORY / "train.py"), *arguments]
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_midway_is_completed_with_its_own_overrides(tmp_path: Path, cache: Path):
     sweep = tmp_path / "a sweep"
     given = ["-m", "data=demo", "model=logistic", "data.drop=[],[sat],[sad],[calm,sad]"]

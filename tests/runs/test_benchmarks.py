@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parent / "benchmarks"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
+@pytest.mark.slow
 def test_the_epoch_is_timed_three_ways(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, cache: Path
 ):
