@@ -1,4 +1,4 @@
-"""The run folder: its status, its log, and how a run ends."""
+"""The run: its status and log, and errors of the user in one line."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ class BareMessage(logging.Formatter):
     """Formats a record as its message alone; the log file has the rest."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the message on one line, without level, time or traceback."""
+        """Return the message on one line, without level, time or traceback."""
         return shown(record.getMessage())
 
 
@@ -38,7 +38,7 @@ class FullMessage(logging.Formatter):
     """Formats a record's message on one line; a traceback has the lines below."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """Give the message with what the format puts around it."""
+        """Return the message with what the format puts around it."""
         return shown(super().formatMessage(record))
 
 
@@ -83,7 +83,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _way_on(stop: BaseException) -> str:
-    """Say how to go on with what is not finished."""
+    """Return how to go on with what is not finished."""
     hydra = HydraConfig.get()
     if isinstance(stop, KeyboardInterrupt) and str(stop):
         return str(stop)
@@ -94,7 +94,7 @@ def _way_on(stop: BaseException) -> str:
 
 
 def finished_before(folder: str) -> float | None:
-    """Give the objective of the job that an earlier start of the sweep has finished here."""
+    """Return the objective of the job that an earlier start of the sweep has finished here."""
     content = read_status(Path(folder))
     if content is None or content["status"] != "finished":
         return None

@@ -1,4 +1,4 @@
-"""The run folder: one start at a time writes to it, and none removes a run without being asked."""
+"""Locks of run folders, and the refusal of a start that would replace a run."""
 
 import copy
 import errno
@@ -176,7 +176,7 @@ def _warn_unlocked(reason: str) -> None:
 
 
 def unwritable(folder: Path, error: OSError) -> OSError:
-    """Give the error of a run folder that cannot be written."""
+    """Return the error of a run folder that cannot be written."""
     return OSError(
         f"{folder} cannot be written ({error.strerror}): make room, or name another place with"
         " hydra.run.dir="

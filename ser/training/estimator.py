@@ -1,4 +1,4 @@
-"""The classical classifier: front end -> a scikit-learn estimator, behind Lightning's door."""
+"""The classical classifier: front end -> a scikit-learn estimator, as a LightningModule."""
 
 from collections.abc import Mapping, Sequence
 
@@ -58,7 +58,7 @@ class EstimatorClassifier(LightningModule):
     def cross_validate(
         self, features: np.ndarray, labels: np.ndarray, groups: np.ndarray
     ) -> np.ndarray:
-        """Give the label (clips,) of each clip by an estimator fitted without its group.
+        """Return the label (clips,) of each clip by an estimator fitted without its group.
 
         Args:
             features: Of the training clips, (clips, features).
@@ -78,11 +78,11 @@ class EstimatorClassifier(LightningModule):
         return cross_val_predict(self._build(), features, labels, groups=groups, cv=folds)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Give the probabilities (batch, classes) of waveforms (batch, samples)."""
+        """Return the probabilities (batch, classes) of waveforms (batch, samples)."""
         return self._probabilities(self.frontend(waveform))
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_index: int) -> dict[str, Tensor]:
-        """Give each clip's row and probabilities."""
+        """Return each clip's row and probabilities."""
         known = "features" in batch
         features = batch["features"] if known else self.frontend(batch["waveform"])
         return {"row": batch["row"], "probabilities": self._probabilities(features)}

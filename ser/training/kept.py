@@ -1,4 +1,4 @@
-"""Finished runs of an earlier start: kept under the settings, and on the clips, of now."""
+"""Finished runs of an earlier start, which are kept where settings and clips are the same."""
 
 import json
 from collections.abc import Sequence
