@@ -322,6 +322,7 @@ def test_a_missing_key_is_one_line_wherever_it_is(saved: Path, tmp_path: Path):
     whole = torch.load(saved, weights_only=True)
     # The rest has defaults, or is checked when the data are built.
     optional = {"overrides", "drop", "torch", "torchaudio", "soxr", "bins", "n_fft", "start"}
+    optional |= {"protocol"}
     optional |= {"scheduler", "augment", "label_smoothing", "class_weights", "autocast", "seed"}
     for place in keys_of(whole):
         *parents, key = place

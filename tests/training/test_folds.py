@@ -186,7 +186,7 @@ def test_only_what_may_be_kept_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     loaded = SimpleNamespace(config=recipe)
     hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(tmp_path)))
     monkeypatch.setattr(folds.HydraConfig, "get", lambda: hydra)
-    monkeypatch.setattr(restart.checkpoint, "load", lambda *_, **__: loaded)
+    monkeypatch.setattr(restart, "load_checkpoint", lambda *_, **__: loaded)
 
     def find(**given: object) -> object:
         base = {"resume": None, "resume_sweep": None, "select": None, "overwrite": False}
