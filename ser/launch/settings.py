@@ -107,6 +107,9 @@ def check_types(config: Mapping, source: str = "", named: Callable[[str], str] =
         if key in SETTINGS:
             trust.check_value(value, SETTINGS[key], key, source, named, key == "published")
     for slot, key, recipe in recipes(config):
+        if key.rpartition(".")[2].startswith("_"):  # Hydra's own, such as _target_
+            place = f"{source} asks for {key}" if source else key
+            raise ValueError(f"{place}: expected the name of a {slot}")
         trust.check(recipe, slot, key, source, named)
 
 

@@ -138,7 +138,7 @@ def importable() -> list[str]:
 def targets(node: object) -> Iterator[str]:
     """Yield what plain containers name to be built, at any depth."""
     if isinstance(node, dict):
-        yield from [node["_target_"]] if "_target_" in node else []
+        yield from [str(node["_target_"])] if "_target_" in node else []
         node = list(node.values())
     for child in node if isinstance(node, list | tuple) else ():
         yield from targets(child)
