@@ -11,7 +11,8 @@ from rich.console import Console
 
 from ser.audio.decode import decode
 from ser.audio.window import Window
-from ser.corpora.scan import CORPORA, parse
+from ser.corpora.scan import parse
+from ser.data.loading import window_spans
 from ser.features.spectral import MFCC, Chroma, LogMel
 from ser.reporting.html import embed_picture, render_page
 from ser.reporting.plots import DPI
@@ -89,9 +90,7 @@ class Spectra:
         self.window = window
         self.nth = nth
         self.samples = decode(path, window.sample_rate)
-        clip = parse(path)
-        lead = CORPORA[clip.corpus].lead_seconds if clip else 0.0
-        self.spans = window.spans(self.samples, clip and clip.corpus, lead)
+        self.spans = window_spans(window, self.samples, parse(path))
         if nth not in range(len(self.spans)):
             raise ValueError(
                 f"nth={nth!r}: expected a whole number from 0 to {len(self.spans) - 1}, as {path}"

@@ -23,6 +23,19 @@ Batch = dict[str, Tensor]
 Reader = Callable[[np.ndarray], Batch]
 
 
+def window_spans(window: Window, recording: np.ndarray, clip: Clip | None) -> list[tuple[int, int]]:
+    """Return where the windows of a recording begin and end, in samples.
+
+    Args:
+        window: What is cut out.
+        recording: (samples,) int16.
+        clip: What is known of it; None of a recording of no corpus.
+    """
+    if clip is None:
+        return window.spans(recording)
+    return window.spans(recording, clip.corpus, CORPORA[clip.corpus].lead_seconds)
+
+
 class ClipReader:
     """Reads batches of clips by their rows in the store of waveforms.
 
@@ -133,8 +146,7 @@ class ClipReader:
 
     def span(self, row: int) -> tuple[int, int]:
         """Return where a clip's window begins and ends in its samples, without the padding."""
-        corpus = CORPORA[self.clips[row].corpus]
-        return self.window.spans(self.waveforms[row], corpus.name, corpus.lead_seconds)[0]
+        return window_spans(self.window, self.waveforms[row], self.clips[row])[0]
 
     @torch.no_grad()
     def _feature_rows(

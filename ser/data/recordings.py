@@ -18,7 +18,8 @@ from ser.audio.decode import decode_and_peak, warn_clipped
 from ser.audio.window import Window
 from ser.corpora.clip import AUDIO_SUFFIXES
 from ser.corpora.names import cell, shown
-from ser.corpora.scan import CORPORA, files, parse
+from ser.corpora.scan import files, parse
+from ser.data.loading import window_spans
 
 BATCH = 64
 """Windows that are scored at once, where they fit."""
@@ -72,9 +73,7 @@ class Recordings(IterableDataset):
         if peak > 1:
             self.loud.append(path)
         self.digests[row] = sha256(recording.tobytes()).hexdigest()
-        clip = parse(path)
-        lead = CORPORA[clip.corpus].lead_seconds if clip else 0.0
-        spans = self.window.spans(recording, clip and clip.corpus, lead)
+        spans = window_spans(self.window, recording, parse(path))
         self.spans[row] = tuple(
             edge / self.window.sample_rate for edge in (spans[0][0], spans[-1][1])
         )
