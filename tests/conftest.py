@@ -49,12 +49,9 @@ def _alone() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A cache folder that all tests share, also those of other processes."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "cache"
-    folder.mkdir(exist_ok=True)
-    return folder
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder that all tests share."""
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="session")
