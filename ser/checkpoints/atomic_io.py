@@ -26,28 +26,24 @@ class WholeFiles(TorchCheckpointIO):
         Raises:
             OSError: There is no room, or no right, to write it; the file of that name is as it was.
         """
-        write_checkpoint(checkpoint, Path(path))
-
-
-def write_checkpoint(content: Mapping, path: Path) -> None:
-    """Write a checkpoint's content; see `WholeFiles.save_checkpoint`."""
-    partial = path.with_name(f"{path.name}.tmp")
-    # Serialised in memory: torch hides the reason why a file cannot be written.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())  # the new name must not reach the disk before its bytes
-        ownership.remember(path, buffer.getbuffer())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        last = path.with_name("last.ckpt")
-        way = f"make room and go on with resume={last}" if last.exists() else "make room"
-        raise OSError(
-            f"{path} ({len(buffer.getbuffer()) / 1e6:.1f} MB) could not be written"
-            f" ({error.strerror}): {way}"
-        ) from error
+        path = Path(path)
+        partial = path.with_name(f"{path.name}.tmp")
+        # Serialised in memory: torch hides the reason why a file cannot be written.
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())  # the new name must not reach the disk before its bytes
+            ownership.remember(path, buffer.getbuffer())
+            os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            last = path.with_name("last.ckpt")
+            way = f"make room and go on with resume={last}" if last.exists() else "make room"
+            raise OSError(
+                f"{path} ({len(buffer.getbuffer()) / 1e6:.1f} MB) could not be written"
+                f" ({error.strerror}): {way}"
+            ) from error

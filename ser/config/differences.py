@@ -1,6 +1,6 @@
 """Differences of two configs: which values decide what a run computes, and are not the same."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -30,9 +30,13 @@ def differing(config: Mapping, other: Mapping) -> list[str]:
     return [
         f"{key}: {one.get(key)}, not {two.get(key)}"
         for key in sorted({*one, *two})
-        if not f"{key}.".startswith(tuple(f"{free}." for free in FREE))
-        and one.get(key) != two.get(key)
+        if not below(key, FREE) and one.get(key) != two.get(key)
     ]
+
+
+def below(path: str, keys: Iterable[str]) -> bool:
+    """Return whether a path such as `optimizer.lr` is one of some keys, or below one."""
+    return f"{path}.".startswith(tuple(f"{key}." for key in keys))
 
 
 def leaves(node: object, path: str = "") -> Iterator[tuple[str, object]]:

@@ -1,4 +1,7 @@
-"""`resume=last.ckpt`: the recipe of a training that broke off, with the overrides given now."""
+"""`resume=last.ckpt`: a training that broke off, started again with its overrides and those of now.
+
+What makes the model, its classes or its split is that of the checkpoint.
+"""
 
 import copy
 import logging
@@ -6,14 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from ser.config.differences import leaves
+from ser.config.differences import below, leaves
 from ser.launch.run_folder import end, ending
 
 if TYPE_CHECKING:
@@ -28,21 +29,23 @@ FIXED = (
 """Root keys that make the model, its classes or its split, or choose the epoch."""
 
 CHANGEABLE = (
-    "data.root", "data.batch_size", "data.cache", "data.on_error", "data.download", "data.servers",
-    "model.augment", "model.autocast", "model.label_smoothing", "model.class_weights",
-    "model.optimizer",
+    "data.root", "data.batch_size", "data.cache", "data.cache_max_gb", "data.on_error",
+    "data.download", "data.servers", "model.augment", "model.autocast", "model.label_smoothing",
+    "model.class_weights", "model.optimizer",
 )  # fmt: skip
 """What may change below them."""
 
-
-OF_THE_START = ("cache", "callbacks", "group", "logger", "name", "trainer")
-"""Keys that a file of somebody else does not set: they say what is written, deleted and sent."""
+HELD = (*FIXED, "augment", "optimizer", "published", "random_test_size")
+"""Root keys that are those of the checkpoint, unless an override of now changes what may change."""
 
 OF_THE_TRAINING = (
     "accumulate_grad_batches", "gradient_clip_algorithm", "gradient_clip_val",
     "limit_train_batches", "max_epochs", "precision",
 )  # fmt: skip
-"""But for these keys of the trainer."""
+"""So are these keys of the trainer."""
+
+OF_THE_START = ("cache", "cache_max_gb", "download", "servers")
+"""Keys of the data that are not: they say what is written, deleted and sent."""
 
 MAPPINGS = ("cache", "callbacks", "logger")
 """Keys that a recipe holds besides `ser.launch.settings.RECIPES`."""
@@ -52,7 +55,7 @@ class Resume(Callback):
     """Makes a start with `resume=` the run that broke off, in its own folder."""
 
     def on_run_start(self, config: DictConfig, **_: object) -> None:
-        """Replace the composed config by the checkpoint's recipe and the overrides given now."""
+        """Replace the composed config by that of the run that broke off."""
         # A further process of trainer=ddp may start from the recipe that the first has recorded.
         if config.get("resume") is None or not _asked(config):
             return
@@ -99,10 +102,17 @@ def take_up(config: DictConfig) -> None:
         )
     check_recipe(loaded)
     overwrite, mine = config.overwrite, ownership.is_own(loaded.path)
+    if not mine:
+        log.warning(
+            "resume=%s was not written here:"
+            " trainer, callbacks and loggers are those of this start",
+            loaded.path,
+        )
     before = list(loaded.overrides) if mine else []
     given = [text for text in config.hydra.overrides.task if not _is_resume(text)]
     own = loaded.path.resolve().parent
-    here = not _sets_folder(config) or Path(config.hydra.run.dir).resolve() == own.parent
+    named = any(text.startswith("hydra.run.dir=") for text in config.hydra.overrides.hydra)
+    here = not named or Path(config.hydra.run.dir).resolve() == own.parent
     own_folder = own.name == "checkpoints" and here
     if own_folder:
         _check_folder(loaded.path.resolve())
@@ -113,26 +123,14 @@ def take_up(config: DictConfig) -> None:
         config.hydra.run.dir = str(folder)
         config.hydra.runtime.output_dir = str(folder)
         HydraConfig.instance().set_config(copy.deepcopy(config))  # it makes read-only what it gets
-        recipe = _recipe(loaded, config, folder, mine)
-        try:
-            removed, added = _changes(config, before, given)
-        except HydraException as error:
-            raise ValueError(
-                f"resume={str(loaded.path)!r} cannot go on with {' '.join(given)}"
-                f" ({str(error).partition(chr(10))[0]}): expected what fits the run that broke off"
-            ) from error
-        there = dict(leaves(recipe))
-        other = [path for path in added if path not in there or there[path] != added[path]]
-        _check([*removed, *other], loaded.path)
-        _change(recipe, removed, added)
+        recipe = _recipe(loaded, config.hydra.job.config_name, before, given)
         _continue_wandb(recipe, own.parent)
         for key in [key for key in config if key != "hydra"]:
             del config[key]
-        config.update(recipe)
         # The candidates have been compared: the recipe is that of the winner. What this start may
         # overwrite is no matter of the checkpoint.
         own_keys = {"resume": str(loaded.path.resolve()), "select": None, "overwrite": overwrite}
-        config.update(own_keys)
+        config.update({**recipe, **own_keys})
         config.hydra.overrides.task = [*before, *given]
 
 
@@ -154,34 +152,60 @@ def check_recipe(loaded: "Checkpoint") -> None:
     settings.check_types(config, source)
 
 
-def _recipe(loaded: "Checkpoint", config: DictConfig, folder: Path, mine: bool) -> dict:
-    """Return the recipe by which a training goes on.
+def _recipe(
+    loaded: "Checkpoint", name: str, before: Sequence[str], given: Sequence[str]
+) -> DictConfig:
+    """Compose the config by which a training goes on, with what the checkpoint holds of it.
 
-    Of a file that this user has not written here, data and model are taken, and how long it trains:
-    what it logs, where it writes and what it deletes are those of this start.
+    Args:
+        loaded: The checkpoint.
+        name: Of the primary config.
+        before: The overrides with which it was started; none of somebody else's file.
+        given: Those of now.
+
+    Raises:
+        ValueError: They do not compose, or change what must stay.
     """
-    from ser.launch import settings
-    from ser.training import restart
+    from ser.training.selection import compose_run
 
-    def here(node: object) -> object:
-        plain = isinstance(node, DictConfig)
-        return OmegaConf.to_container(node, resolve=True) if plain else node
-
-    known = {*settings.SETTINGS, *settings.RECIPES, *settings.GROUPS}
-    recipe = {key: node for key, node in restart.moved(loaded, folder).items() if key in known}
-    recipe["data"] |= {key: here(config.data.get(key)) for key in ("download", "servers")}
-    if mine:
-        return recipe
-    log.warning(
-        "resume=%s was not written here: trainer, callbacks and loggers are those of this start",
-        loaded.path,
+    source = f"resume={str(loaded.path)!r} cannot go on with"
+    began, composed = (
+        OmegaConf.to_container(
+            compose_run(name, overrides, f"{source} {' '.join(given)}"), resolve=True
+        )
+        for overrides in (before, [*before, *given])
     )
-    recipe["data"] |= {key: config.data.get(key) for key in ("cache", "cache_max_gb")}
-    if isinstance(recipe["data"]["root"], dict):  # the embedded corpus, built where it is asked
-        recipe["data"]["root"] |= {"directory": config.data.get("cache")}
-    recipe |= {key: here(config[key]) for key in OF_THE_START}
+    there, old, new = (dict(leaves(config)) for config in (loaded.config, began, composed))
+    # What is said holds, also where it is what the config has by itself.
+    said = [override.key_or_group for override in OverridesParser.create().parse_overrides(given)]
+    said = [f"{place}{key}" for key in said for place in ("", "data.", "model.")]
+    removed = [path for path in old if path not in new]
+    changed = [
+        path
+        for path, value in new.items()
+        if path not in old or old[path] != value or below(path, said)
+    ]
+    other = [path for path in changed if path not in there or there[path] != new[path]]
+    for path in (*removed, *other):
+        free = below(path, CHANGEABLE) and not path.endswith("optimizer._target_")
+        if below(path, (*FIXED, "callbacks.best")) and not free:
+            raise ValueError(
+                f"{source} another {path}: the model, its classes, its split and what chooses the"
+                " epoch stay as they began; start a new run"
+            )
+    recipe = OmegaConf.create(composed)
+    recipe.update({key: loaded.config[key] for key in HELD if key in loaded.config})
     trainer = loaded.config["trainer"]
-    recipe["trainer"] |= {key: trainer[key] for key in OF_THE_TRAINING if key in trainer}
+    recipe.trainer.update({key: trainer[key] for key in OF_THE_TRAINING if key in trainer})
+    for path in removed:
+        parent, _, key = path.rpartition(".")
+        if OmegaConf.is_dict(node := OmegaConf.select(recipe, parent)):
+            node.pop(key, None)
+    for path in changed:
+        OmegaConf.update(recipe, path, new[path], merge=False, force_add=True)
+    recipe.data.update({key: composed["data"].get(key) for key in OF_THE_START})
+    if OmegaConf.is_dict(recipe.data.root):  # the embedded corpus, built where it is asked
+        recipe.data.root.directory = recipe.data.cache
     return recipe
 
 
@@ -191,10 +215,6 @@ def _asked(config: DictConfig) -> bool:
 
 def _is_resume(override: str) -> bool:
     return override.lstrip("+").startswith("resume=")
-
-
-def _sets_folder(config: DictConfig) -> bool:
-    return any(text.startswith("hydra.run.dir=") for text in config.hydra.overrides.hydra)
 
 
 def _check_folder(path: Path) -> None:
@@ -211,57 +231,6 @@ def _check_folder(path: Path) -> None:
             f"resume={str(path)!r} is part of the run in {run.parent}: start that once more with"
             " its own overrides and hydra.run.dir=, it goes on by itself"
         )
-
-
-def _changes(
-    config: DictConfig, before: list[str], given: list[str]
-) -> tuple[list[str], dict[str, object]]:
-    """Return what overrides remove from a run that was started with others, and what they set."""
-    name = config.hydra.job.config_name
-    old, new = (
-        dict(leaves(OmegaConf.to_container(compose(name, overrides), resolve=True)))
-        for overrides in (before, [*before, *given])
-    )
-    removed = [path for path in old if path not in new]
-    # What is said holds, also where it is what the config has by itself.
-    said = [override.key_or_group for override in OverridesParser.create().parse_overrides(given)]
-    said = tuple(f"{place}{key}." for key in said for place in ("", "data.", "model."))
-    return removed, {
-        path: value
-        for path, value in new.items()
-        if path not in old or old[path] != value or f"{path}.".startswith(said)
-    }
-
-
-def _check(paths: Sequence[str], source: Path) -> None:
-    """Refuse changes to what a training cannot change under way."""
-    for path in paths:
-        free = path.startswith(CHANGEABLE) and not path.endswith("optimizer._target_")
-        if (path.partition(".")[0] in FIXED or path.startswith("callbacks.best")) and not free:
-            raise ValueError(
-                f"resume={str(source)!r} cannot go on with another {path}: the model, its classes,"
-                " its split and what chooses the epoch stay as they began; start a new run"
-            )
-
-
-def _change(recipe: dict, removed: Sequence[str], added: Mapping[str, object]) -> None:
-    """Change plain containers by paths such as `trainer.max_epochs`."""
-    for path in removed:
-        *parents, key = path.split(".")
-        nodes = [recipe]
-        for parent in parents:
-            nodes.append(nodes[-1].get(parent, {}))
-        nodes[-1].pop(key, None)
-        # A node that has lost its last value is gone too.
-        for node, name in zip(reversed(nodes[:-1]), reversed(parents), strict=True):
-            if node.get(name) == {}:
-                del node[name]
-    for path, value in added.items():
-        *parents, key = path.split(".")
-        node = recipe
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[key] = value
 
 
 def _continue_wandb(recipe: Mapping, folder: Path) -> None:

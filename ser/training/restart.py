@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ser.checkpoints import training_state
-from ser.checkpoints.atomic_io import write_checkpoint
+from ser.checkpoints.atomic_io import WholeFiles
 from ser.checkpoints.format import Checkpoint, load_checkpoint, read_content
 from ser.config.differences import differing
 from ser.training import folds
@@ -39,39 +39,34 @@ def find(cfg: DictConfig, recipe: Mapping) -> Checkpoint | None:
     except ValueError as error:
         log.warning("%s: starting from nothing", error)
         return None
-    return None if differing(moved(loaded, Path(cfg.folder)), recipe) else loaded
+    began = _moved(loaded.config, loaded.config["folder"], str(cfg.folder))
+    return None if differing(began, recipe) else loaded
 
 
-def moved(loaded: Checkpoint, folder: Path) -> dict:
-    """Return the recipe of a checkpoint with its run folder replaced by another."""
-    return _moved(loaded.config, loaded.config["folder"], str(folder))
-
-
-def place(loaded: Checkpoint, folder: Path, recipe: Mapping) -> None:
+def place(loaded: Checkpoint, folder: Path, entry: Mapping) -> None:
     """Bring what a training goes on from into its folder: last.ckpt, best.ckpt beside it.
 
     Args:
         loaded: Where it stands.
         folder: The checkpoints of the run that goes on.
-        recipe: Of that run.
+        entry: What that run writes into its checkpoints, see `ser.checkpoints.format.Recipe`.
     """
-    source = loaded.path.parent
-    if source.resolve() != folder.resolve():
+    best = loaded.path.with_name("best.ckpt")
+    if best.is_file():
+        _check_best(best, loaded)
+    if best.parent.resolve() != folder.resolve():
         (folder / "best.ckpt").unlink(missing_ok=True)  # of another run
-        if (source / "best.ckpt").is_file():
-            _check_best(source / "best.ckpt", loaded)
+        if best.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source / "best.ckpt", folder / "best.ckpt.tmp")
+            shutil.copy(best, folder / "best.ckpt.tmp")
             os.replace(folder / "best.ckpt.tmp", folder / "best.ckpt")
-    elif (folder / "best.ckpt").is_file():
-        _check_best(folder / "best.ckpt", loaded)
     content = training_state.checked(read_content(loaded.path), loaded.model, folder)
     for key, state in list(content["callbacks"].items()):
         best = state.get("best_model_path")
         if best and state["monitor"] is not None and not _is_of(Path(best), loaded.epoch):
             del content["callbacks"][key]
-    content["ser"]["config"] = recipe  # if no epoch should follow
-    write_checkpoint(content, folder / "last.ckpt")
+    content["ser"] = entry  # if no epoch should follow
+    WholeFiles().save_checkpoint(content, folder / "last.ckpt")
 
 
 def _check_best(best: Path, loaded: Checkpoint) -> None:

@@ -82,7 +82,7 @@ def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> DictConf
 def candidates(preset: str) -> list[list[str]]:
     """List the overrides of each job that a file of conf/sweep stands for."""
     try:
-        params = compose_again(HydraConfig.get(), [f"sweep={preset}"]).hydra.sweeper.params
+        params = _compose([f"sweep={preset}"]).hydra.sweeper.params
     except MissingConfigException as error:
         known = ", ".join(error.options or ())
         raise ValueError(f"select={preset!r} is unknown: expected one of {known}") from error
@@ -123,7 +123,7 @@ def compose_run(name: str, overrides: Sequence[str], source: str) -> DictConfig:
         ValueError: They do not compose.
     """
     try:
-        composed = compose_again(HydraConfig.get(), overrides, name)
+        composed = _compose(overrides, name)
     except HydraException as error:
         line = str(error).partition("\n")[0]
         raise ValueError(
@@ -145,11 +145,11 @@ def changes(candidate: DictConfig, cfg: DictConfig) -> list[str]:
     ]
 
 
-def compose_again(job: DictConfig, overrides: Sequence[str], name: str | None = None) -> DictConfig:
-    """Compose the config of a start, of which `job` is Hydra's own part, with other overrides."""
+def _compose(overrides: Sequence[str], name: str | None = None) -> DictConfig:
+    """Compose the config of this start with other overrides."""
+    job = HydraConfig.get()
     (source,) = (one.path for one in job.runtime.config_sources if one.provider == "main")
     # A job that a launcher has sent elsewhere has no context of its own.
     here = GlobalHydra.instance().is_initialized()
     with nullcontext() if here else initialize_config_dir(source, version_base="1.3"):
-        name = name or job.job.config_name
-        return compose(name, list(overrides), return_hydra_config=True)
+        return compose(name or job.job.config_name, list(overrides), return_hydra_config=True)

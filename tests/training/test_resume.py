@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from ser.checkpoints import training_state
-from ser.checkpoints.atomic_io import write_checkpoint
+from ser.checkpoints.atomic_io import WholeFiles
 from ser.checkpoints.format import load_checkpoint, read_content
 from ser.training.curves import CurvesLogger, keep
 
@@ -440,14 +440,14 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     path = tmp_path / "last.ckpt"
-    write_checkpoint({"epoch": 1}, path)
+    WholeFiles().save_checkpoint({"epoch": 1}, path)
 
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("ser.checkpoints.atomic_io.os.replace", fail)
     with pytest.raises(OSError, match=r"No space left on device\): make room and go on with"):
-        write_checkpoint({"epoch": 2}, path)
+        WholeFiles().save_checkpoint({"epoch": 2}, path)
     assert torch.load(path, weights_only=True) == {"epoch": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
