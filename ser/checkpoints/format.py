@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from hydra.utils import get_object, instantiate
 from lightning import Callback, LightningModule, Trainer
-from omegaconf import OmegaConf
 from torch import nn
 
 from ser.checkpoints import ownership, renames, sizes, trust
@@ -52,7 +51,7 @@ class Recipe(Callback):
 
     Args:
         config: The composed config, resolved, as plain containers.
-        split: The clips' identity, split and sha256, as columns.
+        split: The clips' `split` and `sha256` by identity.
         split_info: Under which protocol and fold, and whether it leaks.
         overrides: What the run was started with.
 
@@ -63,7 +62,7 @@ class Recipe(Callback):
     def __init__(
         self,
         config: Mapping,
-        split: Mapping[str, list[str]],
+        split: pd.DataFrame,
         split_info: SplitInfo,
         overrides: Sequence[str] = (),
     ) -> None:
@@ -72,7 +71,7 @@ class Recipe(Callback):
         self.entry = {
             "format": FORMAT,
             "config": config,
-            "split": split,
+            "split": split.reset_index().to_dict("list"),
             "stamps": asdict(split_info),
             "overrides": list(overrides),
             "versions": {name: version(name) for name in ("ser", "torch", "torchaudio", "soxr")},
@@ -201,26 +200,13 @@ def build_checkpoint(
             f"{source}: the model of its own recipe cannot be built or filled; it was written by"
             f" ser {writer} ({_reason(error)})"
         ) from error
-    return Checkpoint(
-        path,
-        config,
-        split,
-        split_info,
-        entry.get("overrides"),
-        content["epoch"],
-        model.eval(),
-        clips,
-    )
+    overrides, epoch = entry.get("overrides"), content["epoch"]
+    return Checkpoint(path, config, split, split_info, overrides, epoch, model.eval(), clips)
 
 
 def _reason(error: Exception) -> str:
     reason = " ".join(str(error).split())[:300] or type(error).__name__
     return f"it lacks {reason}" if isinstance(error, KeyError) else reason
-
-
-def plain_config(config: object) -> dict:
-    """Resolve a config into dicts, lists, strings and numbers, which `weights_only` admits."""
-    return OmegaConf.to_container(config, resolve=True)
 
 
 def read_content(path: Path) -> Mapping:

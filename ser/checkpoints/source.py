@@ -85,7 +85,7 @@ def open_data(
 def _audit(loaded: Checkpoint, data: EmotionDataModule, split: str) -> dict[str, object]:
     """Audit the clips to score now against the others as they were in training."""
     there = {clip.clip: clip for clip in data.found.clips}
-    now = pd.DataFrame(data.record()).set_index("clip")
+    now = data.record()
     rows = pd.concat([now[now.split == split], loaded.split[loaded.split.split != split]])
     clips = [there.get(clip) or _from_id(clip) for clip in rows.index]
     if None in clips:
@@ -108,7 +108,7 @@ def _compare(trained: pd.DataFrame, data: EmotionDataModule, split: str) -> int:
     Returns:
         How many clips to score sound different now.
     """
-    found = pd.DataFrame(data.record()).set_index("clip")
+    found = data.record()
     expected = trained[trained["split"] == split]
     there = expected.index.intersection(found.index)
     if there.empty:

@@ -2,18 +2,19 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
 from typing import Annotated, Literal, TypeVar
 
 import numpy as np
+import pandas as pd
 import torch
 from annotated_types import MinLen
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler, default_convert
 
 from ser.audio.clips import ON_ERROR, DecodedClips, open_clips
 from ser.audio.window import Window
@@ -24,7 +25,7 @@ from ser.config.split_info import SplitInfo
 from ser.corpora.clip import CHANNELS, MODALITIES
 from ser.corpora.labels import TARGETS, label_clips, label_emotions
 from ser.corpora.scan import CORPORA, Scan, scan
-from ser.data.loading import Batch, ClipDataset, ClipReader, Reader
+from ser.data.loading import ClipDataset, ClipReader, Reader
 from ser.fetch.servers import Servers
 from ser.splits.leakage import audit
 from ser.splits.protocols import VERSION, Holdout, SplitProtocol, shared_labels
@@ -37,6 +38,7 @@ _Name = TypeVar("_Name")
 Some = Annotated[Sequence[_Name], MinLen(1)]
 
 
+@dataclass(eq=False, repr=False)
 class EmotionDataModule(LightningDataModule):
     """Clips of the corpora, parted by a protocol.
 
@@ -72,56 +74,40 @@ class EmotionDataModule(LightningDataModule):
         servers: Where from; None where the corpus is not published.
     """
 
-    def __init__(
-        self,
-        root: str,
-        window: Window,
-        protocol: SplitProtocol | None = None,
-        fold: Fold = 0,
-        corpora: Some[Literal[*CORPORA]] = tuple(CORPORA),
-        channels: Some[Literal[CHANNELS]] = CHANNELS,
-        modality: Some[Literal[MODALITIES]] = ("audio",),
-        tess: Literal[ROLES] = "train",
-        drop: Sequence[str] | None = (),
-        keep: Sequence[str] | None = None,
-        merge: Mapping[str, str] | None = None,
-        target: Literal[TARGETS] = "emotion",
-        normalize: Literal["speaker"] | None = None,
-        on_error: Literal[ON_ERROR] = "raise",
-        batch_size: Count = 32,
-        sample_rate: Hertz = 48000,
-        seed: Seed = 0,
-        cache: str | None = None,
-        cache_max_gb: Positive | None = None,
-        download: bool = False,
-        servers: Servers | None = None,
-    ) -> None:
+    root: str
+    window: Window
+    protocol: SplitProtocol | None = None
+    fold: Fold = 0
+    corpora: Some[Literal[*CORPORA]] = tuple(CORPORA)
+    channels: Some[Literal[CHANNELS]] = CHANNELS
+    modality: Some[Literal[MODALITIES]] = ("audio",)
+    tess: Literal[ROLES] = "train"
+    drop: Sequence[str] | None = ()
+    keep: Sequence[str] | None = None
+    merge: Mapping[str, str] | None = None
+    target: Literal[TARGETS] = "emotion"
+    normalize: Literal["speaker"] | None = None
+    on_error: Literal[ON_ERROR] = "raise"
+    batch_size: Count = 32
+    sample_rate: Hertz = 48000
+    seed: Seed = 0
+    cache: str | None = None
+    cache_max_gb: Positive | None = None
+    download: bool = False
+    servers: Servers | None = None
+
+    def __post_init__(self) -> None:
         super().__init__()
-        if download and servers is None:
+        if self.download and self.servers is None:
             raise ValueError(
                 "data.download=true: expected data=ravdess_tess; these data are made here, there is"
                 " nothing to download"
             )
-        self.root = root
-        self.protocol = protocol or Holdout()
-        self.fold = fold
+        self.protocol = self.protocol or Holdout()
         self.recorded: Mapping[str, str] | None = None
-        self.window = window
-        self.corpora = corpora
-        self.channels = channels
-        self.modality = modality
-        self.tess = tess
-        self.normalize = normalize
-        self.on_error = on_error
-        self.batch_size = batch_size
-        self.sample_rate = sample_rate
-        self.seed = seed
-        self.cache = cache_directory(cache)
-        self.cache_max_gb = cache_max_gb
-        self.download = download
-        self.servers = servers
-        asked = label_clips(label_emotions(drop, keep, merge), target)
-        self.labels = shared_labels(asked, self.protocol, corpora)
+        self.cache = cache_directory(self.cache)
+        asked = label_clips(label_emotions(self.drop, self.keep, self.merge), self.target)
+        self.labels = shared_labels(asked, self.protocol, self.corpora)
         self.left_out = sorted({*asked.values()} - {*self.labels.values()})
         self.classes = list(dict.fromkeys(self.labels.values()))
 
@@ -234,19 +220,16 @@ class EmotionDataModule(LightningDataModule):
         dataset = self.dataset("train", self.reader.read_fastest)
         return dataset.read(dataset.rows)["features"].numpy(), dataset.labels
 
-    def record(self, fold: int | None = None) -> dict[str, list[str]]:
-        """List identity, split and sha256 of the clips, for another run to score the same ones.
+    def record(self, fold: int | None = None) -> pd.DataFrame:
+        """Return `split` and `sha256` by clip, for another run to score the same ones.
 
         Args:
             fold: Of the protocol; None is what was set up.
         """
         table = self.table if fold is None else self.splits.table(fold)
         notes = self.decoded.waveforms.notes
-        return {
-            "clip": table["clip"].to_list(),
-            "split": table.split.to_list(),
-            "sha256": [notes[row] for row in table.index],
-        }
+        sha256 = [notes[row] for row in table.index]
+        return table.assign(sha256=sha256).set_index("clip")[["split", "sha256"]]
 
     def balanced_weights(self) -> Tensor:
         """Weigh each class by the inverse of its training clips, 1 on average: (classes,)."""
@@ -259,9 +242,8 @@ class EmotionDataModule(LightningDataModule):
         Of several processes each gets its share.
         """
         dataset = self.dataset("train", self.reader.read_fastest)
-        count, rank = (1, 0)
-        if self.trainer is not None:
-            count, rank = self.trainer.world_size, self.trainer.global_rank
+        trainer = self.trainer
+        count, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
         sampler = DistributedSampler(dataset, num_replicas=count, rank=rank, seed=self.seed)
         # Its own, as an iterator over batches draws a number: of the state of the training it would
         # take one more or less, by when Lightning makes it.
@@ -277,9 +259,5 @@ class EmotionDataModule(LightningDataModule):
         return self._loader(self.dataset(split, read))
 
     def _loader(self, dataset: ClipDataset, **options: object) -> DataLoader:
-        # No worker processes: a batch is one read of the memory map.
-        return DataLoader(dataset, self.batch_size, collate_fn=_already_a_batch, **options)
-
-
-def _already_a_batch(batch: Batch) -> Batch:
-    return batch
+        # No worker processes and nothing to collate: a batch is one read of the memory map.
+        return DataLoader(dataset, self.batch_size, collate_fn=default_convert, **options)

@@ -52,8 +52,7 @@ class ClipReader:
         self.features: Store | None = None
         self.held: Tensor | None = None
         self.withheld = np.zeros(len(waveforms), bool)
-        self.standards: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self.speakers = np.full(len(waveforms), "", object)
+        self.standards: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def withhold(self, rows: Sequence[int]) -> None:
         """Refuse these rows, and no others, to all who read: nothing is fitted on them."""
@@ -97,15 +96,13 @@ class ClipReader:
         Args:
             speakers: Who speaks, by row; other rows stay as they are.
         """
-        self.speakers[speakers.index] = speakers
-        for name, rows in speakers.groupby(speakers).groups.items():
+        for rows in speakers.groupby(speakers).groups.values():
             values = self.features.values[rows]  # (clips, features) or (..., bins, frames)
             axes = (0,) if values.ndim == 2 else (0, values.ndim - 1)
             scale = values.std(axis=axes, keepdims=True)[0]
-            self.standards[name] = (
-                values.mean(axis=axes, keepdims=True)[0],
-                np.where(scale > 0, scale, 1).astype(np.float32),
-            )
+            centre = values.mean(axis=axes, keepdims=True)[0]
+            scale = np.where(scale > 0, scale, 1).astype(np.float32)
+            self.standards |= dict.fromkeys(rows, (centre, scale))
 
     def hold(self, rows: np.ndarray, device: torch.device) -> None:
         """Keep the windows of these rows on the device, where the front end then runs."""
@@ -127,9 +124,7 @@ class ClipReader:
     def _standardised(self, rows: np.ndarray) -> np.ndarray:
         values = self.features.values[rows]
         if self.standards:
-            centre, scale = zip(
-                *(self.standards[name] for name in self.speakers[rows]), strict=True
-            )
+            centre, scale = zip(*(self.standards[row] for row in rows), strict=True)
             return (values - np.stack(centre)) / np.stack(scale)
         return values
 
@@ -140,8 +135,7 @@ class ClipReader:
         """Cut the rows' windows: (rows, samples) int16."""
         windows = np.empty((len(rows), self.window.samples), np.int16)
         for window, row in zip(windows, rows, strict=True):
-            span = self.span(row)
-            window[:] = self.window.cut(self.waveforms[row], span)
+            window[:] = self.window.cut(self.waveforms[row], self.span(row))
         return windows
 
     def span(self, row: int) -> tuple[int, int]:

@@ -52,16 +52,15 @@ class Recordings(IterableDataset):
     digests: dict[int, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        windows, rows, self.loud = [], [], []
+        batch, self.loud = [], []
         for row, path in enumerate(track(self.paths, "scoring")):
             for window in self._windows(row, path):
-                windows.append(window)
-                rows.append(row)
-                if len(windows) == self.batch_size:
-                    yield _batch(windows, rows)
-                    windows, rows = [], []
-        if windows:
-            yield _batch(windows, rows)
+                batch.append((window, row))
+                if len(batch) == self.batch_size:
+                    yield _join(batch)
+                    batch = []
+        if batch:
+            yield _join(batch)
         warn_clipped(self.loud)
 
     def _windows(self, row: int, path: Path) -> Iterator[np.ndarray]:
@@ -88,17 +87,12 @@ class Recordings(IterableDataset):
             classes: Their names.
         """
         columns = [f"p_{name}" for name in classes]
-        windows = [
-            pd.DataFrame(
-                output["probabilities"].numpy(force=True),
-                index=output["row"].numpy(force=True),
-                columns=columns,
-            )
-            for output in outputs
-        ]
-        table = pd.DataFrame(columns=columns, index=range(len(self.paths)), dtype=float)
-        if windows:  # else no file could be read
-            table.update(pd.concat(windows).groupby(level=0).mean())
+        rows = [row for output in outputs for row in output["row"].tolist()]
+        windows = [output["probabilities"].numpy(force=True) for output in outputs]
+        # Of no row where no file could be read.
+        windows = np.concatenate([np.empty((0, len(classes)), np.float32), *windows])
+        table = pd.DataFrame(windows, rows, columns).groupby(level=0).mean().astype(float)
+        table = table.reindex(range(len(self.paths)))
         winners = table[columns].dropna().idxmax(axis=1).str.removeprefix("p_")
         table.insert(0, "path", [cell(path) for path in self.paths])
         table.insert(1, "start", pd.Series({row: span[0] for row, span in self.spans.items()}))
@@ -107,7 +101,8 @@ class Recordings(IterableDataset):
         return table.assign(error=pd.Series(self.errors, dtype=str))
 
 
-def _batch(windows: list[np.ndarray], rows: list[int]) -> dict[str, Tensor]:
+def _join(batch: list[tuple[np.ndarray, int]]) -> dict[str, Tensor]:
+    windows, rows = zip(*batch, strict=True)
     waveform = np.stack(windows).astype(np.float32) / 32768
     return {"waveform": torch.from_numpy(waveform), "row": torch.tensor(rows)}
 

@@ -15,9 +15,9 @@ from hydra.utils import instantiate
 from lightning import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from ser.checkpoints.format import Checkpoint, Recipe, load_checkpoint, plain_config
+from ser.checkpoints.format import Checkpoint, Recipe, load_checkpoint
 from ser.config.split_info import SplitInfo
 from ser.data.datamodule import EmotionDataModule
 from ser.evaluation.metrics import LEAKY, scores, tabulate
@@ -63,10 +63,8 @@ def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], timings: dict[
     resume_from = restart.find(cfg, config)
     data, model = _build(cfg)
     if resume_from:
-        now = pd.DataFrame(data.record()).set_index("clip")
-        kept.check_clips(f"resume={str(resume_from.path)!r}", resume_from.split, now)
-    started = folds.started_with(cfg)
-    recipe = Recipe(config, data.record(), data.split_info(), started)
+        kept.check_clips(f"resume={str(resume_from.path)!r}", resume_from.split, data.record())
+    recipe = Recipe(config, data.record(), data.split_info(), folds.started_with(cfg))
     trainer = build_trainer(cfg, recipe)
     _check(model, trainer, cfg.objective, resume_from)
     begin(*(() if resume_from else (*KEPT, curves.NAME)))
@@ -116,8 +114,9 @@ def build_loggers(cfg: DictConfig, split_info: SplitInfo) -> list[Logger]:
     # Whatever a leaky run logs says so by its name.
     options = {"prefix": LEAKY} if split_info.leaky else {}
     loggers = [instantiate(logger, **options) for logger in cfg.logger.values()]
+    config = OmegaConf.to_container(cfg, resolve=True) | {"stamps": asdict(split_info)}
     for logger in loggers:
-        logger.log_hyperparams(plain_config(cfg) | {"stamps": asdict(split_info)})
+        logger.log_hyperparams(config)
     return loggers
 
 
@@ -156,11 +155,11 @@ def _fit(
 ) -> tuple[LightningModule, bool]:
     """Train the model; return it as best.ckpt holds it, and whether Ctrl-C came."""
     if resume_from:
-        restart.place(resume_from, folder, recipe.entry["config"])
+        restart.place(resume_from, folder, recipe.entry)
         log.info("going on after epoch %d of %s", resume_from.epoch, resume_from.path)
     _feed(model, data, trainer)
-    stopped = False
-    if isinstance(model, EstimatorClassifier):
+    stopped, classical = False, isinstance(model, EstimatorClassifier)
+    if classical:
         features, labels = data.training_features()
         model.fit_estimator(features, labels)
         check_statistics(model.estimator, features, labels)
@@ -175,16 +174,11 @@ def _fit(
                 f"no epoch was validated, so there is no best.ckpt (trainer.max_epochs="
                 f"{trainer.max_epochs}): expected at least one whole epoch"
             )
-    return load_checkpoint(
-        folder / "best.ckpt", compiled=isinstance(model, EstimatorClassifier)
-    ).model, stopped
+    return load_checkpoint(folder / "best.ckpt", compiled=classical).model, stopped
 
 
 def _check(
-    model: LightningModule,
-    trainer: Trainer,
-    objective: str,
-    resume_from: Checkpoint | None,
+    model: LightningModule, trainer: Trainer, objective: str, resume_from: Checkpoint | None
 ) -> None:
     """Refuse a trainer or an objective that does not fit the model, or epochs that are done."""
     classical = isinstance(model, EstimatorClassifier)
@@ -235,7 +229,7 @@ def _objective(
 
 def _portable(cfg: DictConfig) -> dict:
     """Resolve the config for a checkpoint, which is read from other working folders too."""
-    config = plain_config(cfg)
+    config = OmegaConf.to_container(cfg, resolve=True)  # plain: `weights_only` admits it
     if isinstance(config["data"]["root"], str):
         config["data"]["root"] = str(Path(config["data"]["root"]).expanduser().resolve())
     return config

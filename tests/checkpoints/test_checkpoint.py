@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from hydra.errors import InstantiationException
@@ -37,7 +38,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = {key: value for key, value in model.hparams.items() if key != "classes"}
     target = "ser.training.classifier.EmotionClassifier"
     config = {"data": data, "model": {"_target_": target, **recipe}}
-    split = {"clip": ["a"], "split": ["test"], "sha256": ["0"]}
+    split = pd.DataFrame({"split": ["test"], "sha256": ["0"]}, pd.Index(["a"], name="clip"))
     info = SplitInfo("holdout", 1, "0", fold=0, folds=1, leaky=False, transductive=False)
     Recipe(config, split, info).on_save_checkpoint(None, None, content)
     path = tmp_path_factory.mktemp("checkpoint") / "best.ckpt"
