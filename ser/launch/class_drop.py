@@ -12,7 +12,7 @@ from ser.analysis import class_drop
 from ser.corpora.labels import label_emotions
 from ser.evaluation.jobs import collect
 from ser.evaluation.metrics import LEAKY
-from ser.launch.run_folder import end
+from ser.launch.run_folder import ending
 from ser.reporting.wandb import finish_wandb, wandb_group
 
 
@@ -21,17 +21,13 @@ class ClassDrop(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         """Set the classes that each job drops; what cannot be dropped ends the sweep at once."""
-        try:
+        with ending():
             drops = plan(config)
-        except ValueError as error:
-            end(error)
         self.base = drops[0]
         swept = ",".join(f"[{','.join(names)}]" for names in drops)
+        params = config.hydra.sweeper.params or {}
         with open_dict(config.hydra):
-            config.hydra.sweeper.params = {
-                **(config.hydra.sweeper.params or {}),
-                "data.drop": swept,
-            }
+            config.hydra.sweeper.params = {**params, "data.drop": swept}
 
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
         """Compare the jobs; write ablation.csv, .json, .png and .html beside them."""

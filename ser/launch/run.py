@@ -8,10 +8,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -74,10 +72,10 @@ def one_line_errors() -> Iterator[None]:
         log.error(": ".join(filter(None, words)))
         raise SystemExit(143 if terminated else 130) from None  # as a shell counts signals
     except Exception as error:
-        cause = _cause(error)
+        cause = run_folder.cause_of(error)
         if not isinstance(cause, USER_ERRORS) and not multirun:
             raise
-        log.error(_line(cause), exc_info=error)
+        log.error(run_folder.one_line(cause), exc_info=error)
         if not multirun:
             raise SystemExit(1) from None
 
@@ -148,12 +146,7 @@ class Run(AbstractContextManager):
             os.replace(path, self.folder / RECORD / path.name)
         shutil.rmtree(self.folder / NEXT_RECORD, ignore_errors=True)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if self.log is not None:
             logging.getLogger().removeHandler(self.log)
             self.log.close()
@@ -161,13 +154,11 @@ class Run(AbstractContextManager):
             if error is None:
                 self._take_record()
                 self._write("finished")
-            elif not self.begun:
-                pass
             # Lightning turns Ctrl-C into SystemExit.
-            elif isinstance(error, KeyboardInterrupt | SystemExit):
+            elif self.begun and isinstance(error, KeyboardInterrupt | SystemExit):
                 self._write("interrupted")
-            else:
-                self._write("failed", _line(_cause(error)))
+            elif self.begun:
+                self._write("failed", run_folder.one_line(run_folder.cause_of(error)))
         finally:
             shutil.rmtree(self.folder / NEXT_RECORD, ignore_errors=True)
             run_folder.release(self.folder)
@@ -196,13 +187,3 @@ def _overrides() -> list[str]:
 def _own(overrides: Sequence[str]) -> list[str]:
     """List what makes the run, without what its start may replace."""
     return [text for text in overrides if not text.startswith("overwrite=")]
-
-
-def _cause(error: BaseException) -> BaseException:
-    while isinstance(error, InstantiationException) and error.__cause__:
-        error = error.__cause__
-    return error
-
-
-def _line(cause: BaseException) -> str:
-    return " ".join(str(cause).split()) or type(cause).__name__

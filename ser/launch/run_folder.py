@@ -57,36 +57,28 @@ class RunFolder(Callback):
                     config.hydra.output_subdir = None  # the record is the first's
                 return
         with ending(self.exit_code):
-            try:
-                # Hydra does so only later, and the folder may be named by ${hydra:...}.
-                HydraConfig.instance().set_config(copy.deepcopy(config))
-                folder = Path(config.hydra.run.dir).absolute()
-                if (folder / LOCK).exists():  # who writes there says more than what is there
-                    hold(folder)
-                check(config, folder)
+            # Hydra does so only later, and the folder may be named by ${hydra:...}.
+            HydraConfig.instance().set_config(copy.deepcopy(config))
+            folder = Path(config.hydra.run.dir).absolute()
+            if (folder / LOCK).exists():  # who writes there says more than what is there
                 hold(folder)
-                shutil.rmtree(
-                    folder / NEXT_RECORD, ignore_errors=True
-                )  # of a start that was killed
-                if held_run(folder) is not None and config.hydra.output_subdir == RECORD:
-                    with read_write(config.hydra):
-                        config.hydra.output_subdir = NEXT_RECORD
-            except Exception:
-                release(folder)
-                raise
+            check(config, folder)
+            hold(folder)
+            # Of a start that was killed.
+            shutil.rmtree(folder / NEXT_RECORD, ignore_errors=True)
+            if held_run(folder) is not None and config.hydra.output_subdir == RECORD:
+                with read_write(config.hydra):
+                    config.hydra.output_subdir = NEXT_RECORD
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         """Lock the folder of the multirun, of which ser.launch.sweep.Summary lets go."""
-        try:
+        with ending(self.exit_code):
             hold(Path(config.hydra.sweep.dir))
-        except (ValueError, OSError) as error:
-            end(error, self.exit_code)
 
 
 def end(error: object, code: int = 1) -> NoReturn:
     """End a start from within a callback, with one line and an exit code."""
-    line = " ".join(str(error).split()) or type(error).__name__
-    print(shown(line), file=sys.stderr)  # noqa: T201
+    print(shown(one_line(error)), file=sys.stderr)  # noqa: T201
     for folder in list(_held):
         release(folder)
         if {path.name for path in folder.iterdir()} == {LOCK}:  # nothing began there
@@ -108,12 +100,21 @@ def ending(
     try:
         yield
     except Exception as error:  # noqa: BLE001
-        cause = error
-        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
-            cause = cause.__cause__
-        if not isinstance(cause, expected):
+        if not isinstance(cause_of(error), expected):
             traceback.print_exception(error)
-        end(cause, code)
+        end(cause_of(error), code)
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return the error that made Hydra's building of an object fail; any other as it is."""
+    while isinstance(error, InstantiationException) and error.__cause__:
+        error = error.__cause__
+    return error
+
+
+def one_line(error: object) -> str:
+    """Return what an error says, or its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def hold(folder: Path) -> None:
@@ -204,7 +205,7 @@ def check(config: DictConfig, folder: Path) -> None:
         with open_dict(cfg):
             cfg.folder = str(folder)
         if fold == "all":
-            folds.check_settings(cfg)
+            folds.begun(cfg)  # under these settings
             return
         # Its candidates are kept, as folds are.
         if cfg.select is not None and not differences(folder, OmegaConf.to_container(cfg)):

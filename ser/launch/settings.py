@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 import torch
 from annotated_types import Predicate
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from sklearn.base import BaseEstimator
@@ -20,6 +19,7 @@ from ser.config.quantities import Count, Fold, Natural, Positive, Seed
 from ser.corpora.labels import label_clips, label_emotions
 from ser.corpora.scan import CORPORA
 from ser.features.frontend import build_frontend
+from ser.launch.run_folder import cause_of, one_line
 from ser.splits.leakage import check_objective
 from ser.splits.protocols import OpenShare, shared_labels
 
@@ -151,7 +151,10 @@ def _build(config: Mapping) -> None:
         protocol = instantiate(data["protocol"], _convert_="all")
     with _naming("window", data["window"]):
         window = instantiate(data["window"], _convert_="all")
-        _check_starts(window.start)
+        known = (*CORPORA, "other")
+        for name in window.start if isinstance(window.start, Mapping) else ():
+            if name not in known:
+                raise ValueError(f"window.start.{name}: expected one of {', '.join(known)}")
         sizes.check_window(model["frontend"], window.samples)
     labels = label_clips(label_emotions(data["drop"], data["keep"], data["merge"]), data["target"])
     classes = list(dict.fromkeys(shared_labels(labels, protocol, data["corpora"]).values()))
@@ -166,13 +169,6 @@ def _build(config: Mapping) -> None:
             _build_estimator(model, classes)
         else:
             _build_network(model, classes, window.samples)
-
-
-def _check_starts(start: object) -> None:
-    known = (*CORPORA, "other")
-    for name in start if isinstance(start, Mapping) else ():
-        if name not in known:
-            raise ValueError(f"window.start.{name}: expected one of {', '.join(known)}")
 
 
 def _build_estimator(model: Mapping, classes: list[str]) -> None:
@@ -208,12 +204,10 @@ def _naming(key: str, recipe: Mapping) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # libraries raise anything
-        cause = error
-        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
-            cause = cause.__cause__
+        cause = cause_of(error)
         if isinstance(cause, ModuleNotFoundError):
             raise cause from error
-        reason = " ".join(str(cause).split()) or type(cause).__name__
+        reason = one_line(cause)
         if not _KEY.search(reason):  # its own message names none
             values = {name: f"{key}.{name}={value!r}" for name, value in leaves(recipe)}
             values.pop("_target_", None)

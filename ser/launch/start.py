@@ -23,16 +23,11 @@ class Check(Callback):
         quiet_lightning()
         with ending(expected=USER_ERRORS):
             config = copy.deepcopy(config)
-            hydra = HydraConfig.instance()
-            before = hydra.cfg
             with read_write(config), read_write(config.hydra), open_dict(config):
                 config.hydra.runtime.output_dir = config.hydra.run.dir
-                hydra.set_config(copy.deepcopy(config))  # what the config refers to
+                HydraConfig.instance().set_config(copy.deepcopy(config))  # the config refers to it
                 del config["hydra"]
-            try:
-                check(config)
-            finally:
-                hydra.cfg = before
+            check(config)
 
 
 class Threads(Callback):
@@ -40,10 +35,6 @@ class Threads(Callback):
 
     Hydra's own `hydra.job.env_set` comes too late for a run that resume= reads a checkpoint for.
     """
-
-    def on_run_start(self, config: DictConfig, **_: object) -> None:
-        """Set them for a single run."""
-        self.on_job_start(config)
 
     def on_job_start(self, config: DictConfig, **_: object) -> None:
         """Let waiting threads sleep, and a job of submitit have one for each of its processors.
@@ -54,3 +45,5 @@ class Threads(Callback):
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         if processors := config.hydra.launcher.get("cpus_per_task"):
             os.environ.setdefault("OMP_NUM_THREADS", str(processors))
+
+    on_run_start = on_job_start  # of a single run, before its checkpoint is read

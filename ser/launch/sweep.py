@@ -35,9 +35,8 @@ class Summary(Callback):
         """Fix the folder of all jobs: each would resolve a name that varies for itself."""
         with ending():
             _check_folder(config)
-        folder = str(config.hydra.sweep.dir).replace("'", "\\'")
         with open_dict(config.hydra):
-            config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(config.hydra.sweep.dir)}")
 
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
         """Write the table over the jobs."""
