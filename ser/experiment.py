@@ -4,16 +4,14 @@ import copy
 import logging
 import shutil
 import time
-from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning import Trainer
+from lightning import LightningModule, Trainer
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
@@ -74,10 +72,8 @@ def evaluate(cfg: DictConfig) -> None:
         trainer.loggers = build_loggers(cfg, loaded.split_info)
         data.table.to_csv(run.folder / "split.csv", index=False)
         timings["data"] = time.perf_counter()
-        predictions = score(loaded.model, data, trainer, cfg.split)
-        timings[cfg.split] = time.perf_counter()
         metrics = _report(
-            predictions, data, loaded.split_info, cfg.split, trainer, run.folder, timings
+            loaded.model, data, trainer, loaded.split_info, cfg.split, run.folder, timings
         )
         show_report(run.folder, metrics)
 
@@ -97,17 +93,16 @@ def _cross_validate(cfg: DictConfig) -> float:
     with Run(cfg.folder) as run:
         _check(cfg)
         if not cfg.overwrite:
-            kept.check_folds(cfg)  # before anything is written over what an earlier start has left
+            kept.check(
+                folds.begun(cfg)
+            )  # before anything is written over what an earlier start has left
         # Of a copy: it resolves what the folds' configs are recorded and compared with.
         splits = instantiate(copy.deepcopy(cfg).data).splits
         splits.check()
-        if cfg.overwrite:
-            run.begin(*KEPT)
-            for part in held_parts(run.folder):
-                if not part.name.isdigit():  # a job of a sweep is no part of this run
-                    shutil.rmtree(part)
-        else:
-            run.begin()
+        run.begin(*KEPT if cfg.overwrite else ())
+        for part in held_parts(run.folder) if cfg.overwrite else ():
+            if not part.name.isdigit():  # a job of a sweep is no part of this run
+                shutil.rmtree(part)
         objectives = []
         for number in range(splits.count()):
             fold = folds.of(cfg, number)
@@ -138,10 +133,8 @@ def train_fold(cfg: DictConfig) -> float:
         fit = fit_and_validate(cfg, run.begin, timings)
         run.objective = fit.objective
         fit.data.release_test()
-        predictions = score(fit.model, fit.data, fit.trainer, "test")
-        timings["test"] = time.perf_counter()
         info = fit.data.split_info()
-        metrics = _report(predictions, fit.data, info, "test", fit.trainer, run.folder, timings)
+        metrics = _report(fit.model, fit.data, fit.trainer, info, "test", run.folder, timings)
         if fit.interrupted:
             show_report(run.folder, metrics)
             raise KeyboardInterrupt
@@ -159,35 +152,27 @@ def _validate(cfg: DictConfig) -> float:
 
 
 def _report(
-    predictions: pd.DataFrame,
+    model: LightningModule,
     data: EmotionDataModule,
+    trainer: Trainer,
     split_info: SplitInfo,
     split: str,
-    trainer: Trainer,
     folder: Path,
-    timings: Mapping[str, float],
+    timings: dict[str, float],
 ) -> dict:
-    """Write and log the report of a split's predictions; return the content of metrics.json."""
-    seconds = _durations(timings)
+    """Score a split, write and log its report; return the content of metrics.json."""
+    predictions = score(model, data, trainer, split)
+    timings[split] = time.perf_counter()
+    spans = pairwise(timings.items())
+    seconds = {name: round(end - begin, 3) for (_, begin), (name, end) in spans}
     metrics = measure(predictions, data.classes, split_info, split, data.audit, seconds)
     write_report(folder, predictions, metrics, [folder / "metrics.csv"])
     log_report(trainer.loggers, metrics, folder, data.found.root)
     return metrics
 
 
-def _durations(timings: Mapping[str, float]) -> dict[str, float]:
-    spans = pairwise(timings.items())
-    return {name: round(end - begin, 3) for (_, begin), (name, end) in spans}
-
-
-def _score_recordings(
-    loaded: Checkpoint,
-    trainer: Trainer,
-    cfg: DictConfig,
-    run: Run,
-) -> None:
+def _score_recordings(loaded: Checkpoint, trainer: Trainer, cfg: DictConfig, run: Run) -> None:
     """Write predictions.csv for recordings of any kind; unread ones are an error unless skipped."""
-    on_error, folder = cfg.data.on_error, run.folder
     if loaded.split_info.transductive:
         raise ValueError(
             f"ckpt={str(loaded.path)!r} was trained with normalize=speaker, but input= does not"
@@ -210,14 +195,14 @@ def _score_recordings(
             found.paths[heard[0]],
         )
     table = found.average(outputs, loaded.model.classes)
-    table.to_csv(folder / "predictions.csv", index=False)
-    show_recordings(folder, table)
+    table.to_csv(run.folder / "predictions.csv", index=False)
+    show_recordings(run.folder, table)
     if not found.errors:
         return
     line = (
         f"{len(found.errors)} of {len(table)} recordings could not be read: the column error"
-        f" of {folder / 'predictions.csv'} says why"
+        f" of {run.folder / 'predictions.csv'} says why"
     )
-    if on_error != "skip":
+    if cfg.data.on_error != "skip":
         raise ValueError(f"{line} (data.on_error=skip takes that for a success)")
     log.warning(line)

@@ -94,7 +94,13 @@ class Study:
             trial = begun[place] if place < len(begun) else self.record.ask(self.space)
             drawn = _overrides(trial.params)
             try:
-                value = self._run(trial.number, drawn, train)
+                config = self._compose(drawn)
+                config.folder = str(self.folder / str(trial.number))
+                config.group = config.group or wandb_group(self.folder)
+                value = kept.objective(config)  # it may just have finished when it was killed
+                if value is None:
+                    folds.record(config, [*self.fixed, *drawn])
+                    value = train(config)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt("the same command goes on") from None
             except Exception as error:
@@ -129,17 +135,6 @@ class Study:
         seed = self.cfg.seed + len(study.get_trials(deepcopy=False))
         study.sampler = optuna.samplers.TPESampler(seed=seed)
         return study
-
-    def _run(self, number: int, drawn: list[str], train: Callable[[DictConfig], float]) -> float:
-        """Run a trial, unless it has just finished, when its process was killed."""
-        config = self._compose(drawn)
-        config.folder = str(self.folder / str(number))
-        config.group = config.group or wandb_group(self.folder)
-        value = kept.objective(config)
-        if value is None:
-            folds.record(config, [*self.fixed, *drawn])
-            value = train(config)
-        return value
 
     def _compose(self, drawn: Sequence[str]) -> DictConfig:
         source = f"space draws {' '.join(drawn)}"

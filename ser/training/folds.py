@@ -20,22 +20,25 @@ def of(cfg: DictConfig, number: int) -> DictConfig:
     return fold
 
 
-def check_settings(cfg: DictConfig) -> None:
-    """Refuse to go on with folds that were trained under other settings than these."""
-    for number, folder in trained(cfg):
-        if held_run(folder) is None:
+def begun(cfg: DictConfig) -> list[DictConfig]:
+    """Return the configs of the folds that an earlier start has begun.
+
+    Raises:
+        ValueError: One was trained under other settings than these.
+    """
+    names = [path.parent.name for path in Path(cfg.folder).glob("fold_*/status.json")]
+    found = [
+        of(cfg, number) for number in sorted(int(name.removeprefix("fold_")) for name in names)
+    ]
+    for fold in found:
+        if held_run(folder := Path(fold.folder)) is None:
             continue
-        if differing := differences(folder, OmegaConf.to_container(of(cfg, number))):
+        if differing := differences(folder, OmegaConf.to_container(fold)):
             raise ValueError(
                 f"{folder} was run with {differing[0]}: expected the settings it began with;"
                 " take another hydra.run.dir, or overwrite=true to replace it"
             )
-
-
-def trained(cfg: DictConfig) -> list[tuple[int, Path]]:
-    """List number and folder of the folds that an earlier start has begun."""
-    found = [path.parent for path in Path(cfg.folder).glob("fold_*/status.json")]
-    return sorted((int(folder.name.removeprefix("fold_")), folder) for folder in found)
+    return found
 
 
 def recorded_fold(run: Path) -> int | str | None:

@@ -26,12 +26,6 @@ def objective(cfg: DictConfig) -> float | None:
     return None if differing else status["objective"]
 
 
-def check_folds(cfg: DictConfig) -> None:
-    """Refuse to go on with folds that were finished under other settings, or on other clips."""
-    folds.check_settings(cfg)
-    check([folds.of(cfg, number) for number, _ in folds.trained(cfg)])
-
-
 def check_sweep(folder: Path) -> None:
     """Refuse to complete a sweep whose finished jobs know other clips than there are now."""
     runs = []
@@ -39,11 +33,8 @@ def check_sweep(folder: Path) -> None:
         job = OmegaConf.load(path)
         job.folder = str(path.parents[1])
         job.overwrite = False  # taken up again, a sweep replaces nothing that is finished
-        if job.get("fold") == "all":  # what earlier versions recorded may lack keys of now
-            folds.check_settings(job)
-            runs += [folds.of(job, number) for number, _ in folds.trained(job)]
-        else:
-            runs.append(job)
+        # What earlier versions recorded may lack keys of now.
+        runs += folds.begun(job) if job.get("fold") == "all" else [job]
     check(runs)
 
 
@@ -65,8 +56,7 @@ def check(runs: Sequence[DictConfig]) -> None:
         if key not in opened:
             opened[key] = instantiate(recipe)
         began = read_clips(Path(cfg.folder) / "split.csv")
-        now = pd.DataFrame(opened[key].record(fold)).set_index("clip")
-        check_clips(cfg.folder, began, now)
+        check_clips(cfg.folder, began, opened[key].record(fold))
 
 
 def check_clips(source: str, began: pd.DataFrame, now: pd.DataFrame) -> None:

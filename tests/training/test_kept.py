@@ -67,7 +67,7 @@ def test_what_was_finished_on_other_clips_is_refused(
     def candidate() -> None:
         kept.check([folds.of(cfg, 2)])
 
-    checks = (lambda: kept.check_folds(cfg), lambda: kept.check_sweep(tmp_path / "sweep"))
+    checks = (lambda: kept.check(folds.begun(cfg)), lambda: kept.check_sweep(tmp_path / "sweep"))
     for check in (*checks, candidate):
         check()
     assert kept.objective(folds.of(cfg, 2)) == 0.5
@@ -83,7 +83,7 @@ def test_what_was_finished_on_other_clips_is_refused(
     with pytest.raises(
         ValueError, match=r"fold_0 was run with data\.protocol\.val_speakers: 2, not 3"
     ):
-        kept.check_folds(cfg)
+        folds.begun(cfg)
     kept.check([folds.of(cfg, 2)])  # of other settings: it runs again
 
 
