@@ -99,10 +99,8 @@ def _open(path: Path, key: str) -> Store | None:
     store = None
     try:
         store = _read(index, path, key)
-    except FileNotFoundError:
-        return None
-    # What another program, or another version, may have put there.
-    except (AttributeError, KeyError, IndexError, RecursionError, TypeError, ValueError):
+    # Removed meanwhile; or what another program, or another version, may have put there.
+    except (FileNotFoundError, LookupError, AttributeError, RecursionError, TypeError, ValueError):
         return None
     finally:
         if store is None:

@@ -113,7 +113,9 @@ def load(
         _check_parts(estimator, recipe, named | trusted)
         if not compiled:
             _check_axes(estimator)
-        _check_answer(estimator, features, classes)
+        answer = estimator.predict_proba(np.zeros((1, features), np.float32))
+        if answer.shape != (1, classes) or not np.array_equal(estimator.classes_, range(classes)):
+            raise ValueError(f"it tells {answer.shape[1]} classes apart, not {classes}")
     except Exception as error:  # so can whatever was altered
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(
@@ -209,12 +211,6 @@ def _check_parts(estimator: object, recipe: BaseEstimator, known: set[str]) -> N
         raise ValueError("the arrays of an SVC do not fit together")
 
 
-def _check_answer(estimator: BaseEstimator, features: int, classes: int) -> None:
-    answer = estimator.predict_proba(np.zeros((1, features), np.float32))
-    if answer.shape != (1, classes) or not np.array_equal(estimator.classes_, range(classes)):
-        raise ValueError(f"it tells {answer.shape[1]} classes apart, not {classes}")
-
-
 def _name(part: object) -> str:
     return f"{type(part).__module__}.{type(part).__qualname__}"
 
@@ -224,17 +220,11 @@ def _check_axes(estimator: BaseEstimator) -> None:
     for part in parts(estimator):
         for name, value in getattr(part, "__dict__", {}).items():
             most = 2 if name in MATRICES else 1
-            if any(array.ndim > most for array in _arrays(value)):
+            values = value if isinstance(value, list | tuple) else [value]
+            if any(isinstance(each, np.ndarray) and each.ndim > most for each in values):
                 raise ValueError(
                     f"{name} of {_name(part)} is no {'vector' if most < 2 else 'matrix'}"
                 )
-
-
-def _arrays(value: object) -> Iterator[np.ndarray]:
-    """Yield an array, or those of a list."""
-    for each in value if isinstance(value, list | tuple) else [value]:
-        if isinstance(each, np.ndarray):
-            yield each
 
 
 def parts(whole: object) -> list[object]:

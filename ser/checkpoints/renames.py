@@ -1,7 +1,6 @@
 """Renamed targets: what checkpoints of earlier versions call the classes of this one."""
 
 import io
-import json
 import zipfile
 from collections.abc import Mapping
 
@@ -54,26 +53,14 @@ def rename(node: object) -> object:
 def rename_estimator(content: bytes) -> bytes:
     """Return the bytes that skops wrote with the modules of this version."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        schema = json.loads(archive.read("schema.json"))
-        if not _rename_modules(schema):
+        schema = archive.read("schema.json").decode()
+        written = schema
+        for before, now in MODULES.items():
+            written = written.replace(f'"__module__": "{before}"', f'"__module__": "{now}"')
+        if written == schema:
             return content
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as renamed:
             for name in archive.namelist():
-                written = json.dumps(schema) if name == "schema.json" else archive.read(name)
-                renamed.writestr(name, written)
+                renamed.writestr(name, written if name == "schema.json" else archive.read(name))
     return buffer.getvalue()
-
-
-def _rename_modules(schema: object) -> bool:
-    """Rename modules in place; return whether there were any."""
-    found, waiting = False, [schema]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            if node.get("__module__") in MODULES:
-                node["__module__"], found = MODULES[node["__module__"]], True
-            waiting += node.values()
-        elif isinstance(node, list):
-            waiting += node
-    return found

@@ -32,9 +32,8 @@ def checked(content: Mapping, model: LightningModule, folder: Path) -> dict:
         ValueError: A state is not one of this model's training.
     """
     try:
-        fresh = model.configure_optimizers()
-        schedulers = [fresh["lr_scheduler"]] if "lr_scheduler" in fresh else []
-        _check_optimizers(content["optimizer_states"], fresh["optimizer"])
+        (optimizer,), schedulers = model.configure_optimizers()
+        _check_optimizers(content["optimizer_states"], optimizer)
         _check_alike(content["lr_schedulers"], [each.state_dict() for each in schedulers])
         trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", devices=1)
         for name in ("fit_loop", "validate_loop", "test_loop", "predict_loop"):

@@ -22,25 +22,6 @@ def _names(package: str, names: str) -> dict[str, dict[str, str]]:
     return {f"{package}.{name}": {} for name in names.split()}
 
 
-_ESTIMATORS = {
-    "lightgbm.LGBMClassifier": {},
-    "sklearn.calibration.CalibratedClassifierCV": {"estimator": "estimator"},
-    "sklearn.decomposition.PCA": {},
-    "sklearn.ensemble.RandomForestClassifier": {},
-    "sklearn.ensemble.VotingClassifier": {"estimators": "estimator"},
-    "sklearn.linear_model.LogisticRegression": {},
-    "sklearn.neighbors.KNeighborsClassifier": {},
-    "sklearn.neural_network.MLPClassifier": {},
-    "sklearn.pipeline.make_pipeline": {"_args_": "estimator"},
-    "sklearn.preprocessing.StandardScaler": {},
-    "sklearn.svm.SVC": {},
-    "sklearn.tree.DecisionTreeClassifier": {},
-    "ser.models.gender_split.GenderSplit": {"gender": "estimator", "emotion": "estimator"},
-    "xgboost.XGBClassifier": {},
-}
-
-_SHARED = {"frontend": "frontend"}
-
 SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "data": {
         "ser.data.datamodule.EmotionDataModule": {
@@ -54,9 +35,12 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "window": _names("ser.audio.window", "Window"),
     "servers": _names("ser.fetch.servers", "Servers"),
     "model": {
-        "ser.training.classifier.EmotionClassifier": _SHARED
-        | {key: key for key in ("network", "augment", "optimizer", "scheduler")},
-        "ser.training.estimator.EstimatorClassifier": _SHARED | {"estimator": "estimator"},
+        "ser.training.classifier.EmotionClassifier": {
+            key: key for key in ("frontend", "network", "augment", "optimizer", "scheduler")
+        },
+        "ser.training.estimator.EstimatorClassifier": {
+            "frontend": "frontend", "estimator": "estimator",
+        },
     },
     "frontend": _names("ser.features.functionals", "Functionals")
     | _names("ser.features.spectral", "Chroma LogMel MelImage MFCC MFCCChroma"),
@@ -74,7 +58,22 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "ConstantLR CosineAnnealingLR CosineAnnealingWarmRestarts CyclicLR ExponentialLR LinearLR"
         " MultiStepLR OneCycleLR PolynomialLR StepLR",
     ),
-    "estimator": _ESTIMATORS,
+    "estimator": {
+        "lightgbm.LGBMClassifier": {},
+        "sklearn.calibration.CalibratedClassifierCV": {"estimator": "estimator"},
+        "sklearn.decomposition.PCA": {},
+        "sklearn.ensemble.RandomForestClassifier": {},
+        "sklearn.ensemble.VotingClassifier": {"estimators": "estimator"},
+        "sklearn.linear_model.LogisticRegression": {},
+        "sklearn.neighbors.KNeighborsClassifier": {},
+        "sklearn.neural_network.MLPClassifier": {},
+        "sklearn.pipeline.make_pipeline": {"_args_": "estimator"},
+        "sklearn.preprocessing.StandardScaler": {},
+        "sklearn.svm.SVC": {},
+        "sklearn.tree.DecisionTreeClassifier": {},
+        "ser.models.gender_split.GenderSplit": {"gender": "estimator", "emotion": "estimator"},
+        "xgboost.XGBClassifier": {},
+    },
     "trainer": {"lightning.Trainer": {"plugins": "plugin"}},
     "plugin": _names("ser.checkpoints.atomic_io", "WholeFiles"),
     "callback": _names(
@@ -188,7 +187,7 @@ def check(
                 " code of it was run"
             )
         kind, needed = parameters.get(name, (object, False))
-        if nested is not None and _holds_recipe(value):
+        if nested is not None and not isinstance(value, str | int | float | None):
             for part, child in _recipes(value, path):
                 check(child, nested, part, source, named, depth + 1)
         elif nested in (None, "corpus"):  # which may be a folder
@@ -220,19 +219,18 @@ def check_value(
         ValueError: With the key, its value and what was expected.
     """
     place = f"{source} asks for {_plain(key)}" if source else named(key)
-    scalars, resolved = True, False
-    for scalar in _scalars(value, compound):
-        scalars = scalars and scalar is not _NO_SCALAR
-        # What is written is resolved when it is built; a resolver may read a file by then.
-        resolved = resolved or (isinstance(scalar, str) and ("${" in scalar or scalar == "???"))
+    scalars = list(_scalars(value, compound))
+    # What is written is resolved when it is built; a resolver may read a file by then.
+    resolved = any(isinstance(each, str) and ("${" in each or each == "???") for each in scalars)
     if resolved and source:
         raise ValueError(
             f"{source} asks to resolve {_shown(value)} at {_plain(key)}: expected plain values; no"
             " code of it was run"
         )
-    if not scalars:
+    if _NO_SCALAR in scalars:
+        described = getattr(kind, "__name__", str(kind).replace("typing.", ""))
         raise ValueError(
-            f"{place}={_shown(value)}: expected {_described(kind)}, plain values of at most"
+            f"{place}={_shown(value)}: expected {described}, plain values of at most"
             f" {LONGEST} in a list; no code of it was run"
         )
     try:
@@ -251,7 +249,7 @@ def check_value(
             for problem in problems
             if problem["type"] != "needs_python_object"
         )
-        if _takes_null(kind):
+        if type(None) in typing.get_args(kind):
             wanted["null"] = None
         expected = " or ".join(wanted) or "a recipe with a _target_"
         if "a list" in wanted and isinstance(value, str) and _plain(value) == value:
@@ -283,10 +281,6 @@ def _scalars(value: object, compound: bool) -> Iterator[object]:
                 yield from _scalars(child, False)
     else:
         yield _NO_SCALAR
-
-
-def _holds_recipe(value: object) -> bool:
-    return value is not None and not isinstance(value, str | int | float)
 
 
 def _recipes(value: object, key: str) -> Iterator[tuple[str, object]]:
@@ -337,18 +331,6 @@ def _in_yaml(message: str) -> str:
     for words, others in WORDS.items():
         message = message.replace(words, others)
     return message
-
-
-def _takes_null(kind: object) -> bool:
-    try:
-        _adapter(kind).validate_json("null", strict=True)
-    except ValidationError:
-        return False
-    return True
-
-
-def _described(kind: object) -> str:
-    return getattr(kind, "__name__", str(kind).replace("typing.", ""))
 
 
 def _plain(key: str) -> str:

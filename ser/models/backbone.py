@@ -70,10 +70,8 @@ class Backbone(nn.Module):
                 f" gives {channels} and {bins}: expected frontend=mel_image with such a size"
             )
         options = {}
-        if name in (
-            "googlenet",
-            "inception_v3",
-        ):  # their pretrained weights were not made for ImageNet's scaling
+        # Whose pretrained weights were not made for ImageNet's scaling.
+        if name in ("googlenet", "inception_v3"):
             options = {"aux_logits": False, "init_weights": True, "transform_input": pretrained}
         self.backbone = models.get_model(name, weights=None, **options)
         self.head = DenseHead(_take_top(self.backbone, name), classes, dense, dropout)

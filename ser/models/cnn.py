@@ -1,5 +1,7 @@
 """A small convolutional network for emotion recognition."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -34,14 +36,12 @@ class CNN(nn.Module):
         # Every later layer works on an eighth of the elements: most of the speed is here.
         self.stem = _block(channels, widths[0], kernel=5, stride=(2, 4))
         blocks = []
-        before = widths[0]
-        for width in widths:
+        for before, width in pairwise([widths[0], *widths]):
             # Ceiling mode keeps at least one bin and one frame, however short the input.
             blocks += [*_block(before, width, kernel=3), nn.MaxPool2d(2, ceil_mode=True)]
-            before = width
         self.blocks = nn.Sequential(*blocks)
-        self.pool = AttentionMaxPool(before)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * before, classes))
+        self.pool = AttentionMaxPool(widths[-1])
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * widths[-1], classes))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, features: Tensor) -> Tensor:

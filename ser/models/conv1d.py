@@ -1,6 +1,7 @@
 """Convolutions along a feature vector, taken for a sequence."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from torch import Tensor, nn
@@ -44,8 +45,7 @@ class Conv1D(nn.Module):
             )
         self.standardize = Standardizer(features)
         layers = []
-        before = 1
-        for width in widths:
+        for before, width in pairwise([1, *widths]):
             if layers:
                 layers.append(nn.MaxPool1d(pool))
             layers += [
@@ -53,9 +53,8 @@ class Conv1D(nn.Module):
                 nn.ReLU(inplace=True),
                 nn.Dropout(dropout),
             ]
-            before = width
         self.convolutions = nn.Sequential(*layers)
-        self.head = nn.Linear(before * length, classes)
+        self.head = nn.Linear(widths[-1] * length, classes)
 
     def initialize(self, training_features: Callable[[], np.ndarray]) -> None:
         """Learn from the training clips, (clips, features), what to standardise by."""

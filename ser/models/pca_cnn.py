@@ -1,6 +1,7 @@
 """Convolutions along the principal components of a feature vector."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -49,15 +50,18 @@ class PCACNN(nn.Module):
         self.standardize = Standardizer(features)
         self.register_buffer("components", torch.eye(components, features))
         layers = []
-        before = 1
-        for index, width in enumerate(widths):
-            layers += _block(before, width)
+        for index, (before, width) in enumerate(pairwise([1, *widths])):
+            layers += [
+                # The normalisation's own shift makes a bias of the convolution idle.
+                nn.Conv1d(before, width, 3, padding="same", bias=False),
+                nn.BatchNorm1d(width),
+                nn.ReLU(inplace=True),
+            ]
             if index % 2:
                 layers += [nn.MaxPool1d(2), nn.Dropout(dropout)]
-            before = width
         self.convolutions = nn.Sequential(*layers)
         length = components // shortest
-        self.head = DenseHead(before * length, classes, dense, dense_dropout)
+        self.head = DenseHead(widths[-1] * length, classes, dense, dense_dropout)
 
     def initialize(self, training_features: Callable[[], np.ndarray]) -> None:
         """Learn mean, deviation and components from the training clips, (clips, features).
@@ -80,12 +84,3 @@ class PCACNN(nn.Module):
         components = self.standardize(features) @ self.components.T
         maps = self.convolutions(components.unsqueeze(1))  # (batch, channels, length)
         return self.head(maps.flatten(1))
-
-
-def _block(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        # The normalisation's own shift makes a bias of the convolution idle.
-        nn.Conv1d(inputs, outputs, 3, padding="same", bias=False),
-        nn.BatchNorm1d(outputs),
-        nn.ReLU(inplace=True),
-    )

@@ -55,10 +55,9 @@ class EmotionClassifier(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        recipe = {key: value for key, value in self.hparams.items() if key != "classes"}
-        trust.check(
-            {"_target_": "ser.training.classifier.EmotionClassifier", **recipe}, "model", "model"
-        )
+        recipe = {"_target_": "ser.training.classifier.EmotionClassifier", **self.hparams}
+        del recipe["classes"]
+        trust.check(recipe, "model", "model")
         torch.manual_seed(seed)
         self.classes = list(classes)
         self.frontend = build_frontend(frontend, network)
@@ -162,16 +161,12 @@ class EmotionClassifier(LightningModule):
         probabilities = self.network(self._features(batch)).softmax(dim=1)
         return {"row": batch["row"], "probabilities": probabilities}
 
-    def configure_optimizers(self) -> dict:
-        """Build the optimiser and its schedule."""
+    def configure_optimizers(self) -> tuple[list, list]:
+        """Build the optimiser, and its schedule if there is one."""
         trained = [each for each in self.network.parameters() if each.requires_grad]
         optimizer = instantiate(self.hparams.optimizer, params=trained)
-        if self.hparams.scheduler is None:
-            return {"optimizer": optimizer}
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": instantiate(self.hparams.scheduler, optimizer=optimizer),
-        }
+        scheduler = self.hparams.scheduler
+        return [optimizer], [instantiate(scheduler, optimizer=optimizer)] if scheduler else []
 
     def _features(self, batch: Mapping[str, Tensor]) -> Tensor:
         if "features" in batch:

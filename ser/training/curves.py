@@ -54,7 +54,12 @@ def keep(loaded: Checkpoint, folder: Path) -> None:
     if not source.is_file():
         return
     try:
-        columns, rows = _read(source)
+        with source.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+        if any(None in row for row in rows):
+            raise ValueError(f"a row has more than {len(reader.fieldnames)} values")
+        rows = [row for row in rows if None not in row.values()]  # as one that a kill has cut short
         rows = [row for row in rows if row["epoch"] and int(row["epoch"]) <= loaded.epoch]
     except (ValueError, KeyError, csv.Error) as error:
         aside = f", set aside as {folder / DAMAGED}" if here else ""
@@ -64,18 +69,7 @@ def keep(loaded: Checkpoint, folder: Path) -> None:
         return
     partial = target.with_suffix(".tmp")
     with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, reader.fieldnames or ())
         writer.writeheader()
         writer.writerows(rows)
     os.replace(partial, target)
-
-
-def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Read the columns and rows of metrics.csv, without a row that a kill has cut short."""
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    columns = list(reader.fieldnames or ())
-    if any(None in row for row in rows):
-        raise ValueError(f"a row has more than {len(columns)} values")
-    return columns, [row for row in rows if None not in row.values()]

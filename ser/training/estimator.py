@@ -39,10 +39,9 @@ class EstimatorClassifier(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        recipe = {key: value for key, value in self.hparams.items() if key != "classes"}
-        trust.check(
-            {"_target_": "ser.training.estimator.EstimatorClassifier", **recipe}, "model", "model"
-        )
+        recipe = {"_target_": "ser.training.estimator.EstimatorClassifier", **self.hparams}
+        del recipe["classes"]
+        trust.check(recipe, "model", "model")
         self.classes = list(classes)
         check_layout(frontend, "vector", "an estimator")
         self.frontend = instantiate(frontend)

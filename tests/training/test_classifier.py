@@ -123,7 +123,8 @@ def test_a_network_learns_from_the_training_clips_once():
 def test_frozen_parameters_are_not_given_to_the_optimiser():
     model = classifier()
     model.network.stem.requires_grad_(False)
-    given = model.configure_optimizers()["optimizer"].param_groups[0]["params"]
+    (optimizer,), _ = model.configure_optimizers()
+    given = optimizer.param_groups[0]["params"]
     assert {id(each) for each in model.network.parameters()} - {id(each) for each in given} == {
         id(each) for each in model.network.stem.parameters()
     }
