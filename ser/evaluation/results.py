@@ -80,15 +80,16 @@ class RunResult:
                     f"{one.folder} knows {', '.join(classes)} and {another.folder} does not:"
                     " expected runs of the same classes"
                 )
-            for file, table in one._tables.items():
-                lacking = table.index.difference(another._tables[file].index)
+        for file in ("split.csv", "predictions.csv"):
+            for one, another in ((self, other), (other, self)):
+                lacking = one._clips_of(file).index.difference(another._clips_of(file).index)
                 if len(lacking):
                     raise ValueError(
                         f"{len(lacking)} clips are in {file} of {one.folder} and not of"
                         f" {another.folder}, such as {lacking[0]}: expected runs of the same clips"
                     )
-        for file, table in self._tables.items():
-            others = other._tables[file].loc[table.index]
+            table = self._clips_of(file)
+            others = other._clips_of(file).loc[table.index]
             for column in table.columns.intersection(ROW):
                 differing = table.index[table[column] != others[column]]
                 if len(differing):
@@ -99,9 +100,8 @@ class RunResult:
                         f" in {other.folder}; expected runs of the same clips under one split"
                     )
 
-    @property
-    def _tables(self) -> dict[str, pd.DataFrame]:
-        return {"split.csv": self.splits, "predictions.csv": self.predictions}
+    def _clips_of(self, file: str) -> pd.DataFrame:
+        return self.splits if file == "split.csv" else self.predictions
 
 
 def read_metrics(folder: Path) -> dict:
