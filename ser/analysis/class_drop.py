@@ -97,10 +97,6 @@ def _read(folder: Path, job: Mapping) -> pd.DataFrame:
     return run.predictions if folded is None else folded[0]
 
 
-def _classes(predictions: pd.DataFrame) -> list[str]:
-    return [column.removeprefix("p_") for column in predictions.filter(regex="^p_")]
-
-
 def _sentence(finding: Mapping) -> str:
     """Return a sentence: how much of what the other classes gain is the smaller choice alone."""
     choice, training, whole = (finding["differences"][pair]["uar"] for pair in DIFFERENCES)
@@ -144,7 +140,7 @@ def compare_models(full: pd.DataFrame, retrained: pd.DataFrame, dropped: str) ->
     Raises:
         ValueError: The full model has no such class, or the other did not score the same clips.
     """
-    classes = _classes(full)
+    classes = [column.removeprefix("p_") for column in full.filter(regex="^p_")]
     kept = [name for name in classes if name != dropped]
     own = (full.label == dropped).to_numpy()
     clips = full[~own]

@@ -1,12 +1,12 @@
 """Comparison of two runs on the clips that they share, with paired tests by speaker."""
 
-import csv
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -98,15 +98,15 @@ def _origin(run: RunResult, left_out: int) -> dict:
 def write_comparison(folder: Path, pairs: Sequence[Mapping]) -> None:
     """Write comparison.json, and comparison.csv with a row for each other run and score."""
     (folder / "comparison.json").write_text(json.dumps(pairs, indent=2) + "\n")
-    with (folder / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
-        writer.writeheader()
-        for pair in pairs:
-            facts = {"run": pair["b"]["folder"], "n": pair["n"], "speakers": len(pair["speakers"])}
-            facts |= {f"leaky_{run}": pair[run]["leaky"] for run in ("a", "b")}
-            for score, values in pair["scores"].items():
-                low, high = values["interval"] or (None, None)
-                writer.writerow(facts | values | {"score": score, "low": low, "high": high})
+    rows = []
+    for pair in pairs:
+        facts = {"run": pair["b"]["folder"], "n": pair["n"], "speakers": len(pair["speakers"])}
+        facts |= {f"leaky_{run}": pair[run]["leaky"] for run in ("a", "b")}
+        for score, values in pair["scores"].items():
+            low, high = values["interval"] or (None, None)
+            rows.append(facts | values | {"score": score, "low": low, "high": high})
+    table = pd.DataFrame(rows, columns=COLUMNS, dtype=object)
+    table.to_csv(folder / "comparison.csv", index=False, lineterminator="\r\n")
 
 
 def show_comparison(folder: Path, pairs: Sequence[Mapping]) -> None:
@@ -135,14 +135,8 @@ def _table(pair: Mapping, several: bool) -> Table:
     table = Table(*headers, title=", ".join(stamps), box=box.SIMPLE_HEAD, collapse_padding=True)
     for score, values in pair["scores"].items():
         interval, detectable = values["interval"], values["minimum_detectable"]
-        table.add_row(
-            score,
-            f"{values['a']:.3f}",
-            f"{values['b']:.3f}",
-            f"{values['difference']:+.3f}",
-            f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else values["unknown"],
-            f"{values['p']:.4f}",
-            *([f"{values['p_holm']:.4f}"] if several else []),
-            f"{detectable:.3f}" if detectable is not None else "",
-        )
+        cells = [score, f"{values['a']:.3f}", f"{values['b']:.3f}", f"{values['difference']:+.3f}"]
+        cells.append(f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else values["unknown"])
+        cells += [f"{values[p]:.4f}" for p in (("p", "p_holm") if several else ("p",))]
+        table.add_row(*cells, f"{detectable:.3f}" if detectable is not None else "")
     return table

@@ -13,7 +13,7 @@ from rich.table import Table
 from ser.analysis.spectra import levels
 from ser.data.datamodule import EmotionDataModule
 from ser.reporting.html import embed_picture, render_page
-from ser.reporting.plots import DPI
+from ser.reporting.plots import save
 
 GROUP = ["corpus", "channel", "gender", "modality"]
 MEASURES = {
@@ -119,8 +119,7 @@ def draw(clips: pd.DataFrame, path: Path) -> None:
         names = clips.label.cat.categories
         axes.set_xticks(range(len(names)), names, rotation=45)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8)
-    figure.savefig(path, dpi=DPI)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _draw_counts(clips: pd.DataFrame, axes: plt.Axes) -> None:

@@ -4,15 +4,11 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Column, Table
-
-if TYPE_CHECKING:
-    from ser.evaluation.results import RunResult
 
 log = logging.getLogger(__name__)
 
@@ -56,45 +52,29 @@ def collect_gaps(
     finished = [job for job in jobs if job["status"] == "finished" and job["uar"] is not None]
     rows = []
     for leaky in (job for job in finished if job["leaky"]):
-        honest = [
-            job
-            for job in finished
-            if not job["leaky"] and all(job[key] == leaky[key] for key in varied)
-        ]
-        honest = {str(folder / str(job["job"])): job for job in honest}
         of_leaky = RunResult.read(folder / str(leaky["job"]))
-        runs = [RunResult.read(Path(run)) for run in honest]
-        for pair in compare_several(of_leaky, [run for run in runs if _comparable(of_leaky, run)]):
-            job, found = honest[pair["b"]["folder"]], pair["scores"]["uar"]
+        classes, heard = set(of_leaky.metrics["classes"]), set(of_leaky.predictions.sha256.items())
+        honest, runs = [], []
+        for job in finished:
+            if job["leaky"] or any(job[key] != leaky[key] for key in varied):
+                continue
+            run = RunResult.read(folder / str(job["job"]))
+            same = set(run.metrics["classes"]) == classes
+            if same and heard.issuperset(run.predictions.sha256.items()):
+                honest.append(job)
+                runs.append(run)
+            else:
+                log.warning("%s has other clips or classes than the leaky job: no gap", run.folder)
+        for job, pair in zip(honest, compare_several(of_leaky, runs), strict=True):
+            found = pair["scores"]["uar"]
             low, high = found["interval"] or (None, None)
-            rows.append(
-                {key: job[key] for key in varied}
-                | {
-                    "protocol": pair["b"]["protocol"],
-                    "n": pair["n"],
-                    "speakers": len(pair["speakers"]),
-                    "uar": found["b"],
-                    "uar_low": job["uar_low"],
-                    "uar_high": job["uar_high"],
-                    "leaky_protocol": pair["a"]["protocol"],
-                    "leaky_uar": found["a"],
-                    "gap": found["difference"],
-                    "gap_low": low,
-                    "gap_high": high,
-                    "p": found["p"],
-                    "p_holm": found["p_holm"],
-                }
-            )
+            row = {key: job[key] for key in varied} | {"protocol": pair["b"]["protocol"]}
+            row |= {"n": pair["n"], "speakers": len(pair["speakers"])}
+            row |= {"uar": found["b"], "uar_low": job["uar_low"], "uar_high": job["uar_high"]}
+            row |= {"leaky_protocol": pair["a"]["protocol"], "leaky_uar": found["a"]}
+            row |= {"gap": found["difference"], "gap_low": low, "gap_high": high}
+            rows.append(row | {"p": found["p"], "p_holm": found["p_holm"]})
     return rows
-
-
-def _comparable(leaky: "RunResult", honest: "RunResult") -> bool:
-    same = set(honest.metrics["classes"]) == set(leaky.metrics["classes"])
-    heard, heard_by_leaky = (set(run.predictions.sha256.items()) for run in (honest, leaky))
-    if same and heard <= heard_by_leaky:
-        return True
-    log.warning("%s has other clips or classes than the leaky job: no gap", honest.folder)
-    return False
 
 
 def write_gaps(folder: Path, rows: Sequence[Mapping[str, object]], varied: Sequence[str]) -> None:
@@ -118,13 +98,9 @@ def show_gaps(folder: Path, rows: Sequence[Mapping[str, object]], varied: Sequen
     table = Table(*varied, "protocol", "clips", "speakers", "UAR", "leaky", "gap", interval, "p")
     for row in rows:
         known = row["gap_low"] is not None
-        table.add_row(
-            *(str(row[key]) for key in (*varied, "protocol", "n", "speakers")),
-            f"{row['uar']:.3f}",
-            f"{row['leaky_uar']:.3f}",
-            f"{row['gap']:+.3f}",
-            f"{row['gap_low']:+.3f} to {row['gap_high']:+.3f}" if known else "",
-            f"{row['p_holm']:.4f}",
-        )
+        bounds = f"{row['gap_low']:+.3f} to {row['gap_high']:+.3f}" if known else ""
+        cells = [str(row[key]) for key in (*varied, "protocol", "n", "speakers")]
+        cells += [f"{row['uar']:.3f}", f"{row['leaky_uar']:.3f}", f"{row['gap']:+.3f}", bounds]
+        table.add_row(*cells, f"{row['p_holm']:.4f}")
     console.print(table)
     console.print(f"leakage_gap.csv, .json and .png are in {folder}", soft_wrap=True)

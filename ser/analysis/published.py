@@ -1,6 +1,5 @@
 """Published systems beside what they score here, on a random split and with speakers disjoint."""
 
-import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,13 +70,9 @@ def _of_job(folder: Path, job: Mapping[str, object]) -> Scored:
     from ser.evaluation.results import read_metrics
 
     others = [job[key] for key in varied([job]) if key not in ("protocol", "experiment")]
-    config, published = folder / ".hydra" / "config.yaml", {}
-    preset = job.get("experiment")
-    if config.exists():
-        loaded = OmegaConf.load(config)
-        published = OmegaConf.to_container(loaded).get("published") or {}
-        preset = preset or loaded.name
-    preset = " ".join(map(str, [preset or folder.name, *others]))
+    config = OmegaConf.load(folder / ".hydra" / "config.yaml")
+    published = OmegaConf.to_container(config).get("published") or {}
+    preset = " ".join(map(str, [job.get("experiment") or config.name, *others]))
     if job["status"] != "finished":
         return Scored(preset, published, folder, None, str(job["error"] or job["status"]))
     return Scored(preset, published, folder, read_metrics(folder))
@@ -143,10 +138,10 @@ def _scores(run: Scored, column: str, metric: str) -> dict[str, float | None]:
 
 def write_scores(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write sources.csv and sources.md."""
-    with (folder / "sources.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    import pandas as pd
+
+    table = pd.DataFrame(rows, columns=COLUMNS, dtype=object)
+    table.to_csv(folder / "sources.csv", index=False, lineterminator="\r\n")
     lines = [_header(rows), ["---"] * len(_header(rows)), *map(_cells, rows)]
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     (folder / "sources.md").write_text(text)

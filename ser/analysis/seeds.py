@@ -1,11 +1,11 @@
 """Spread of scores over seeds beside that over speakers."""
 
-import csv
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
@@ -56,10 +56,8 @@ def collect_spreads(
 
 def write_spreads(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write seeds.csv."""
-    with (folder / "seeds.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    table = pd.DataFrame(rows, dtype=object)
+    table.to_csv(folder / "seeds.csv", index=False, lineterminator="\r\n")
 
 
 def show_spreads(rows: Sequence[Mapping[str, object]], varied: Sequence[str]) -> None:

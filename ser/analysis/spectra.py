@@ -15,7 +15,7 @@ from ser.corpora.scan import parse
 from ser.data.loading import window_spans
 from ser.features.spectral import MFCC, Chroma, LogMel
 from ser.reporting.html import embed_picture, render_page
-from ser.reporting.plots import DPI
+from ser.reporting.plots import save
 
 FULL_SCALE = 32768
 POINTS = 4000
@@ -130,8 +130,6 @@ def write_spectra(spectra: Spectra, folder: Path) -> None:
         title=spectra.path.name,
         lines=[spectra.describe(), str(spectra.path)],
         picture=embed_picture(folder / "recording.png"),
-        columns=[],
-        rows=[],
     )
     (folder / "recording.html").write_text(html)
     console = Console(markup=False, highlight=False)  # a path may hold brackets
@@ -158,8 +156,7 @@ def draw(spectra: Spectra, path: Path) -> None:
     chroma.set(
         ylabel="pitch class", xlabel="time in the recording (s), zeros after the dashed line"
     )
-    figure.savefig(path, dpi=DPI)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _draw_waveform(spectra: Spectra, axes: plt.Axes) -> None:

@@ -4,11 +4,12 @@ import hashlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import soxr
@@ -29,57 +30,34 @@ SMALL = 64
 ERROR = "error: "
 """Begins the note of a file that cannot be read."""
 
+_Result = TypeVar("_Result")
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Joined:
-    """Two stores read as one: the rows of the second follow those of the first."""
+class Rows:
+    """Some or all rows of one store or of several, read as one.
 
-    first: Store
-    second: Store
+    Attributes:
+        key: Digest of what the rows were computed from.
+        places: By row, its store and its row there.
+    """
 
-    @property
-    def key(self) -> str:
-        """Digest of what the rows were computed from."""
-        return digest(self.first.key, self.second.key)
+    key: str
+    places: Sequence[tuple[Store, int]]
 
-    @property
+    @cached_property
     def notes(self) -> tuple[str, ...]:
         """One string a row."""
-        return self.first.notes + self.second.notes
+        return tuple(store.notes[place] for store, place in self.places)
 
     def __len__(self) -> int:
-        return len(self.first) + len(self.second)
+        return len(self.places)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        count = len(self.first)
-        return self.first[row] if row < count else self.second[row - count]
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Some rows of a store."""
-
-    store: Store | Joined
-    rows: tuple[int, ...]
-
-    @property
-    def key(self) -> str:
-        """Digest of what the rows were computed from."""
-        return digest(self.store.key, self.rows)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """One string a row."""
-        notes = self.store.notes
-        return tuple(notes[row] for row in self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        return self.store[self.rows[row]]
+        store, place = self.places[row]
+        return store[place]
 
 
 @dataclass(frozen=True)
@@ -92,7 +70,7 @@ class DecodedClips:
         unreadable: By path below the root, why it was left out.
     """
 
-    waveforms: Store | Joined | Kept
+    waveforms: Rows
     readable: Sequence[int]
     unreadable: Mapping[str, str]
 
@@ -113,7 +91,8 @@ def open_clips(
         ValueError: Files cannot be read, and are to be raised; the log has a line for each.
     """
     stores = [open_waveforms(paths, root, sample_rate, cache) for paths in groups]
-    waveforms = Joined(*stores) if len(stores) > 1 else stores[0]
+    key = digest(*(store.key for store in stores)) if len(stores) > 1 else stores[0].key
+    waveforms = Rows(key, [(store, row) for store in stores for row in range(len(store))])
     notes = waveforms.notes
     readable = tuple(row for row, note in enumerate(notes) if not note.startswith(ERROR))
     if len(readable) == len(notes):
@@ -133,7 +112,8 @@ def open_clips(
             " leave them out with data.on_error=skip"
         )
     log.warning("%s and are left out", counted)
-    return DecodedClips(Kept(waveforms, readable), readable, unreadable)
+    kept = Rows(digest(key, readable), [waveforms.places[row] for row in readable])
+    return DecodedClips(kept, readable, unreadable)
 
 
 def open_waveforms(paths: Sequence[Path], root: Path, sample_rate: int, directory: Path) -> Store:
@@ -173,8 +153,7 @@ def open_waveforms(paths: Sequence[Path], root: Path, sample_rate: int, director
     store = load_or_build(directory, "audio", digest(*facts), produce)
     failed = [row for row, note in enumerate(store.notes) if note.startswith(ERROR)]
     again = {row: _decode_or_explain(paths[row], sample_rate) for row in failed}
-    still = [row for row, (_, note, _) in again.items() if note.startswith(ERROR)]
-    if still == failed:
+    if all(note.startswith(ERROR) for _, note, _ in again.values()):
         return store
 
     def mend() -> Iterator[tuple[np.ndarray, str]]:
@@ -189,17 +168,9 @@ def _decode_all(paths: Sequence[Path], sample_rate: int) -> Iterator[tuple[np.nd
     if any(path.suffix.lower() in MP4_SUFFIXES for path in paths):
         import_av()  # its absence is told once, not for each file
     log.info("decoding %d recordings once", len(paths))
-    job = partial(_decode_or_explain, sample_rate=sample_rate)
-    if len(paths) <= SMALL:
-        rows = map(job, paths)
-    else:
-        # Joblib's processes, which a job of its launcher may ask for too: one of its workers
-        # cannot spawn, and a fork of a process that runs torch's threads can hang.
-        rows = Parallel(cpu_count(), return_as="generator")(
-            delayed(_deaf)(os.getpid(), job, path) for path in paths
-        )
+    rows = map_files(partial(_decode_or_explain, sample_rate=sample_rate), paths, "decoding")
     loud, errors = [], []
-    for path, (samples, note, peak) in zip(paths, track(rows, "decoding", len(paths)), strict=True):
+    for path, (samples, note, peak) in zip(paths, rows, strict=True):
         if note.startswith(ERROR):
             errors.append(f"{path}: {note.removeprefix(ERROR)}")
         if peak > 1:
@@ -210,7 +181,28 @@ def _decode_all(paths: Sequence[Path], sample_rate: int) -> Iterator[tuple[np.nd
         raise ValueError(f"none of {len(paths)} recordings can be read: {'; '.join(errors[:5])}")
 
 
-def _deaf(parent: int, job: Callable[[Path], tuple], path: Path) -> tuple:
+def map_files(
+    job: Callable[[Path], _Result], paths: Sequence[Path], shown: str
+) -> Iterable[_Result]:
+    """Apply a job to files, in parallel where they are many, with a progress bar: in their order.
+
+    Args:
+        job: What is done with a file.
+        paths: The files.
+        shown: Before the bar.
+    """
+    if len(paths) <= SMALL:
+        rows = map(job, paths)
+    else:
+        # Joblib's processes, which a job of its launcher may ask for too: one of its workers
+        # cannot spawn, and a fork of a process that runs torch's threads can hang.
+        rows = Parallel(cpu_count(), return_as="generator")(
+            delayed(_deaf)(os.getpid(), job, path) for path in paths
+        )
+    return track(rows, shown, len(paths))
+
+
+def _deaf(parent: int, job: Callable[[Path], _Result], path: Path) -> _Result:
     """Work in a process that Ctrl-C does not reach: the parent, which it reaches too, ends it."""
     # Joblib stays in the parent where it has one process, and takes threads in a worker of its own.
     if os.getpid() != parent:

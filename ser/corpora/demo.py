@@ -17,20 +17,19 @@ from filelock import FileLock
 
 from ser.cache.store import cache_directory
 from ser.cache.writing import writing_to
-from ser.corpora.synthesis import EMOTIONS, Take, draw_style, draw_voice, make_generator, speak
+from ser.corpora import tess
+from ser.corpora.ravdess import RAVDESS
+from ser.corpora.synthesis import Take, draw_style, draw_voice, make_generator, speak
 
 log = logging.getLogger(__name__)
 
 VERSION = 1  # part of the folder's name: a change of any sample must raise it
-SPEAKERS = range(1, 13)  # odd: men, even: women, as are OAF and YAF
+SPEAKERS = 12  # the first of RAVDESS: as many men as women; OAF and YAF are women
 RAVDESS_RATE, TESS_RATE = 48000, 24414  # Hz
-STRENGTH = {1: 0.8, 2: 1.2}  # of an emotion, by RAVDESS intensity
-SONG_EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful")
-TESS_EMOTIONS = {e: e for e in ("neutral", "happy", "sad", "angry", "disgust")}
-TESS_EMOTIONS |= {"fear": "fearful", "pleasant_surprise": "surprised"}
+STRENGTH = {"normal": 0.8, "strong": 1.2}  # of an emotion, by RAVDESS intensity
 
 # What is said, in the phones of the synthesiser.
-STATEMENTS = {1: "_kIdzAr_tO_kIN_baIDV_dOr_", 2: "_dOgzArsI_tIN_baIDV_dOr_"}
+STATEMENTS = {"kids": "_kIdzAr_tO_kIN_baIDV_dOr_", "dogs": "_dOgzArsI_tIN_baIDV_dOr_"}
 CARRIER = "_seIDVw3d"
 WORD_TABLE = (
     "back _b{_k_ bar _bAr_ base _beIs_ bath _b{T_ bean _bin_ beg _bE_g_ bite _baI_t_ boat _boU_t_"
@@ -41,23 +40,16 @@ WORDS = dict(zip(WORD_TABLE.split()[::2], WORD_TABLE.split()[1::2], strict=True)
 def list_takes() -> dict[str, Take]:
     """List the corpus: path below its root -> what is to be heard there."""
     takes = {}
-    for speaker, channel, (code, emotion), intensity, statement in product(
-        SPEAKERS, (1, 2), enumerate(EMOTIONS, 1), STRENGTH, STATEMENTS
-    ):
-        song = channel == 2
-        # RAVDESS has no strong neutral; strong song is left out for speed.
-        if (song and emotion not in SONG_EMOTIONS) or (
-            intensity == 2 and (song or emotion == "neutral")
-        ):
-            continue
-        name = f"03-{channel:02}-{code:02}-{intensity:02}-{statement:02}-01-{speaker:02}.wav"
-        takes[f"Actor_{speaker:02}/{name}"] = Take(
-            f"{speaker:02}", emotion, STATEMENTS[statement], STRENGTH[intensity], song
-        )
-    for speaker, folder, word in product(("OAF", "YAF"), TESS_EMOTIONS, WORDS):
-        suffix = "ps" if folder == "pleasant_surprise" else folder
-        path = f"{speaker}_{folder}/{speaker}_{word}_{suffix}.wav"
-        takes[path] = Take(speaker, TESS_EMOTIONS[folder], CARRIER + WORDS[word])
+    for clip in map(RAVDESS.parse, RAVDESS.official()):
+        song = clip.channel == "song"
+        asked = clip.modality == "audio" and clip.repetition == 1 and int(clip.speaker) <= SPEAKERS
+        if asked and not (song and clip.intensity == "strong"):  # left out for speed
+            path, phones = f"Actor_{clip.speaker}/{clip.path.name}", STATEMENTS[clip.statement]
+            takes[path] = Take(clip.speaker, clip.emotion, phones, STRENGTH[clip.intensity], song)
+    for speaker, (code, emotion), word in product(tess.SPEAKERS, tess.CODES.items(), WORDS):
+        folder = "pleasant_surprise" if code == "ps" else code
+        path = f"{speaker}_{folder}/{speaker}_{word}_{code}.wav"
+        takes[path] = Take(speaker, emotion, CARRIER + WORDS[word])
     return takes
 
 
@@ -98,16 +90,15 @@ def build(directory: str | Path | None = None, seed: int = 0) -> str:
         return str(root)
     with writing_to(root.parent):
         root.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{root}.lock").acquire()
-    with lock, writing_to(root.parent):
-        if is_whole():  # another process made it while this one waited
-            return str(root)
-        log.info("making the synthetic demo corpus, %d clips, in %s", len(paths), root)
-        for leftover in (partial, root):
-            shutil.rmtree(leftover, ignore_errors=True)
-        try:
-            write(partial, seed)
-            os.replace(partial, root)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with FileLock(f"{root}.lock"):
+            if is_whole():  # another process made it while this one waited
+                return str(root)
+            log.info("making the synthetic demo corpus, %d clips, in %s", len(paths), root)
+            for leftover in (partial, root):
+                shutil.rmtree(leftover, ignore_errors=True)
+            try:
+                write(partial, seed)
+                os.replace(partial, root)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
     return str(root)

@@ -57,7 +57,7 @@ def label_emotions(
 
 
 def label_clips(labels: Mapping[str, str], target: str) -> dict[tuple[str, str], str]:
-    """Map each (emotion, gender) of a clip to its class, in the order of the classes.
+    """Map each (emotion, gender) of a clip to its class; the classes appear in their order.
 
     Args:
         labels: As `label_emotions` gives them.
@@ -65,10 +65,8 @@ def label_clips(labels: Mapping[str, str], target: str) -> dict[tuple[str, str],
     """
     if target not in TARGETS:
         raise ValueError(f"data.target={target!r}: expected one of {', '.join(TARGETS)}")
-    if target == "emotion":
-        return {(name, gender): label for name, label in labels.items() for gender in GENDERS}
-    by_class = sorted(
-        ((label, gender, name) for name, label in labels.items() for gender in GENDERS),
-        key=lambda row: (EMOTIONS.index(row[0]), GENDERS.index(row[1])),
-    )
-    return {(name, gender): f"{label}_{gender}" for label, gender, name in by_class}
+    return {
+        (name, gender): label if target == "emotion" else f"{label}_{gender}"
+        for name, label in labels.items()
+        for gender in GENDERS
+    }

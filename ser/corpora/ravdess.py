@@ -13,13 +13,13 @@ from ser.corpora.clip import CHANNELS, EMOTIONS, Clip, Corpus, Oddities, Record,
 STATEMENTS = ("kids", "dogs")
 """'Kids are talking by the door' and 'Dogs are sitting by the door'."""
 
-SPEAKERS = tuple(f"{number:02}" for number in range(1, 25))
-"""Odd numbers are men."""
+SPEAKERS = {f"{number:02}": "male" if number % 2 else "female" for number in range(1, 25)}
+"""By name, their gender."""
 
 SUNG = EMOTIONS[:6]
 
 _MODALITIES = {1: "video", 3: "audio"}  # 02 are the videos once more, without sound
-_NAME = re.compile("-".join([r"(\d\d)"] * 7))
+_NAME = re.compile(r"0([13])-0([12])-0([1-8])-0([12])-0([12])-0([12])-([0-2][0-9])")
 # A video archive is one actor's.
 _ARCHIVE = re.compile(r"(Audio|Video)_(Speech|Song)_Actors?_\d\d(-\d\d)?\.zip")
 
@@ -27,26 +27,17 @@ _ARCHIVE = re.compile(r"(Audio|Video)_(Speech|Song)_Actors?_\d\d(-\d\d)?\.zip")
 def parse(path: Path) -> Clip | None:
     """Read a clip's facts from its file name; None where there is no such clip."""
     match = _NAME.fullmatch(path.stem)
-    if match is None:
+    if match is None or match[7] not in SPEAKERS:
         return None
-    modality, channel, emotion, intensity, statement, repetition, actor = map(int, match.groups())
-    known = (
-        modality in _MODALITIES
-        and 1 <= channel <= 2
-        and 1 <= emotion <= (8 if channel == 1 else len(SUNG))
-        and 1 <= intensity <= (1 if emotion == 1 else 2)
-        and 1 <= statement <= 2
-        and 1 <= repetition <= 2
-        and 1 <= actor <= 24
-    )
-    if not known:
+    modality, channel, emotion, intensity, statement, repetition = map(int, match.groups()[:6])
+    if (channel == 2 and emotion > len(SUNG)) or (emotion == 1 and intensity == 2):
         return None
     return Clip(
         clip=f"ravdess/{path.stem}",
         path=path,
         corpus="ravdess",
-        speaker=f"{actor:02}",
-        gender=_gender(actor),
+        speaker=match[7],
+        gender=SPEAKERS[match[7]],
         channel=CHANNELS[channel - 1],
         emotion=EMOTIONS[emotion - 1],
         intensity="normal" if intensity == 1 else "strong",
@@ -56,16 +47,12 @@ def parse(path: Path) -> Clip | None:
     )
 
 
-def _gender(actor: int) -> str:
-    return "male" if actor % 2 else "female"
-
-
 def _official() -> Iterator[Path]:
     """Yield the file names of the releases: all takes were filmed."""
     for code, modality in _MODALITIES.items():
-        codes = product((code,), (1, 2), range(1, len(EMOTIONS) + 1), (1, 2), (1, 2), (1, 2))
-        for numbers, actor in product(codes, range(1, 25)):
-            stem = "-".join(f"{number:02}" for number in (*numbers, actor))
+        twice = [(1, 2)] * 3
+        for numbers in product((code,), (1, 2), range(1, 9), *twice, range(1, 25)):
+            stem = "-".join(f"{number:02}" for number in numbers)
             clip = parse(Path(f"{stem}.{'wav' if modality == 'audio' else 'mp4'}"))
             if clip and (clip.speaker, clip.channel) not in _UNRECORDED:
                 yield clip.path
@@ -84,7 +71,7 @@ RAVDESS = Corpus(
     parse=parse,
     from_name=lambda name: parse(Path(name)),
     official=_official,
-    speakers={speaker: _gender(int(speaker)) for speaker in SPEAKERS},
+    speakers=SPEAKERS,
     emotions=EMOTIONS,
     lead_seconds=1.0,
     releases={

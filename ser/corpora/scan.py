@@ -140,14 +140,7 @@ def scan(root: str | Path, modality: Sequence[str] = ("audio",)) -> Scan:
             f"[{','.join(absent)}] ({len(foreign)} other audio files, {len(unasked) + len(clips)}"
             f" recordings of another modality): expected names such as {examples}"
         )
-    return Scan(
-        root,
-        tuple(modality),
-        tuple(by_modality),
-        tuple(foreign),
-        tuple(copies),
-        tuple(unasked),
-    )
+    return Scan(root, *map(tuple, (modality, by_modality, foreign, copies, unasked)))
 
 
 def audio_files(root: Path) -> Iterator[Path]:

@@ -27,11 +27,8 @@ def collect(folder: Path) -> list[dict[str, object]]:
     overrides = [
         dict(text.split("=", 1) for text in OmegaConf.load(path) if "=" in text) for path in jobs
     ]
-    keys = sorted(
-        key
-        for key in {key for job in overrides for key in job}
-        if len({job.get(key) for job in overrides}) > 1
-    )
+    given = {key for job in overrides for key in job}
+    keys = sorted(key for key in given if len({job.get(key) for job in overrides}) > 1)
     return [
         {"job": _number(path)} | {key: job.get(key, "") for key in keys} | _outcome(path.parents[1])
         for path, job in zip(jobs, overrides, strict=True)

@@ -24,22 +24,16 @@ LEAKY = "leaky"
 def metric_collection(classes: Sequence[str], prefix: str) -> "MetricCollection":
     """Collect accuracy, UAR, macro F1 and `f1/<class>` over an epoch, never a mean over batches."""
     # With torch, which nothing else here needs.
-    from torchmetrics import ClasswiseWrapper, MetricCollection
-    from torchmetrics.classification import (
-        MulticlassAccuracy,
-        MulticlassF1Score,
-        MulticlassRecall,
-    )
+    from torchmetrics import ClasswiseWrapper, MetricCollection, classification
 
     count = len(classes)
+    by_class = classification.MulticlassF1Score(count, average=None)
     return MetricCollection(
         {
-            "accuracy": MulticlassAccuracy(count, average="micro"),
-            "uar": MulticlassRecall(count, average="macro"),
-            "macro_f1": MulticlassF1Score(count, average="macro"),
-            "f1": ClasswiseWrapper(
-                MulticlassF1Score(count, average=None), labels=list(classes), prefix="f1/"
-            ),
+            "accuracy": classification.MulticlassAccuracy(count, average="micro"),
+            "uar": classification.MulticlassRecall(count, average="macro"),
+            "macro_f1": classification.MulticlassF1Score(count, average="macro"),
+            "f1": ClasswiseWrapper(by_class, labels=list(classes), prefix="f1/"),
         },
         prefix=prefix,
         # The wrapper's state is not that of the bare metrics it would be grouped with.
@@ -70,15 +64,9 @@ def per_class(
     columns = precision_recall_fscore_support(
         truth, prediction, labels=list(classes), zero_division=0.0
     )
-    return {
-        name: {
-            "precision": float(precision),
-            "recall": float(recall),
-            "f1": float(f1),
-            "support": int(support),
-        }
-        for name, precision, recall, f1, support in zip(classes, *columns, strict=True)
-    }
+    names = ("precision", "recall", "f1", "support")
+    table = pd.DataFrame(dict(zip(names, columns, strict=True)), list(classes))
+    return table.to_dict("index")
 
 
 def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
@@ -121,7 +109,14 @@ def measure(
         audit: The leak audit.
         seconds: What the steps of the run took.
     """
-    slices = {column: _slice(predictions, column) for column in SLICES}
+    slices = {
+        column: {
+            str(value): {"n": len(rows)}
+            | scores(rows.label.to_numpy(str), rows.prediction.to_numpy(str))
+            for value, rows in predictions.groupby(column)
+        }
+        for column in SLICES
+    }
     metrics = asdict(split_info) | {"split": split} | _scores(predictions, classes)
     if (folded := marginalise_gender(predictions, classes)) is not None:
         metrics["emotion"] = _scores(*folded)
@@ -148,12 +143,8 @@ def marginalise_gender(
     if not all(emotions.values()):
         return None
     names = list(dict.fromkeys(emotions.values()))
-    by_emotion = {
-        f"p_{name}": predictions[[f"p_{one}" for one in classes if emotions[one] == name]].sum(
-            axis=1
-        )
-        for name in names
-    }
+    parts = {name: [f"p_{one}" for one in classes if emotions[one] == name] for name in names}
+    by_emotion = {f"p_{name}": predictions[own].sum(axis=1) for name, own in parts.items()}
     folded = predictions.drop(columns=[f"p_{name}" for name in classes]).assign(**by_emotion)
     folded["label"] = predictions.label.map(emotions)
     folded["prediction"] = np.array(names)[folded[list(by_emotion)].to_numpy().argmax(axis=1)]
@@ -179,12 +170,4 @@ def _scores(predictions: pd.DataFrame, classes: Sequence[str]) -> dict:
         "per_class": per_class(truth, predicted, classes),
         "ci": intervals,
         "ci_unknown": None if all(intervals.values()) else why_unknown(speakers),
-    }
-
-
-def _slice(predictions: pd.DataFrame, column: str) -> dict[str, dict[str, float]]:
-    return {
-        str(value): {"n": len(rows)}
-        | scores(rows.label.to_numpy(str), rows.prediction.to_numpy(str))
-        for value, rows in predictions.groupby(column)
     }

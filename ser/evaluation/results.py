@@ -61,14 +61,18 @@ class RunResult:
         """Return the probabilities of these clips and classes, in their order: (clips, classes)."""
         return self.predictions.loc[clips, _columns(classes)].to_numpy()
 
-    def require_same_clips(self, other: "RunResult") -> None:
-        """Refuse a run that differs in split, classes or clips, and name the first difference."""
-        for key in (*_parted_by(), "split"):
+    def require_same(self, keys: Sequence[str], other: "RunResult", expected: str) -> None:
+        """Refuse a run that differs in these keys of metrics.json, and name the first."""
+        for key in keys:
             if self.metrics[key] != other.metrics[key]:
                 raise ValueError(
                     f"{key} is {self.metrics[key]} in {self.folder} and {other.metrics[key]} in"
-                    f" {other.folder}: expected runs under one split"
+                    f" {other.folder}: expected {expected}"
                 )
+
+    def require_same_clips(self, other: "RunResult") -> None:
+        """Refuse a run that differs in split, classes or clips, and name the first difference."""
+        self.require_same((*_parted_by(), "split"), other, "runs under one split")
         for one, another in ((self, other), (other, self)):
             known = another.metrics["classes"]
             if classes := [name for name in one.metrics["classes"] if name not in known]:
@@ -76,34 +80,28 @@ class RunResult:
                     f"{one.folder} knows {', '.join(classes)} and {another.folder} does not:"
                     " expected runs of the same classes"
                 )
-        for file, of_self, of_other in (
-            ("split.csv", self.splits, other.splits),
-            ("predictions.csv", self.predictions, other.predictions),
-        ):
-            _require_same_rows(file, (self.folder, of_self), (other.folder, of_other))
+        for file in ("split.csv", "predictions.csv"):
+            for one, another in ((self, other), (other, self)):
+                lacking = one._clips_of(file).index.difference(another._clips_of(file).index)
+                if len(lacking):
+                    raise ValueError(
+                        f"{len(lacking)} clips are in {file} of {one.folder} and not of"
+                        f" {another.folder}, such as {lacking[0]}: expected runs of the same clips"
+                    )
+            table = self._clips_of(file)
+            others = other._clips_of(file).loc[table.index]
+            for column in table.columns.intersection(ROW):
+                differing = table.index[table[column] != others[column]]
+                if len(differing):
+                    clip = differing[0]
+                    raise ValueError(
+                        f"{column} of {len(differing)} clips differs in {file}: that of {clip} is"
+                        f" {table.at[clip, column]} in {self.folder} and {others.at[clip, column]}"
+                        f" in {other.folder}; expected runs of the same clips under one split"
+                    )
 
-
-def _require_same_rows(
-    file: str, a: tuple[Path, pd.DataFrame], b: tuple[Path, pd.DataFrame]
-) -> None:
-    for (folder, table), (other, others) in ((a, b), (b, a)):
-        lacking = table.index.difference(others.index)
-        if len(lacking):
-            raise ValueError(
-                f"{len(lacking)} clips are in {file} of {folder} and not of {other},"
-                f" such as {lacking[0]}: expected runs of the same clips"
-            )
-    (folder, table), (other, others) = a, b
-    others = others.loc[table.index]
-    for column in table.columns.intersection(ROW):
-        differing = table.index[table[column] != others[column]]
-        if len(differing):
-            clip = differing[0]
-            raise ValueError(
-                f"{column} of {len(differing)} clips differs in {file}: that of {clip} is"
-                f" {table.at[clip, column]} in {folder} and {others.at[clip, column]} in {other};"
-                " expected runs of the same clips under one split"
-            )
+    def _clips_of(self, file: str) -> pd.DataFrame:
+        return self.splits if file == "split.csv" else self.predictions
 
 
 def read_metrics(folder: Path) -> dict:
@@ -274,13 +272,9 @@ def _read_folds(folder: Path, parts: str) -> list[RunResult]:
 def _require_one_setting(runs: Sequence[RunResult]) -> None:
     """Refuse folds that are missing, or whose runs differ in more than the fold."""
     first = runs[0]
+    keys = [key for key in (*_parted_by(), *STAMPS, "split", "classes") if key != "fold"]
     for run in runs:
-        for key in (*_parted_by(), *STAMPS, "split", "classes"):
-            if key != "fold" and run.metrics[key] != first.metrics[key]:
-                raise ValueError(
-                    f"{key} is {first.metrics[key]} in {first.folder.name} and {run.metrics[key]}"
-                    f" in {run.folder.name}: expected one setting under every fold"
-                )
+        first.require_same(keys, run, "one setting under every fold")
     info = first.split_info
     absent = sorted(set(range(info.folds)) - {run.split_info.fold for run in runs})
     if absent:
@@ -296,12 +290,9 @@ def _require_one_setting(runs: Sequence[RunResult]) -> None:
 
 def _join_predictions(runs: Sequence[RunResult]) -> pd.DataFrame:
     """Put the folds' predictions below each other, with the column `fold` before the prediction."""
-    tables = []
-    for run in runs:
-        table = run.predictions.copy()
-        table.insert(table.columns.get_loc("prediction"), "fold", run.split_info.fold)
-        tables.append(table)
-    predictions = pd.concat(tables)
+    predictions = pd.concat([run.predictions.assign(fold=run.split_info.fold) for run in runs])
+    place = predictions.columns.get_loc("prediction")
+    predictions.insert(place, "fold", predictions.pop("fold"))
     twice = predictions.index[predictions.index.duplicated()]
     if len(twice):
         raise ValueError(f"{len(twice)} clips are tested by two folds, such as {twice[0]}")

@@ -103,10 +103,8 @@ def paired_difference(
         bounds = np.clip([difference - reach, difference + reach], -1, 1).T.tolist()
         interval = [pair if there else None for pair, there in zip(bounds, known, strict=True)]
         if lowest_p(count) <= 0.05:
-            found = (reach + stats.t.ppf(0.8, effective - 1) * error).tolist()
-            detectable = [
-                value if there else None for value, there in zip(found, known, strict=True)
-            ]
+            found = reach + stats.t.ppf(0.8, effective - 1) * error
+            detectable = np.where(known, found, None).tolist()
     columns = {
         "a": of_a.tolist(),
         "b": of_b.tolist(),

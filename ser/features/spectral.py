@@ -4,7 +4,6 @@ A clip's features do not depend on its company: nothing here looks across the ba
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -26,15 +25,26 @@ def in_cache_sized_parts(transform: Callable[[Tensor], Tensor], waveform: Tensor
     return torch.cat([transform(part) for part in waveform.split(CACHE_SIZED)])
 
 
-class MFCC(nn.Module):
-    """Mel-frequency cepstral coefficients: (batch, samples) -> (batch, 1, bins, frames).
+class SpectralPlanes(nn.Module):
+    """A front end of one plane that is cached: (batch, samples) -> (batch, 1, bins, frames).
 
-    `n_fft` and `hop_length` are in samples, `sample_rate` in Hz; `bins` coefficients are kept.
+    A subclass has `transform`, which takes (batch, 1, samples).
     """
 
     layout = "planes"
     cached = True
     channels = 1
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Transform (batch, samples) to (batch, 1, bins, frames)."""
+        return in_cache_sized_parts(self.transform, waveform)
+
+
+class MFCC(SpectralPlanes):
+    """Mel-frequency cepstral coefficients: (batch, samples) -> (batch, 1, bins, frames).
+
+    `n_fft` and `hop_length` are in samples, `sample_rate` in Hz; `bins` coefficients are kept.
+    """
 
     def __init__(
         self,
@@ -52,21 +62,13 @@ class MFCC(nn.Module):
             melkwargs={"n_fft": n_fft, "hop_length": hop_length, "n_mels": n_mels},
         )
 
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Transform (batch, samples) to (batch, 1, bins, frames)."""
-        return in_cache_sized_parts(self.transform, waveform)
 
-
-class LogMel(nn.Module):
+class LogMel(SpectralPlanes):
     """Mel spectrogram in dB: (batch, samples) -> (batch, 1, bins, frames).
 
     It is floored 80 dB below the clip's peak. `n_fft` and `hop_length` are in samples,
     `sample_rate` in Hz.
     """
-
-    layout = "planes"
-    cached = True
-    channels = 1
 
     def __init__(
         self,
@@ -82,12 +84,8 @@ class LogMel(nn.Module):
             transforms.AmplitudeToDB(top_db=80.0),
         )
 
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Transform (batch, samples) to (batch, 1, bins, frames)."""
-        return in_cache_sized_parts(self.transform, waveform)
 
-
-class Chroma(nn.Module):
+class Chroma(SpectralPlanes):
     """Energy of the twelve semitones over all octaves: (batch, samples) -> (batch, 1, 12, frames).
 
     Each frame is scaled to a largest value of 1; tuning is that of A = 440 Hz. `n_fft` and
@@ -95,9 +93,6 @@ class Chroma(nn.Module):
     feature analysis and synthesis, as librosa has them.
     """
 
-    layout = "planes"
-    cached = True
-    channels = 1
     bins = 12
 
     def __init__(
@@ -107,9 +102,9 @@ class Chroma(nn.Module):
         self.spectrogram = transforms.Spectrogram(n_fft, hop_length=hop_length, power=1.0)
         self.register_buffer("filters", _chroma_filters(n_fft, sample_rate), persistent=False)
 
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Transform (batch, samples) to (batch, 1, 12, frames)."""
-        return in_cache_sized_parts(lambda part: self.of(self.spectrogram(part)), waveform)
+    def transform(self, waveform: Tensor) -> Tensor:
+        """Transform (batch, 1, samples) to (batch, 1, 12, frames)."""
+        return self.of(self.spectrogram(waveform))
 
     def of(self, magnitude: Tensor) -> Tensor:
         """Transform spectra (batch, 1, bins, frames) to (batch, 1, 12, frames)."""
@@ -118,15 +113,11 @@ class Chroma(nn.Module):
         return energy / torch.where(largest > torch.finfo(energy.dtype).tiny, largest, 1)
 
 
-class MFCCChroma(nn.Module):
+class MFCCChroma(SpectralPlanes):
     """MFCC above chroma, as bins of one plane: (batch, samples) -> (batch, 1, bins + 12, frames).
 
     The arguments are those of `MFCC`.
     """
-
-    layout = "planes"
-    cached = True
-    channels = 1
 
     def __init__(
         self,
@@ -141,10 +132,9 @@ class MFCCChroma(nn.Module):
         self.chroma = Chroma(n_fft, hop_length, sample_rate)
         self.bins = bins + self.chroma.bins
 
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Transform (batch, samples) to (batch, 1, bins + 12, frames)."""
-        parts = ("mfcc", "chroma")
-        return in_cache_sized_parts(partial(tracks, parts, self.mfcc, self.chroma), waveform)
+    def transform(self, waveform: Tensor) -> Tensor:
+        """Transform (batch, 1, samples) to (batch, 1, bins + 12, frames)."""
+        return tracks(("mfcc", "chroma"), self.mfcc, self.chroma, waveform)
 
 
 class MelImage(nn.Module):
@@ -178,12 +168,10 @@ class MelImage(nn.Module):
         self.bins = size
         self.decibels = LogMel(bins, n_fft, hop_length, sample_rate)
         # Mean and deviation of ImageNet's red, green and blue, as torchvision has them.
-        mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        mean, deviation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if imagenet else (0, 1)
         for name, values in (("mean", mean), ("deviation", deviation)):
-            scaling = torch.tensor(values).view(3, 1, 1) if imagenet else torch.ones(3, 1, 1)
+            scaling = torch.tensor(values, dtype=torch.float).view(-1, 1, 1).expand(3, 1, 1)
             self.register_buffer(name, scaling, persistent=False)
-        if not imagenet:
-            self.mean.zero_()
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Transform (batch, samples) to (batch, 3, size, size)."""

@@ -29,11 +29,16 @@ CHUNK = 1 << 20
 LONGEST_RECORD = 64 << 20
 """Bytes of a record: TESS's is below three megabytes."""
 
+NO_RECORD = (
+    HTTPError, OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError,
+)  # fmt: skip
+"""What reading an answer raises that lists no files."""
+
 LONGEST_WAIT = 120
 """Seconds before the next try, whatever the server would like."""
 
 
-class Remote:
+class Remote(requests.Session):
     """HTTP with patience.
 
     Args:
@@ -43,6 +48,7 @@ class Remote:
     """
 
     def __init__(self, retries: int, backoff: float, timeout: float) -> None:
+        super().__init__()
         self.retries = retries
         self.backoff = backoff
         self.timeout = timeout
@@ -55,17 +61,12 @@ class Remote:
                 retry_after_max=LONGEST_WAIT,
             )
         )
-        self.session = requests.Session()
-        self.session.mount("http://", adapter)
-        self.session.mount("https://", adapter)
+        self.mount("http://", adapter)
+        self.mount("https://", adapter)
         # A body that is compressed on the way has other offsets than the file.
-        self.session.headers["Accept-Encoding"] = "identity"
+        self.headers["Accept-Encoding"] = "identity"
         # It warns of every try in its own words.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self.session.close()
 
     def list_files(
         self, url: str, read: Callable[[dict], list[PublishedFile]]
@@ -79,18 +80,14 @@ class Remote:
         Raises:
             ValueError: No answer, or none that lists files.
         """
+        response = self._get(url)
         try:
-            with self._get(url) as response:
+            with response:
                 content = response.raw.read(LONGEST_RECORD + 1, decode_content=True)
-        except (HTTPError, OSError) as error:
-            raise ValueError(
-                f"{url} does not answer with a list of files ({_reason(error)})"
-            ) from error
-        try:
             if len(content) > LONGEST_RECORD:
                 raise ValueError(f"more than {LONGEST_RECORD} bytes")
             return read(json.loads(content))
-        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        except NO_RECORD as error:
             raise ValueError(
                 f"{url} does not answer with a list of files ({type(error).__name__}: {error}):"
                 " expected the record as JSON; is its address in data.servers right?"
@@ -111,19 +108,19 @@ class Remote:
         if part.exists() and part.stat().st_size > file.size:
             part.unlink()
         part.touch()
-        failures, farthest = 0, part.stat().st_size
-        while part.stat().st_size < file.size:
+        failures, farthest, reason = 0, part.stat().st_size, None
+        while (arrived := part.stat().st_size) < file.size:
+            if reason:
+                failures = 1 if arrived > farthest else failures + 1
+                farthest = max(farthest, arrived)
+                place = f"{file.url} broke off at byte {arrived} of {file.size} ({reason})"
+                if failures > self.retries:
+                    raise ValueError(
+                        f"{place}, {failures} times: start again, what is here is kept"
+                    )
+                log.warning("%s: trying again", place)
+                time.sleep(min(LONGEST_WAIT, self.backoff * 2 ** (failures - 1)))
             reason = self._transfer(file, part, progress)
-            arrived = part.stat().st_size
-            if arrived == file.size:
-                break
-            failures = 1 if arrived > farthest else failures + 1
-            farthest = max(farthest, arrived)
-            place = f"{file.url} broke off at byte {arrived} of {file.size} ({reason})"
-            if failures > self.retries:
-                raise ValueError(f"{place}, {failures} times: start again, what is here is kept")
-            log.warning("%s: trying again", place)
-            time.sleep(min(LONGEST_WAIT, self.backoff * 2 ** (failures - 1)))
         progress(file.size)
 
     def _transfer(self, file: PublishedFile, part: Path, progress: Callable[[int], None]) -> str:
@@ -145,15 +142,14 @@ class Remote:
                 if response.status_code == 416 or not part.stat().st_size:
                     part.unlink()
                 raise ValueError(_of_other_size(file))
-            too_long = False
             try:
                 with part.open("ab" if offset else "wb") as opened:
                     # Other ways of reading lose what came before a connection broke off.
                     read = partial(response.raw.read1, CHUNK, decode_content=False)
                     for chunk in iter(read, b""):
-                        too_long = offset + len(chunk) > file.size
-                        if too_long:
-                            break
+                        if offset + len(chunk) > file.size:
+                            part.unlink()
+                            raise ValueError(_of_other_size(file))
                         opened.write(chunk)
                         offset += len(chunk)
                         progress(offset)
@@ -164,16 +160,13 @@ class Remote:
                     f"{part} cannot be written ({error.strerror}): make room and start again, what"
                     " is here is kept"
                 ) from error
-        if too_long:
-            part.unlink()
-            raise ValueError(_of_other_size(file))
         return "the server ended it"
 
     def _get(self, url: str, headers: dict[str, str] | None = None) -> requests.Response:
         if urlsplit(url).scheme not in ("http", "https"):
             raise ValueError(f"{url!r} is no address: expected one that begins with https://")
         try:
-            response = self.session.get(url, headers=headers, stream=True, timeout=self.timeout)
+            response = self.get(url, headers=headers, stream=True, timeout=self.timeout)
         except requests.RequestException as error:
             raise ValueError(
                 f"{url} cannot be fetched ({_reason(error)}, {self.retries + 1} tries): check the"

@@ -3,21 +3,12 @@
 import logging
 import shutil
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich import progress
 
 from ser.config.quantities import Amount, Natural, Positive
 from ser.corpora.clip import Clip, Record
@@ -83,7 +74,7 @@ class Servers:
 
     def _fetch(self, root: Path, clips: Collection[Clip]) -> None:
         files, notices = {}, []
-        with closing(Remote(self.retries, self.backoff, self.timeout)) as remote:
+        with Remote(self.retries, self.backoff, self.timeout) as remote:
             for corpus in CORPORA.values():
                 kinds = {(c.channel, c.modality) for c in clips if c.corpus == corpus.name}
                 if kinds:
@@ -131,12 +122,20 @@ def _transfer(remote: Remote, left: Mapping[Path, PublishedFile], root: Path) ->
     _check_space(root, left)
     total = sum(file.size for file in left.values())
     before = 0
-    with _bar() as bar:
+    columns = (
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns) as bar:
         task = bar.add_task("", total=total)
         for target, file in left.items():
             bar.update(task, description=file.name)
             target.parent.mkdir(exist_ok=True)
-            remote.fetch(file, file.part(target), partial(_advance, bar, task, before))
+            advance = partial(_advance, bar, task, before)
+            remote.fetch(file, file.part(target), advance)
             file.place(target)
             before += file.size
     log.info("downloaded %d files, %.0f MB, into %s", len(left), total / 1e6, root)
@@ -163,15 +162,5 @@ def _check_space(root: Path, left: Mapping[Path, PublishedFile]) -> None:
         )
 
 
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-
-
-def _advance(bar: Progress, task: TaskID, before: int, size: int) -> None:
+def _advance(bar: progress.Progress, task: progress.TaskID, before: int, size: int) -> None:
     bar.update(task, completed=before + size)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from ser.audio.clips import map_files
 from ser.corpora.clip import Clip
 from ser.corpora.names import shown
 from ser.corpora.scan import check_selection, official, parse, scan
 from ser.integrity import rules
-from ser.integrity.measure import Examination, examine_all
+from ser.integrity.measure import Examination, examine
 from ser.integrity.rules import SEVERITIES, Finding
 
 VERDICTS = ("sound", "usable with remarks", "not usable")
@@ -51,10 +52,9 @@ class Diagnosis:
         """Return the path of a finding below the root."""
         return finding.path and shown(finding.path.relative_to(self.root).as_posix())
 
-    def groups(self) -> Iterator[list[Finding]]:
+    def groups(self) -> list[list[Finding]]:
         """Return the findings of one kind and severity together."""
-        for _, group in groupby(self.findings, key=_rank):
-            yield list(group)
+        return [list(group) for _, group in groupby(self.findings, key=_rank)]
 
 
 def diagnose(
@@ -82,7 +82,7 @@ def diagnose(
     clips = {clip.clip: clip for clip in asked}
     copies = [clip for clip in map(parse, found.copies) if clip.clip in clips]
     paths = [clip.path for clip in (*asked, *copies)]
-    seen = dict(zip(paths, examine_all(paths), strict=True))
+    seen = dict(zip(paths, map_files(examine, paths, "examining"), strict=True))
     pairs = [(clip, seen[clip.path]) for clip in asked]
     expected = official(corpora, channels, modality)
     levels = rules.levels(pairs)

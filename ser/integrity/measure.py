@@ -1,16 +1,13 @@
 """Measurements of one recording on disk: its container, its header and its samples."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from joblib import Parallel, cpu_count, delayed
-from rich.progress import track
 
-from ser.audio.clips import SMALL
 from ser.audio.decode import decode_and_peak
 
 MP4_RATE = 48000
@@ -59,7 +56,8 @@ class Examination:
 
 def examine(path: Path) -> Examination:
     """Read one file as training would and measure it."""
-    container, subtype, rate, channels = _header(path)
+    header = _header(path)
+    rate = header["sample_rate"]
     try:
         samples, peak = decode_and_peak(path, rate)
         with path.open("rb") as file:
@@ -69,10 +67,7 @@ def examine(path: Path) -> Examination:
     scaled = samples / 32768
     return Examination(
         path=path,
-        container=container,
-        subtype=subtype,
-        sample_rate=rate,
-        channels=channels,
+        **header,
         seconds=len(samples) / rate,
         peak=peak,
         rms=float(np.sqrt(np.mean(scaled**2))),
@@ -83,32 +78,24 @@ def examine(path: Path) -> Examination:
     )
 
 
-def examine_all(paths: Sequence[Path]) -> Iterator[Examination]:
-    """Examine files in parallel, in the order given."""
-    if len(paths) <= SMALL:
-        found = map(examine, paths)
-    else:
-        found = Parallel(cpu_count(), return_as="generator")(delayed(examine)(p) for p in paths)
-    return track(found, "examining", len(paths))
-
-
 def longest_run(mask: np.ndarray) -> int:
     """Count the samples of the longest stretch that is true; `mask` is (samples,)."""
     edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
 
-def _header(path: Path) -> tuple[str, str, int, int]:
+def _header(path: Path) -> dict[str, str | int]:
     """Read container, type of the samples, rate in Hz and channels.
 
     What libsndfile cannot read is a video, or for the decoder to refuse.
     """
-    unread = ("MP4", "", MP4_RATE, 1)
-    if not path.is_file():  # opening a pipe would wait for its writer
-        return unread
-    try:
-        with path.open("rb") as file:
+    read = {"container": "MP4", "sample_rate": MP4_RATE, "channels": 1}
+    if path.is_file():  # opening a pipe would wait for its writer
+        with (
+            suppress(soundfile.LibsndfileError, OSError, TypeError, ValueError),
+            path.open("rb") as file,
+        ):
             header = soundfile.info(file)
-    except (soundfile.LibsndfileError, OSError, TypeError, ValueError):
-        return unread
-    return header.format, header.subtype, header.samplerate, header.channels
+            read = {"container": header.format, "subtype": header.subtype}
+            read |= {"sample_rate": header.samplerate, "channels": header.channels}
+    return read

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ser.integrity.diagnosis import Diagnosis
 from ser.reporting.html import embed_picture, render_page
-from ser.reporting.plots import DPI
+from ser.reporting.plots import save
 
 SHOWN = 3
 """Findings of a kind that are named; doctor.json has all."""
@@ -39,7 +39,7 @@ def write_report(diagnosis: Diagnosis, folder: Path) -> None:
         draw_levels(diagnosis.levels, picture)
     page = render_page(
         "doctor.html.j2",
-        groups=list(diagnosis.groups()),
+        groups=diagnosis.groups(),
         place=diagnosis.place,
         picture=embed_picture(picture) if diagnosis.levels else None,
         **content,
@@ -87,5 +87,4 @@ def draw_levels(table: Sequence[Mapping], path: Path) -> None:
         axes.set_xticks(range(len(rows)), [row["speaker"] for row in rows], fontsize=7)
         axes.set(title=" ".join(kind), xlabel="speaker", ylabel="median level (dBFS)")
         axes.legend(fontsize=8)
-    figure.savefig(path, dpi=DPI)
-    plt.close(figure)
+    save(figure, path)

@@ -193,24 +193,15 @@ def levels(pairs: Sequence[tuple[Clip, Examination]]) -> list[dict[str, object]]
     groups = defaultdict(list)
     for clip, seen in pairs:
         if seen.error is None and min(seen.peak, seen.rms) > 0:
-            groups[clip.corpus, clip.channel, clip.speaker].append((clip, seen))
+            groups[clip.corpus, clip.channel, clip.speaker].append(seen)
     table = []
     for (corpus, channel, speaker), group in sorted(groups.items()):
+        row = {"corpus": corpus, "channel": channel, "speaker": speaker, "clips": len(group)}
+        for key in ("peak", "rms"):
+            middle = median(getattr(seen, key) for seen in group)
+            row[f"{key}_dbfs"] = round(20 * log10(middle), 2)
         bounds = CORPORA[corpus].releases[channel].peaks_dbfs
-        peak, rms = (
-            20 * log10(median(getattr(seen, key) for _, seen in group)) for key in ("peak", "rms")
-        )
-        table.append(
-            {
-                "corpus": corpus,
-                "channel": channel,
-                "speaker": speaker,
-                "clips": len(group),
-                "peak_dbfs": round(peak, 2),
-                "rms_dbfs": round(rms, 2),
-                "release_peaks_dbfs": bounds,
-            }
-        )
+        table.append(row | {"release_peaks_dbfs": bounds})
     return table
 
 

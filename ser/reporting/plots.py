@@ -1,6 +1,6 @@
 """Pictures of runs and of what is found over several of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
 
@@ -8,6 +8,7 @@ import matplotlib
 
 matplotlib.use("Agg")  # no window system is needed, nor asked for
 
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from sklearn.metrics import ConfusionMatrixDisplay
@@ -34,21 +35,10 @@ def confusion_matrix(
     counts = pd.crosstab(predictions.label, predictions.prediction).reindex(
         index=classes, columns=classes, fill_value=0
     )
-    for row, column in ((i, j) for i in range(len(classes)) for j in range(len(classes))):
-        share = display.confusion_matrix[row, column]
-        if share == 0:
-            continue
-        axes.text(
-            column,
-            row,
-            f"{share:.2f}\n{counts.iat[row, column]}",
-            ha="center",
-            va="center",
-            fontsize=8,
-            color="white" if share > 0.5 else "black",
-        )
+    shares = display.confusion_matrix
+    _write_cells(axes, shares, lambda *at: f"{shares[at]:.2f}\n{counts.iat[at]}", fontsize=8)
     axes.set(xlabel="predicted", ylabel="true", title="share of the true class, clips below")
-    _save(figure, path, stamp)
+    save(figure, path, stamp)
 
 
 def per_class_f1(metrics: Mapping, path: Path, stamp: str = "") -> None:
@@ -61,7 +51,7 @@ def per_class_f1(metrics: Mapping, path: Path, stamp: str = "") -> None:
     axes.axhline(mean, color="tab:orange", linestyle="--", label=f"macro F1 {mean:.2f}")
     axes.set(ylim=(0, 1.05), ylabel="F1")
     axes.legend(loc="lower right")
-    _save(figure, path, stamp)
+    save(figure, path, stamp)
 
 
 def learning_curves(histories: Sequence[pd.DataFrame], path: Path, stamp: str = "") -> None:
@@ -82,7 +72,7 @@ def learning_curves(histories: Sequence[pd.DataFrame], path: Path, stamp: str = 
             axes.lines[-1].set_label(column)
         axes.legend()
         axes.set(xlabel="epoch", ylabel=label)
-    _save(figure, path, stamp)
+    save(figure, path, stamp)
 
 
 def jobs(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> None:
@@ -90,15 +80,12 @@ def jobs(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> None:
     scored = [row for row in rows if row["uar"] is not None]
     figure, axes = plt.subplots(figsize=(9, 2 + 0.35 * len(scored)), layout="constrained")
     for place, row in enumerate(scored):
-        color = "tab:red" if row["leaky"] else "tab:blue"
-        axes.plot(row["uar"], place, "o", color=color)
-        if row["uar_low"] is not None:
-            axes.hlines(place, row["uar_low"], row["uar_high"], color=color)
+        _draw_score(axes, row, "uar", place, "tab:red" if row["leaky"] else "tab:blue")
     names = [" ".join(f"{key}={row[key]}" for key in varied) or str(row["job"]) for row in scored]
     names = [shorten(name, 60) for name in names]  # or there is no room for the axes
     axes.set(yticks=range(len(scored)), yticklabels=names, ylim=(len(scored) - 0.5, -0.5))
     axes.set(xlabel="UAR, 95 % by speaker; red is leaky")
-    _save(figure, path)
+    save(figure, path)
 
 
 def leakage_gap(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> None:
@@ -110,23 +97,14 @@ def leakage_gap(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> N
     for place, row in enumerate(rows):
         left.plot(row["leaky_uar"], place, "x", color="tab:red")
         for axes, key, color in ((left, "uar", "tab:blue"), (right, "gap", "tab:red")):
-            axes.plot(row[key], place, "o", color=color)
-            if row[f"{key}_low"] is not None:
-                axes.hlines(place, row[f"{key}_low"], row[f"{key}_high"], color=color)
+            _draw_score(axes, row, key, place, color)
     left.lines[0].set_label("leaky: protocol=random, same clips")
     left.lines[1].set_label("speakers never heard in training")
     figure.legend(loc="outside upper center", ncols=2)
     left.set(yticks=range(len(rows)), yticklabels=names, ylim=(len(rows) - 0.5, -0.5), xlabel="UAR")
     right.axvline(0, color="gray", linewidth=0.8)
     right.set(xlabel=f"what the leak adds to UAR, {rows[0]['speakers']} speakers")
-    _save(figure, path)
-
-
-def _save(figure: plt.Figure, path: Path, stamp: str = "") -> None:
-    if stamp:
-        figure.suptitle(stamp, color="tab:red", fontsize=9)
-    figure.savefig(path, dpi=DPI)
-    plt.close(figure)
+    save(figure, path)
 
 
 def class_drop(findings: Sequence[Mapping], path: Path, stamp: str = "") -> None:
@@ -157,10 +135,31 @@ def class_drop(findings: Sequence[Mapping], path: Path, stamp: str = "") -> None
     flow = flow[[name for name in findings[0]["classes"] if name in flow]]
     share = flow.div(flow.sum(axis=1), axis=0)
     right.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for row, column in zip(*flow.fillna(0).to_numpy().nonzero(), strict=True):
-        color = "white" if share.iat[row, column] > 0.5 else "black"
-        count = f"{flow.iat[row, column]:.0f}"
-        right.text(column, row, count, ha="center", va="center", color=color)
+    _write_cells(right, share.fillna(0).to_numpy(), lambda *at: f"{flow.iat[at]:.0f}")
     right.set_xticks(range(flow.shape[1]), flow.columns, rotation=45)
     right.set(xlabel="where its own clips go, masked", ylim=(len(names) - 0.5, -0.5))
-    _save(figure, path, stamp)
+    save(figure, path, stamp)
+
+
+def save(figure: plt.Figure, path: Path, stamp: str = "") -> None:
+    """Write a figure, with a line in red above it where there is a stamp, and close it."""
+    if stamp:
+        figure.suptitle(stamp, color="tab:red", fontsize=9)
+    figure.savefig(path, dpi=DPI)
+    plt.close(figure)
+
+
+def _draw_score(axes: plt.Axes, row: Mapping, key: str, place: int, color: str) -> None:
+    """Draw a score of a row, and its interval where that is known."""
+    axes.plot(row[key], place, "o", color=color)
+    if row[f"{key}_low"] is not None:
+        axes.hlines(place, row[f"{key}_low"], row[f"{key}_high"], color=color)
+
+
+def _write_cells(
+    axes: plt.Axes, shares: np.ndarray, text: Callable[[int, int], str], **options: object
+) -> None:
+    """Write into the cells of a drawn matrix (rows, columns) whose share is not zero."""
+    for row, column in zip(*shares.nonzero(), strict=True):
+        color = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, text(row, column), ha="center", va="center", color=color, **options)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from sklearn.metrics import classification_report
 
 from ser.evaluation.metrics import marginalise_gender
@@ -110,10 +110,7 @@ def show_report(folder: Path, metrics: Mapping) -> None:
     """Print the scores with their intervals, the F1 of each class, and where the files lie."""
     console = Console(markup=False)
     console.print(_headline(metrics))
-    table = Table()
-    table.add_column("score")
-    table.add_column("", justify="right")
-    table.add_column("95 % by speaker")
+    table = Table("score", Column("", justify="right"), "95 % by speaker")
     for row in _rows(metrics):
         table.add_row(*row)
     worst = metrics["worst_speaker"]

@@ -59,16 +59,11 @@ def show_summary(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
     names = [Column(key, overflow="fold") for key in keys]
     table = Table("job", *names, *figures, box=box.SIMPLE_HEAD)
     for row in rows:
-        scores = ["" if row[key] is None else f"{row[key]:.3f}" for key in shown]
+        cells = [str(row["job"]), *("" if row[key] is None else str(row[key]) for key in keys)]
+        cells += ["" if row[key] is None else f"{row[key]:.3f}" for key in shown]
         known = row["uar_low"] is not None
         bounds = f"{row['uar_low']:.3f} - {row['uar_high']:.3f}" if known else ""
-        table.add_row(
-            str(row["job"]),
-            *("" if row[key] is None else str(row[key]) for key in keys),
-            *scores,
-            bounds,
-            _state(row),
-        )
+        table.add_row(*cells, bounds, _state(row))
     console.print(table)
     if _tempting(rows):
         console.print(CHOICE, soft_wrap=True)

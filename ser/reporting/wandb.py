@@ -117,12 +117,7 @@ def finish_wandb() -> Iterator[None]:
         wandb.finish()
 
 
-def log_report(
-    loggers: Sequence[Logger],
-    metrics: Mapping,
-    folder: Path,
-    root: Path,
-) -> None:
+def log_report(loggers: Sequence[Logger], metrics: Mapping, folder: Path, root: Path) -> None:
     """Log a run's scores as `<split>/uar`, `<split>/f1/<class>`, ...
 
     W&B gets the pictures too, and a table of the wrong clips, the first `AUDIBLE` to be heard.

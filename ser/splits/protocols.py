@@ -42,20 +42,22 @@ class SplitProtocol(Protocol):
     """A named way to part clips into train, val and test, once a fold."""
 
     name: str
-    leaky: bool
+    leaky: ClassVar[bool] = False
 
     def count(self, clips: Sequence[Clip]) -> int:
-        """Count the folds."""
+        """Count the folds; by default there is one."""
+        return 1
 
     def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
-        """List the speakers whom the fold, or its making, goes without."""
+        """List the speakers whom the fold, or its making, goes without; by default no one."""
+        return []
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a clip's identity to its split."""
 
 
 @dataclass(frozen=True)
-class Holdout:
+class Holdout(SplitProtocol):
     """Four unseen speakers test, four others validate, the rest train; 2 men and 2 women each.
 
     StratifiedGroupKFold on emotion x gender with one fold per four speakers: the first fold tests,
@@ -64,11 +66,6 @@ class Holdout:
 
     name: str = "holdout"
     seed: Seed = 0
-    leaky: ClassVar[bool] = False
-
-    def count(self, clips: Sequence[Clip]) -> int:
-        """Count the folds: it has one."""
-        return 1
 
     def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
         """List the speakers who are not there, where test or val is not 2 and 2 for it."""
@@ -94,7 +91,7 @@ class Holdout:
 
 
 @dataclass(frozen=True)
-class KFold:
+class KFold(SplitProtocol):
     """Each fold of StratifiedGroupKFold on emotion x gender tests once.
 
     Of the other speakers, `val_speakers` validate, as many men as women, and the rest train.
@@ -104,7 +101,6 @@ class KFold:
     folds: Folds = 6
     val_speakers: Speakers = 4
     seed: Seed = 0
-    leaky: ClassVar[bool] = False
 
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds."""
@@ -123,13 +119,12 @@ class KFold:
                 f" {len(genders)} speakers"
             )
         test = spread_speakers(clips, self.folds, self.seed)[fold]
-        return part_by_speaker(
-            clips, test, draw_validators(genders, test, self.val_speakers, self.seed, fold)
-        )
+        val = draw_validators(genders, test, self.val_speakers, self.seed, fold)
+        return part_by_speaker(clips, test, val)
 
 
 @dataclass(frozen=True)
-class NamedFolds:
+class NamedFolds(SplitProtocol):
     """The speakers named for a fold test; of the others `val_speakers` validate, the rest train.
 
     Attributes:
@@ -142,7 +137,6 @@ class NamedFolds:
     folds: Sequence[Annotated[Sequence[Number], MinLen(1)]] | None = None
     val_speakers: Speakers = 4
     seed: Seed = 0
-    leaky: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         named = [speaker for speakers in self.folds or () for speaker in speakers]
@@ -174,9 +168,8 @@ class NamedFolds:
                 f" {', '.join(named)}, but data.root holds {len(genders)} speakers:"
                 f" {', '.join(genders)}"
             )
-        return part_by_speaker(
-            clips, test, draw_validators(genders, test, self.val_speakers, self.seed, fold)
-        )
+        val = draw_validators(genders, test, self.val_speakers, self.seed, fold)
+        return part_by_speaker(clips, test, val)
 
     def _tested(self, clips: Sequence[Clip]) -> list[list[str]]:
         if self.folds is None:
@@ -185,7 +178,7 @@ class NamedFolds:
 
 
 @dataclass(frozen=True)
-class Random:
+class Random(SplitProtocol):
     """Clips are parted at random, so the same speakers are on both sides: for comparison only.
 
     Stratified on corpus x emotion x channel. Each of the `folds` tests once, or with `test_size`
@@ -202,10 +195,6 @@ class Random:
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds."""
         return self.folds if self.test_size is None else 1
-
-    def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
-        """List no one: its folds are blind to speakers."""
-        return []
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a clip's identity to its split, blind to its speaker."""
@@ -224,7 +213,7 @@ class Random:
 
 
 @dataclass(frozen=True)
-class Statement:
+class Statement(KFold):
     """Neither the speakers nor the sentence that test were heard in training or validation.
 
     The speakers are parted as by `KFold`; those who test speak one sentence, the others the other.
@@ -232,34 +221,19 @@ class Statement:
 
     name: str = "statement"
     tested: Literal[STATEMENTS] = "dogs"
-    folds: Folds = 6
-    val_speakers: Speakers = 4
-    seed: Seed = 0
-    leaky: ClassVar[bool] = False
-
-    def count(self, clips: Sequence[Clip]) -> int:
-        """Count the folds."""
-        return self.folds
-
-    def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
-        """List the speakers who are not there when the folds are drawn."""
-        return self._by_speaker().missing(clips, fold)
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a clip's identity to its split, by speaker and sentence."""
-        speakers = self._by_speaker().assign(clips, fold)
+        speakers = super().assign(clips, fold)
         return {
             clip.clip: speakers[clip.clip]
             for clip in clips
             if (clip.statement == self.tested) == (speakers[clip.clip] == "test")
         }
 
-    def _by_speaker(self) -> KFold:
-        return KFold(self.name, self.folds, self.val_speakers, self.seed)
-
 
 @dataclass(frozen=True)
-class CrossCorpus:
+class CrossCorpus(SplitProtocol):
     """Fold 0 trains on the corpus of many speakers and tests on that of two; fold 1 goes back.
 
     `val_speakers` of the former validate in fold 0. In fold 1 one of the two speakers trains, and
@@ -269,15 +243,10 @@ class CrossCorpus:
     name: str = "cross_corpus"
     val_speakers: Speakers = 4
     seed: Seed = 0
-    leaky: ClassVar[bool] = False
 
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds."""
         return 2
-
-    def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
-        """List no one: whoever is there tests, or is trained on."""
-        return []
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a clip's identity to its split, by corpus and speaker."""

@@ -98,7 +98,7 @@ def test_every_speaker_is_tested_once_by_a_model_that_never_heard_him(clips, nam
         assert len(val) == 4
         assert len(train) == 24 - 4 - len(test)
         tested.update(test)
-    assert tested == Counter(SPEAKERS)
+    assert tested == Counter(list(SPEAKERS))
 
 
 @pytest.mark.parametrize("name", [*DISJOINT, "holdout"])
