@@ -1,4 +1,4 @@
-"""The embedded corpus, one shared cache, the official names, and a way to run the entry points."""
+"""The embedded corpus, one shared cache, the official names, and ways to run the entry points."""
 
 import json
 import logging
@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,11 +23,13 @@ os.environ["WANDB_SILENT"] = "true"
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp()
 # Tests run in a process a core: threads on top would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# For the same reason recordings are decoded in this process, where nothing asks for `pools`.
+os.environ["LOKY_MAX_CPU_COUNT"] = "1"
 
 
-@pytest.fixture(autouse=True)
-def _alone() -> Iterator[None]:
-    """Put back what a test changes in its process, where another test runs next."""
+@contextmanager
+def alone() -> Iterator[None]:
+    """Put back what is changed in this process, where another test runs next."""
     environment = dict(os.environ)
     root = logging.getLogger()
     level, handlers, shown = root.level, list(root.handlers), logging.raiseExceptions
@@ -46,6 +49,18 @@ def _alone() -> Iterator[None]:
     wandb.teardown()  # it reads the environment once
     os.environ.clear()
     os.environ.update(environment)
+
+
+@pytest.fixture(autouse=True)
+def _alone() -> Iterator[None]:
+    with alone():
+        yield
+
+
+@pytest.fixture
+def pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process and its children start pools of processes."""
+    monkeypatch.delenv("LOKY_MAX_CPU_COUNT")
 
 
 @pytest.fixture(scope="session")
@@ -98,14 +113,71 @@ def write_official_names(root: Path) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def few(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A third of the embedded corpus: of each speaker of RAVDESS 17 clips, and of TESS 14."""
+    root = tmp_path_factory.mktemp("few")
+    # One sentence of speech and two words; both sentences where they are calm, as TESS is never.
+    taken = "03-01-*-02-01-??.wav", "03-01-02-*.wav", "*_ba[cr]*.wav"
+    for path in demo.rglob("*.wav"):
+        if any(map(path.match, taken)):
+            (root / path.parent.name).mkdir(exist_ok=True)
+            os.link(path, root / path.parent.name / path.name)
+    return root
+
+
+@pytest.fixture(scope="session")
+def finish(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Finish a run that several tests read; one that changes it takes a copy."""
+
+    def run(*overrides: str) -> Path:
+        folder = tmp_path_factory.mktemp("finished") / "run"
+        arguments = [f"cache.dir={cache}", "logger=csv", f"hydra.run.dir={folder}"]
+        with alone(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["train.py", *overrides, *arguments])
+            runpy.run_path(str(REPOSITORY / "train.py"), run_name="__main__")
+        return folder
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def svm_run(few: Path, finish: Callable[..., Path]) -> Path:
+    """A finished run of `model=svm`."""
+    return finish("data=demo", f"data.root={few}", "model=svm")
+
+
+@pytest.fixture(scope="session")
+def cnn_run(few: Path, finish: Callable[..., Path]) -> Path:
+    """A finished run of two epochs of `model=cnn`."""
+    return finish("data=demo", f"data.root={few}", "trainer.max_epochs=2")
+
+
 @pytest.fixture
 def launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> Callable[..., Path]:
-    """Run train.py or eval.py in this process; gives the run folder."""
+    """Run train.py or eval.py in this process; gives the run folder.
 
-    def run(script: str, *overrides: str, folder: str = "run", logger: str = "csv") -> Path:
+    Its pictures are empty, unless they are asked for: they take a third of a short run.
+    """
+    from ser.reporting import plots
+
+    save = plots.save
+
+    def save_empty(figure: plots.plt.Figure, path: Path, stamp: str = "") -> None:
+        figure.clear()
+        save(figure, path)
+
+    def run(
+        script: str,
+        *overrides: str,
+        folder: str = "run",
+        logger: str = "csv",
+        pictures: bool = False,
+    ) -> Path:
         target = tmp_path / folder
         arguments = [f"cache.dir={cache}", f"logger={logger}", f"hydra.run.dir={target}"]
         monkeypatch.setattr(sys, "argv", [f"{script}.py", *overrides, *arguments])
+        monkeypatch.setattr(plots, "save", save if pictures else save_empty)
         runpy.run_path(str(REPOSITORY / f"{script}.py"), run_name="__main__")
         return target
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import f1_score, precision_recall_fscore_support, recall_score
+from sklearn.metrics import precision_recall_fscore_support
 
 from ser.config.split_info import SplitInfo
 from ser.evaluation.statistics import METHOD, speaker_interval, why_unknown
@@ -47,13 +47,14 @@ def scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     Returns:
         accuracy, uar, macro_f1 and weighted_f1, each between 0 and 1.
     """
-    present = np.unique(truth)
-    options = {"labels": present, "zero_division": 0.0}
+    _, recall, f1, support = precision_recall_fscore_support(
+        truth, prediction, labels=np.unique(truth), zero_division=0.0
+    )
     return {
         "accuracy": float(np.mean(truth == prediction)),
-        "uar": float(recall_score(truth, prediction, average="macro", **options)),
-        "macro_f1": float(f1_score(truth, prediction, average="macro", **options)),
-        "weighted_f1": float(f1_score(truth, prediction, average="weighted", **options)),
+        "uar": float(recall.mean()),
+        "macro_f1": float(f1.mean()),
+        "weighted_f1": float(np.average(f1, weights=support)),
     }
 
 

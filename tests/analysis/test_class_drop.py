@@ -1,10 +1,12 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import wandb
+from hydra import compose, initialize_config_dir
 from sklearn.metrics import f1_score, recall_score
 
 from ser.analysis.class_drop import (
@@ -13,7 +15,9 @@ from ser.analysis.class_drop import (
     show_findings,
     write_findings,
 )
+from ser.launch.class_drop import plan
 
+CONF = Path(__file__).parents[2] / "conf"
 EMOTIONS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
 
 
@@ -23,14 +27,21 @@ def read(folder: Path) -> pd.DataFrame:
 
 def test_the_comparison_is_what_the_jobs_predictions_say(
     launch: Callable[..., Path],
+    few: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setenv("WANDB_MODE", "offline")
     sweep = tmp_path / "sweep"
-    jobs = ["data=demo", "model=logistic", "drop_classes=[sad,calm]", f"hydra.sweep.dir={sweep}"]
-    launch("train", "sweep=drop_each_class", *jobs, logger="wandb")
+    jobs = [
+        "data=demo",
+        f"data.root={few}",
+        "model=logistic",
+        "drop_classes=[sad,calm]",
+        f"hydra.sweep.dir={sweep}",
+    ]
+    launch("train", "sweep=drop_each_class", *jobs, logger="wandb", pictures=True)
     summary = pd.read_csv(sweep / "summary.csv")
     assert summary["data.drop"].tolist() == ["[]", "[sad]", "[calm]"]
     shown = capfd.readouterr().out
@@ -98,19 +109,23 @@ def test_the_comparison_is_what_the_jobs_predictions_say(
         (["experiment=drop_sad", "drop_classes=[sad]"], "sad is no class of the full model"),
     ],
 )
+def test_what_cannot_be_dropped_is_refused(overrides: list[str], expected: str):
+    given = ["sweep=drop_each_class", "data=demo", "model=svm", *overrides]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", given, return_hydra_config=True)
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        plan(config)
+
+
 def test_what_cannot_be_dropped_is_one_line_and_no_job(
-    launch: Callable[..., Path],
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture,
-    overrides: list[str],
-    expected: str,
+    launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
 ):
     sweep = f"hydra.sweep.dir={tmp_path / 'sweep'}"
     with pytest.raises(SystemExit) as end:
-        launch("train", "sweep=drop_each_class", "data=demo", "model=svm", *overrides, sweep)
+        launch("train", "sweep=drop_each_class", "data=demo", "drop_classes=[sat]", sweep)
     assert end.value.code == 1
     (line,) = capfd.readouterr().err.splitlines()
-    assert expected in line
+    assert "did you mean 'sad'" in line
     assert not (tmp_path / "sweep").exists()
 
 

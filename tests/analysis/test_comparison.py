@@ -3,7 +3,6 @@
 import csv
 import json
 import runpy
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -223,16 +222,3 @@ def test_a_mistake_is_one_line_and_exit_code_1(run, launch_compare, tmp_path, ov
     status = json.loads((tmp_path / "comparison" / "status.json").read_text())
     assert status["status"] == "failed"
     assert "expected" in status["error"]
-
-
-def test_help_is_quick_and_found_from_anywhere(tmp_path: Path):
-    script = (
-        "import runpy, sys; sys.argv = ['compare', '--help']\n"
-        "try: runpy.run_module('ser.compare', run_name='__main__')\n"
-        "finally: print({'torch', 'lightning', 'pandas', 'scipy'} & set(sys.modules))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert "b: null" in done.stdout
-    assert done.stdout.splitlines()[-1] == "set()"

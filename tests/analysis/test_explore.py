@@ -2,7 +2,6 @@
 
 import json
 import runpy
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -190,16 +189,3 @@ def test_a_mistake_is_one_line_and_exit_code_1(launch_explore, tmp_path, overrid
     status = json.loads((tmp_path / "seen" / "status.json").read_text())
     assert status["status"] == "failed"
     assert status["error"].startswith(line)
-
-
-def test_help_is_quick_and_found_from_anywhere(tmp_path: Path):
-    script = (
-        "import runpy, sys; sys.argv = ['explore', '--help']\n"
-        "try: runpy.run_module('ser.explore', run_name='__main__')\n"
-        "finally: print({'torch', 'lightning', 'pandas', 'matplotlib'} & set(sys.modules))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert "input: null" in done.stdout
-    assert done.stdout.splitlines()[-1] == "set()"

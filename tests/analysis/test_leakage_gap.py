@@ -13,7 +13,8 @@ def test_the_gap_is_what_the_random_split_adds_on_the_same_clips(
     # Two folds are quicker than the five of luna5.
     protocols = ["protocol=random,kfold", "++protocol.folds=2"]
     sweep = f"hydra.sweep.dir={tmp_path / 'sweep'}"
-    launch("train", "sweep=leakage_gap", "data=demo", "model=svm,logistic", *protocols, sweep)
+    models = ["data=demo", "model=svm,logistic"]
+    launch("train", "sweep=leakage_gap", *models, *protocols, sweep, pictures=True)
     rows = json.loads((tmp_path / "sweep" / "leakage_gap.json").read_text())
     jobs = pd.read_csv(tmp_path / "sweep" / "summary.csv").set_index(["protocol", "model"])
     assert [(row["model"], row["protocol"]) for row in rows] == [

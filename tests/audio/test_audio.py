@@ -1,6 +1,7 @@
 import hashlib
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 
 from ser.audio.clips import SMALL, open_waveforms
 from ser.audio.decode import decode, decode_and_peak
@@ -257,6 +258,7 @@ def test_a_file_replaced_while_it_is_read_stands_for_no_other(
         assert np.array_equal(open_waveforms([file], folder, RATE, cache)[0], decode(file, RATE))
 
 
+@pytest.mark.usefixtures("pools")
 def test_a_pool_of_processes_yields_what_one_does(demo: Path, tmp_path: Path):
     paths = sorted(demo.rglob("*.wav"))[: SMALL + 8]
     many = open_waveforms(paths, demo, RATE, tmp_path)
@@ -264,6 +266,7 @@ def test_a_pool_of_processes_yields_what_one_does(demo: Path, tmp_path: Path):
         assert np.array_equal(many[row], decode(paths[row], RATE))
 
 
+@pytest.mark.usefixtures("pools")
 def test_a_pool_within_a_worker_or_of_one_process_leaves_ctrl_c_as_it_was(
     demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -329,13 +332,25 @@ def test_the_odd_files_of_the_releases_are_read(recordings: Path):
     assert np.array_equal(*twins)
 
 
+def children(process: int) -> list[str]:
+    """List the processes that one has started."""
+    lists = Path(f"/proc/{process}/task").glob("*/children")
+    return [child for path in lists for child in path.read_text().split()]
+
+
+def is_deaf(process: str) -> bool:
+    """Whether a process ignores Ctrl-C."""
+    (ignored,) = re.findall(r"SigIgn:\s*(\w+)", Path(f"/proc/{process}/status").read_text())
+    return bool(int(ignored, 16) >> (signal.SIGINT - 1) & 1)
+
+
+@pytest.mark.usefixtures("pools")
 def test_an_interrupted_decoding_says_nothing_of_its_workers(tmp_path: Path):
     """Ctrl-C goes to all processes of the terminal."""
     samples = np.random.default_rng(0).normal(0, 0.1, 20 * 44100)
     soundfile.write(tmp_path / "0.wav", samples, 44100)
     for number in range(1, 2000):
         os.link(tmp_path / "0.wav", tmp_path / f"{number}.wav")
-    cache = tmp_path / "cache"
     script = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -351,7 +366,7 @@ def test_an_interrupted_decoding_says_nothing_of_its_workers(tmp_path: Path):
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
     )
     deadline = time.monotonic() + 60
-    while not any(path.is_file() and path.stat().st_size > 10**6 for path in cache.glob("**/*")):
+    while not (len(found := children(process.pid)) > cpu_count() and all(map(is_deaf, found))):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)

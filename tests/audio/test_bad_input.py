@@ -148,7 +148,7 @@ def check(files: pd.DataFrame, errors: pd.Series) -> None:
 
 
 def test_a_thousand_malformed_files_are_a_row_each(
-    launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
+    svm_run: Path, launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
 ):
     folder = tmp_path / "malformed"
     folder.mkdir()
@@ -158,8 +158,7 @@ def test_a_thousand_malformed_files_are_a_row_each(
     check(files, errors)
     assert 200 < errors.isna().sum() < 900
 
-    run = launch("train", "data=demo", "model=svm", logger="none")
-    ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
+    ckpt = f"ckpt={svm_run / 'checkpoints' / 'best.ckpt'}"
     capfd.readouterr()
     with pytest.raises(SystemExit) as end:
         launch("eval", ckpt, f"input={folder}", folder="scored", logger="none")

@@ -12,11 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ser.audio.window import Window
 from ser.cache.eviction import trim
 from ser.cache.store import Store, digest, load_or_build
-from ser.data.datamodule import EmotionDataModule
-from ser.splits.protocols import Holdout
 
 KEY = digest("numbers")
 
@@ -230,11 +227,16 @@ def test_the_limit_takes_nothing_that_a_process_has_open(
     assert not stores[0][0].any()
 
 
-def test_a_run_trims_the_cache_that_it_opens(demo: Path, tmp_path: Path):
+def test_a_run_trims_the_cache_that_it_opens(few: Path, tmp_path: Path):
+    # Not above: the processes that are spawned here import this file, and would import torch.
+    from ser.audio.window import Window
+    from ser.data.datamodule import EmotionDataModule
+    from ser.splits.protocols import Holdout
+
     def data(limit: object) -> EmotionDataModule:
         window = Window(1.0, {"ravdess": 1.0, "tess": 0.0, "other": "onset"})
         options = {"cache": str(tmp_path), "cache_max_gb": limit}
-        return EmotionDataModule(str(demo), window, Holdout(), **options)
+        return EmotionDataModule(str(few), window, Holdout(), **options)
 
     build(tmp_path)
     gc.collect()

@@ -18,8 +18,10 @@ from ser.launch.resume import check_recipe
 from ser.training.classifier import EmotionClassifier
 from ser.training.estimator import EstimatorClassifier
 
-ROUNDS = int(os.environ.get("FUZZ", "1000"))
-"""Of each sound checkpoint; 50,000 take about ten minutes."""
+ROUNDS = pytest.mark.parametrize(
+    "rounds", [200, pytest.param(int(os.environ.get("FUZZ", "1000")), marks=pytest.mark.slow)]
+)
+"""Of each sound checkpoint, from the same seed; 50,000 take about ten minutes."""
 
 KNOWN = {name for slot in trust.SLOTS.values() for name in slot}
 
@@ -269,9 +271,10 @@ CHECKPOINTS = {
 }
 
 
+@ROUNDS
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_a_recipe_altered_at_random_is_refused_in_one_line_or_harmless(
-    name: str, tmp_path: Path, watched: list[str]
+    name: str, rounds: int, tmp_path: Path, watched: list[str]
 ):
     whole, names, mark = sound(*CHECKPOINTS[name]), importable(), tmp_path / "touched"
     assert len(names) > 20_000
@@ -280,7 +283,7 @@ def test_a_recipe_altered_at_random_is_refused_in_one_line_or_harmless(
     generator, refused = random.Random(name), 0
     with little_memory():
         watched.clear()  # it has asked for the peak to be measured
-        for number in range(ROUNDS):
+        for number in range(rounds):
             content = {key: copy.deepcopy(whole[key]) for key in ("hyper_parameters", "ser")}
             content = whole | content
             for _ in range(generator.randint(1, 3)):
@@ -298,11 +301,12 @@ def test_a_recipe_altered_at_random_is_refused_in_one_line_or_harmless(
             assert len(line) < 2000, number
             assert line.isprintable(), (number, line)
             assert not watched, (number, watched)
-    assert ROUNDS / 2 < refused < ROUNDS
+    assert rounds / 2 < refused < rounds
     assert not mark.exists()
 
 
-def test_nothing_outside_the_lists_is_ever_built(tmp_path: Path, watched: list[str]):
+@ROUNDS
+def test_nothing_outside_the_lists_is_ever_built(rounds: int, tmp_path: Path, watched: list[str]):
     names = [name for name in importable() if name not in KNOWN]
     generator = random.Random(0)
     whole = sound(*CHECKPOINTS["network"])
@@ -311,7 +315,7 @@ def test_nothing_outside_the_lists_is_ever_built(tmp_path: Path, watched: list[s
     places_of += [("model", key) for key in NETWORK if key != "seed"]
     places_of += [("trainer",), ("callbacks", "best"), ("logger", "csv")]
     watched.clear()
-    for target in generator.sample(names, ROUNDS):
+    for target in generator.sample(names, rounds):
         content = copy.deepcopy({key: whole[key] for key in ("hyper_parameters", "ser")})
         *parents, key = generator.choice(places_of)
         node = content["ser"]["config"]

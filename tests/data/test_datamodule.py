@@ -170,20 +170,22 @@ def test_a_class_of_emotion_and_gender_that_no_one_speaks_gets_the_advice_that_h
 
 
 def test_a_channel_that_is_not_there_is_named(
-    fresh, demo: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    fresh, demo: Path, few: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    shutil.copytree(demo, tmp_path / "few")
-    for path in (tmp_path / "few" / "Actor_02").glob("03-02-*"):
-        path.unlink()
-    fresh(tmp_path / "few", NamedFolds("pairs", [[1, 2], [3, 4]])).setup("fit")
+    root = tmp_path / "song"
+    shutil.copytree(few, root)
+    for path in demo.rglob("03-02-01-01-02-01-*.wav"):
+        if path.parent.name != "Actor_02":
+            shutil.copy(path, root)
+    fresh(root, NamedFolds("pairs", [[1, 2], [3, 4]])).setup("fit")
     assert "test lacks the song of speakers 02" in caplog.text
 
 
 def test_the_same_samples_in_another_name_and_container_are_refused(
-    fresh, demo: Path, tmp_path: Path
+    fresh, few: Path, tmp_path: Path
 ):
     root = tmp_path / "copied"
-    shutil.copytree(demo, root)
+    shutil.copytree(few, root)
     data = fresh(root)
     data.setup("fit")
     trained = data.table[(data.table.split == "train") & (data.table.corpus == "ravdess")].iloc[0]
@@ -196,11 +198,11 @@ def test_the_same_samples_in_another_name_and_container_are_refused(
         fresh(root).setup("fit")
 
 
-def test_an_identical_pair_is_reported_under_a_random_split(fresh, demo: Path, tmp_path: Path):
+def test_an_identical_pair_is_reported_under_a_random_split(fresh, few: Path, tmp_path: Path):
     root = tmp_path / "paired"
-    shutil.copytree(demo, root)
+    shutil.copytree(few, root)
     one, other = (
-        next(root.rglob(f"03-01-03-01-{statement}-01-07.wav")) for statement in ("01", "02")
+        next(root.rglob(f"03-01-03-{intensity}-02-01-07.wav")) for intensity in ("01", "02")
     )
     shutil.copy(one, other)
     pair = [one.name, other.name]
@@ -208,7 +210,7 @@ def test_an_identical_pair_is_reported_under_a_random_split(fresh, demo: Path, t
     for fold in range(5):
         data = fresh(root, Random(), fold=fold)
         data.setup("fit")
-        sides = set(data.table.split[data.table.path.str.contains("03-01-03-01-0.-01-07")])
+        sides = set(data.table.split[data.table.path.str.contains("03-01-03-0.-02-01-07")])
         assert data.audit["samples_repeated"] == [pair]
         assert data.audit["samples_shared"] == ([pair] if len(sides) == 2 else [])
         assert not data.audit["passed"]
@@ -230,10 +232,10 @@ def test_merged_clips_are_of_one_class_and_nobody_moves(fresh):
 
 
 @pytest.fixture
-def damaged(demo: Path, tmp_path: Path) -> tuple[Path, list[str]]:
+def damaged(few: Path, tmp_path: Path) -> tuple[Path, list[str]]:
     """The corpus with a clip cut off, one of text and a link to nothing, of speakers 01 and 02."""
     root = tmp_path / "damaged"
-    shutil.copytree(demo, root)
+    shutil.copytree(few, root)
     cut, text, link = sorted((root / "Actor_01").glob("03-01-0[358]*"))[:3]
     cut.write_bytes(cut.read_bytes()[:-100])
     text.write_text("no audio")
@@ -246,7 +248,7 @@ def test_unreadable_clips_are_all_listed_and_stop_the_run(
     fresh, damaged: tuple[Path, list[str]], caplog: pytest.LogCaptureFixture
 ):
     root, names = damaged
-    message = rf"3 of 616 recordings below .*{names[0]}: is cut off: .*{names[2]}.*on_error=skip"
+    message = rf"3 of 232 recordings below .*{names[0]}: is cut off: .*{names[2]}.*on_error=skip"
     for _ in range(2):  # the second time from the cache
         caplog.clear()
         with pytest.raises(ValueError, match=message):
@@ -256,9 +258,12 @@ def test_unreadable_clips_are_all_listed_and_stop_the_run(
 
 
 def test_unreadable_clips_are_left_out_before_anything_is_parted(
-    fresh, data: EmotionDataModule, damaged: tuple[Path, list[str]]
+    fresh, few: Path, damaged: tuple[Path, list[str]]
 ):
     root, names = damaged
+    data = fresh(few)
+    data.setup("fit")
+    data.release_test()
     skipped = fresh(root, on_error="skip")
     assert skipped.splits.count() == 1  # before setup
     skipped.setup("fit")
@@ -268,7 +273,7 @@ def test_unreadable_clips_are_left_out_before_anything_is_parted(
     assert data.audit["unreadable"] == {}
     expected = data.table[~data.table.path.isin(names)].reset_index(drop=True)
     assert skipped.table.reset_index(drop=True).equals(expected)
-    assert len(skipped.reader.waveforms) == 613
+    assert len(skipped.reader.waveforms) == 229
     store, _ = skipped.reader.waveforms.places[0]
     assert skipped.reader.waveforms.key != store.key
     for row in skipped.table.index[::50]:

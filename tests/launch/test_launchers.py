@@ -14,7 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 
 REPOSITORY = Path(__file__).parents[2]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("pools")]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import errno
 import json
 import pickle
+import shutil
 import signal
 import socket
 import subprocess
@@ -221,10 +222,14 @@ def test_a_sweep_that_cannot_be_written_is_one_line(tmp_path: Path, capfd: pytes
 
 
 def test_a_typo_costs_nothing(
-    launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
+    svm_run: Path,
+    few: Path,
+    launch: Callable[..., Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture,
 ):
-    given = ("data=demo", "model=logistic")
-    folder = launch("train", *given)
+    given = ("data=demo", "model=svm")
+    folder = Path(shutil.copytree(svm_run, tmp_path / "run"))
     before = content(folder)
     with pytest.raises(SystemExit):
         launch("train", *given, "data.root=nowhere")
@@ -240,7 +245,7 @@ def test_a_typo_costs_nothing(
             path: text for path, text in before.items() if path.suffix != ".log"
         }
         assert not (folder / NEXT_RECORD).exists()
-    launch("train", *given, "overwrite=true", "seed=1")
+    launch("train", *given, f"data.root={few}", "overwrite=true", "seed=1")
     assert OmegaConf.load(folder / RECORD / "config.yaml").seed == 1
     assert {path.name for path in folder.glob(".hydra*")} == {RECORD}
     assert "seed=1" in read_status(folder)["overrides"]

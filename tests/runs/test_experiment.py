@@ -26,20 +26,25 @@ def read(folder: Path) -> dict:
     return metrics
 
 
+@pytest.fixture
+def data(few: Path) -> list[str]:
+    return ["data=demo", f"data.root={few}"]
+
+
 def refuse(*_: object, **__: object) -> None:
     raise AssertionError("computed again")
 
 
-@pytest.mark.parametrize("model", ["cnn", "svm", "logistic"])
+@pytest.mark.parametrize("model", ["cnn", "svm"])
 def test_a_run_is_complete_and_its_checkpoint_scores_the_same(
     launch: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
     tmp_path: Path,
-    demo: Path,
+    few: Path,
     model: str,
 ):
-    epochs = ["trainer.max_epochs=2"] if model == "cnn" else []
-    run = launch("train", "data=demo", f"model={model}", *epochs)
+    run = request.getfixturevalue(f"{model}_run")
     expected = FILES | (CURVES if model == "cnn" else set())
     assert expected <= {path.name for path in run.iterdir()}
     assert json.loads((run / "status.json").read_text())["status"] == "finished"
@@ -57,12 +62,14 @@ def test_a_run_is_complete_and_its_checkpoint_scores_the_same(
     ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
     again = launch("eval", ckpt, folder="again", logger="none")
     assert read(again) == metrics
+    if model == "cnn":
+        return  # the rest is alike
     validation = launch("eval", ckpt, "split=val", folder="val", logger="none")
     assert read(validation)["split"] == "val"
     assert not set(read(validation)["speakers"]) & set(metrics["speakers"])
 
     moved = tmp_path / "moved"
-    shutil.copytree(demo, moved)
+    shutil.copytree(few, moved)
     there = launch("eval", ckpt, f"data.root={moved}", folder="there", logger="none")
     assert read(there) == metrics
     assert {"split.csv", "predictions.csv", "report.html"} <= {
@@ -71,26 +78,25 @@ def test_a_run_is_complete_and_its_checkpoint_scores_the_same(
 
 
 def test_a_second_run_decodes_and_computes_nothing_again(
-    launch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    cnn_run: Path, data: list[str], launch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ):
-    launch("train", "data=demo", "trainer.max_epochs=1", folder="first")
     monkeypatch.setattr("ser.audio.clips._decode_all", refuse)
     monkeypatch.setattr("ser.data.loading.ClipReader._feature_rows", refuse)
-    run = launch("train", "data=demo", "trainer.max_epochs=1", "experiment=drop_sad")
+    overrides = ["experiment=drop_sad", "data.merge={calm: neutral}"]
+    run = launch("train", *data, "trainer.max_epochs=1", *overrides)
     metrics = read(run)
-    assert "sad" not in metrics["classes"]
-    assert len(metrics["classes"]) == len(metrics["per_class"]) == 7
+    assert metrics["classes"] == ["neutral", "happy", "angry", "fearful", "disgust", "surprised"]
+    assert len(metrics["per_class"]) == 6
     rows = pd.read_csv(run / "predictions.csv")
-    assert "p_sad" not in rows
-    assert "sad" not in set(rows.label) | set(rows.prediction)
+    assert not {"p_sad", "p_calm"} & {*rows}
+    assert not {"sad", "calm"} & {*rows.label, *rows.prediction}
     content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     assert content["hyper_parameters"]["classes"] == metrics["classes"]
-    assert content["state_dict"]["network.head.1.bias"].shape == (7,)
+    assert content["state_dict"]["network.head.1.bias"].shape == (6,)
 
 
-@pytest.mark.parametrize("model", ["trainer.max_epochs=1", "model=svm"])
-def test_classes_are_merged_by_name(launch: Callable[..., Path], model: str):
-    run = launch("train", "data=demo", model, "data.merge={calm: neutral}", "data.drop=[sad]")
+def test_classes_are_merged_by_name(data: list[str], launch: Callable[..., Path]):
+    run = launch("train", *data, "model=svm", "data.merge={calm: neutral}", "data.drop=[sad]")
     metrics = read(run)
     assert metrics["classes"] == ["neutral", "happy", "angry", "fearful", "disgust", "surprised"]
     rows = pd.read_csv(run / "predictions.csv")
@@ -102,18 +108,20 @@ def test_classes_are_merged_by_name(launch: Callable[..., Path], model: str):
     assert read(again) == metrics
 
 
-def test_the_same_seed_gives_the_same_numbers(launch: Callable[..., Path]):
-    first, again = (
-        read(launch("train", "data=demo", "trainer.max_epochs=2", folder=name)) for name in "ab"
-    )
-    assert first == again
-    other = read(launch("train", "data=demo", "trainer.max_epochs=2", "seed=1", folder="c"))
+def test_the_same_seed_gives_the_same_numbers(
+    cnn_run: Path, data: list[str], launch: Callable[..., Path]
+):
+    first = read(cnn_run)
+    assert read(launch("train", *data, "trainer.max_epochs=2", folder="again")) == first
+    other = read(launch("train", *data, "trainer.max_epochs=2", "seed=1", folder="other"))
     assert other["uar"] != first["uar"]
     assert other["speakers"] == first["speakers"]
 
 
-def test_a_random_split_is_stamped(launch: Callable[..., Path], capfd: pytest.CaptureFixture):
-    run = launch("train", "data=demo", "model=svm", "protocol=random")
+def test_a_random_split_is_stamped(
+    data: list[str], launch: Callable[..., Path], capfd: pytest.CaptureFixture
+):
+    run = launch("train", *data, "model=svm", "protocol=random")
     metrics = read(run)
     assert metrics["leaky"]
     assert metrics["audit"]["speakers_shared"]
@@ -130,20 +138,11 @@ def test_a_random_split_is_stamped(launch: Callable[..., Path], capfd: pytest.Ca
     assert content["ser"]["stamps"]["protocol_hash"] == metrics["protocol_hash"]
 
 
-def test_no_model_of_an_earlier_start_is_scored(
-    launch: Callable[..., Path], capfd: pytest.CaptureFixture
-):
-    launch("train", "data=demo", "protocol=random", "trainer.max_epochs=1")
-    with pytest.raises(SystemExit):
-        launch("train", "data=demo", "trainer.max_epochs=0", "overwrite=true")
-    assert "no epoch was validated" in capfd.readouterr().err
-
-
 def test_what_is_normalised_by_speaker_is_stamped(
-    launch: Callable[..., Path], capfd: pytest.CaptureFixture, demo: Path
+    data: list[str], few: Path, launch: Callable[..., Path], capfd: pytest.CaptureFixture
 ):
     for name, choice in (("svm", "model=svm"), ("cnn", "trainer.max_epochs=1")):
-        run = launch("train", "data=demo", choice, "normalize=speaker", folder=name)
+        run = launch("train", *data, choice, "normalize=speaker", folder=name)
         metrics = read(run)
         assert metrics["transductive"]
         assert not metrics["leaky"]
@@ -151,13 +150,15 @@ def test_what_is_normalised_by_speaker_is_stamped(
         ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
         again = launch("eval", ckpt, folder=f"again {name}", logger="none")
         assert read(again) == metrics
-        with pytest.raises(SystemExit):
-            launch("eval", ckpt, f"input={demo / 'Actor_01'}", folder="input", logger="none")
-        assert "input= does not say who speaks" in capfd.readouterr().err
+    with pytest.raises(SystemExit):
+        launch("eval", ckpt, f"input={few / 'Actor_01'}", folder="input", logger="none")
+    assert "input= does not say who speaks" in capfd.readouterr().err
 
 
-def test_a_placement_of_tess_is_part_of_the_protocols_name(launch: Callable[..., Path]):
-    run = launch("train", "data=demo", "model=svm", "data.tess=oaf_to_yaf", "data.drop=[calm]")
+def test_a_placement_of_tess_is_part_of_the_protocols_name(
+    data: list[str], launch: Callable[..., Path]
+):
+    run = launch("train", *data, "model=logistic", "data.tess=oaf_to_yaf", "data.drop=[calm]")
     metrics = read(run)
     assert metrics["protocol"] == "holdout, tess oaf_to_yaf"
     assert metrics["speakers"] == ["YAF"]
@@ -166,22 +167,25 @@ def test_a_placement_of_tess_is_part_of_the_protocols_name(launch: Callable[...,
 
 
 def test_recordings_of_any_kind_are_scored(
-    launch: Callable[..., Path], tmp_path: Path, demo: Path, capfd: pytest.CaptureFixture
+    cnn_run: Path,
+    launch: Callable[..., Path],
+    tmp_path: Path,
+    few: Path,
+    capfd: pytest.CaptureFixture,
 ):
-    run = launch("train", "data=demo", "trainer.max_epochs=1")
-    scored = pd.read_csv(run / "predictions.csv")
+    scored = pd.read_csv(cnn_run / "predictions.csv")
     columns = [name for name in scored if name.startswith("p_")]
     folder = tmp_path / "recordings"
     (folder / "deep").mkdir(parents=True)
     generator = np.random.default_rng(0)
     for path in scored.path.head(3):
-        shutil.copy(demo / path, folder)
-    shutil.copy(demo / scored.path[0], folder / "deep")  # no merging by name
+        shutil.copy(few / path, folder)
+    shutil.copy(few / scored.path[0], folder / "deep")  # no merging by name
     soundfile.write(folder / "long.wav", generator.normal(0, 0.1, (80000, 2)), 8000)
     soundfile.write(folder / "tenth.flac", generator.normal(0, 0.1, 4410), 44100)
     (folder / "broken.wav").write_text("no audio")
     (folder / "notes.txt").write_text("no audio either")
-    ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
+    ckpt = f"ckpt={cnn_run / 'checkpoints' / 'best.ckpt'}"
     with pytest.raises(SystemExit) as end:
         launch("eval", ckpt, f"input={folder}", folder="many", logger="none")
     assert end.value.code == 1
@@ -216,10 +220,10 @@ def test_recordings_of_any_kind_are_scored(
 
 
 def test_clips_that_cannot_be_read_stop_a_run_or_are_counted(
-    launch: Callable[..., Path], tmp_path: Path, demo: Path, capfd: pytest.CaptureFixture
+    launch: Callable[..., Path], tmp_path: Path, few: Path, capfd: pytest.CaptureFixture
 ):
     root = tmp_path / "damaged"
-    shutil.copytree(demo, root)
+    shutil.copytree(few, root)
     broken = sorted(root.rglob("03-01-05*.wav"))[::10]
     for path in broken:
         path.write_bytes(path.read_bytes()[:1000])
@@ -229,7 +233,7 @@ def test_clips_that_cannot_be_read_stop_a_run_or_are_counted(
     assert end.value.code == 1
     *listed, last = capfd.readouterr().err.strip().splitlines()
     assert sum("not read: " in line for line in listed) == len(broken)
-    assert f"{len(broken)} of 616 recordings below" in last
+    assert f"{len(broken)} of 232 recordings below" in last
     assert "leave them out with data.on_error=skip" in last
     assert not (tmp_path / "run" / "split.csv").exists()
 
@@ -251,38 +255,38 @@ def test_clips_that_cannot_be_read_stop_a_run_or_are_counted(
 
 
 def test_a_checkpoint_scores_what_is_left_and_says_what_is_not(
+    svm_run: Path,
     launch: Callable[..., Path],
     tmp_path: Path,
-    demo: Path,
+    few: Path,
     capfd: pytest.CaptureFixture,
 ):
-    run = launch("train", "data=demo", "model=svm")
-    ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
-    first, *others = read(run)["speakers"]
-    few = tmp_path / "data"
+    ckpt = f"ckpt={svm_run / 'checkpoints' / 'best.ckpt'}"
+    first, *others = read(svm_run)["speakers"]
+    left = tmp_path / "data"
     for speaker in others:
-        shutil.copytree(demo / f"Actor_{speaker}", few / f"Actor_{speaker}")
-    altered = next(few.rglob("*.wav"))
+        shutil.copytree(few / f"Actor_{speaker}", left / f"Actor_{speaker}")
+    altered = next(left.rglob("*.wav"))
     samples, rate = soundfile.read(altered)
     soundfile.write(altered, samples / 2, rate)
     capfd.readouterr()
-    partial = read(launch("eval", ckpt, f"data.root={few}", folder="few", logger="none"))
+    partial = read(launch("eval", ckpt, f"data.root={left}", folder="some", logger="none"))
     assert partial["speakers"] == others
     shown = capfd.readouterr().err
-    assert "42 test clips are missing" in shown
+    assert "17 test clips are missing" in shown
     assert f"1 test clips sound different now, such as ravdess/{altered.stem}" in shown
     assert partial["audit"]["passed"] is None
     unknown = "Whether the leak audit passes is unknown: 1 test clips sound different from those"
-    assert unknown in (tmp_path / "few" / "report.txt").read_text()
+    assert unknown in (tmp_path / "some" / "report.txt").read_text()
     altered.unlink()
-    partial = read(launch("eval", ckpt, f"data.root={few}", folder="fewer", logger="none"))
+    partial = read(launch("eval", ckpt, f"data.root={left}", folder="rest", logger="none"))
     # The training clips are not there: the checkpoint says who and what they were.
-    whole = read(run)["audit"]
+    whole = read(svm_run)["audit"]
     assert partial["audit"] == whole | {"speakers": whole["speakers"] | {"test": others}}
-    strangers = pd.read_csv(run / "split.csv", dtype=str).query("split == 'train'").path
+    strangers = pd.read_csv(svm_run / "split.csv", dtype=str).query("split == 'train'").path
     for override, line in (
-        (f"data.root={(demo / strangers.iloc[0]).parent}", "holds none of the 168 clips"),
-        (f"data.root={few / f'Actor_{first}'}", "is not a folder"),
+        (f"data.root={(few / strangers.iloc[0]).parent}", "holds none of the 68 clips"),
+        (f"data.root={left / f'Actor_{first}'}", "is not a folder"),
         ("split=tset", "expected 'val' or 'test'"),
     ):
         with pytest.raises(SystemExit):
@@ -291,14 +295,17 @@ def test_a_checkpoint_scores_what_is_left_and_says_what_is_not(
 
 
 def test_training_clips_under_the_names_of_test_clips_are_not_scored(
-    launch: Callable[..., Path], tmp_path: Path, demo: Path, capfd: pytest.CaptureFixture
+    svm_run: Path,
+    launch: Callable[..., Path],
+    tmp_path: Path,
+    few: Path,
+    capfd: pytest.CaptureFixture,
 ):
-    run = launch("train", "data=demo", "model=svm")
-    ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
-    rows = pd.read_csv(run / "split.csv", dtype=str)
+    ckpt = f"ckpt={svm_run / 'checkpoints' / 'best.ckpt'}"
+    rows = pd.read_csv(svm_run / "split.csv", dtype=str)
     trained, tested = (rows[rows.split == name].path for name in ("train", "test"))
     (tmp_path / "data").mkdir()
-    shutil.copy(demo / trained.iloc[0], tmp_path / "data" / Path(tested.iloc[0]).name)
+    shutil.copy(few / trained.iloc[0], tmp_path / "data" / Path(tested.iloc[0]).name)
     with pytest.raises(SystemExit):
         launch("eval", ckpt, f"data.root={tmp_path / 'data'}", folder="copies", logger="none")
     assert "hold the same samples" in capfd.readouterr().err
@@ -313,29 +320,14 @@ def test_training_clips_under_the_names_of_test_clips_are_not_scored(
         (["data.drop=[sat]"], "unknown emotion 'sat'.*did you mean 'sad'"),
         (["data.root=/nowhere"], "data.root='/nowhere' is not a folder"),
         (["data=demo", "data.tess=test"], "no test clips of calm"),
-        (["data=demo", "data.channels=[spoken]"], "data.channels=.*expected 'speech' or 'song'"),
-        (["data=demo", "frontend=functionals"], "expected frontend=mfcc"),
-        (["data=demo", "model=svm", "frontend=mfcc"], "expected frontend=functionals"),
         (["data=demo", "model=svm", "+trainer.max_epochs=3"], "fitted once and has no epochs"),
         (["data=demo", "trainer.max_epochs=0"], "no epoch was validated"),
         (["data=demo", "optimizer.lr=1e30", "trainer.max_epochs=1"], "lower optimizer.lr"),
         (
-            ["data=demo", "scheduler._target_=sklearn.linear_model.Ridge"],
-            "the config asks to build 'sklearn.linear_model.Ridge'",
-        ),
-        (["data=demo", "data.drop=sad"], r"expected a list or null, such as '\[sad\]'"),
-        (["data=demo", "data.channels=speech"], r"expected a list, such as '\[speech\]'"),
-        (["data=demo", "data.drop=[4]"], r"data.drop=\[4\]: expected text"),
-        (["data=demo", "data.merge={clam: neutral}"], "unknown emotion 'clam'.*'calm'"),
-        (
             ["data=demo", "data.corpora=[tess]"],
             "val is empty.*expected speakers with clips",
         ),
-        (["data=demo", "data.batch_size=many"], "data.batch_size='many'"),
-        (["data=demo", "window.start=onste"], "window.start='onste'"),
-        (["data=demo", "trainer.accelerator=gpu"], "gpu"),
         (["data=demo", "protocol=random", "data.tess=oaf_to_yaf"], "expected protocol=holdout"),
-        (["data=demo", "protocol=luna5", "protocol.folds=3"], "protocol.folds=3: expected a list"),
         (["data=demo", "protocol=luna5", "fold=all", "data.root=/nowhere"], "is not a folder"),
         (
             ["data=demo", "protocol=sequential6", "fold=all"],
@@ -348,17 +340,6 @@ def test_training_clips_under_the_names_of_test_clips_are_not_scored(
         (["data=demo", "model=svm", "select=cnn_learning_rate"], "sets optimizer.lr=0.001, which"),
         (["data=demo", "model=svm", "select=leakage_gap"], "leakage_gap changes protocol"),
         (["data=demo", "fold=1"], "fold=1: expected 0 or all"),
-        (
-            ["data=demo", "protocol=kfold", "fold=first"],
-            "fold='first': expected a whole number or 'all'",
-        ),
-        (["data=demo", "normalize=voice"], "normalize='voice': expected 'speaker' or null"),
-        (["data=demo", "objective=test/uar"], "objective='test/uar': expected 'val/uar'"),
-        (
-            ["data=demo", "objective=val/uas", "model=svm"],
-            "objective='val/uas': expected 'val/uar'",
-        ),
-        (["data=demo", "callbacks.best.monitor=test/uar"], "monitor='test/uar' may decide nothing"),
         (["data=demo", "select=svm", "model=svm"], "select='svm'.*svm_regularisation"),
     ],
 )

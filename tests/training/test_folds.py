@@ -18,8 +18,6 @@ from ser.evaluation.results import pool
 from ser.evaluation.status import KEPT, held_run
 from ser.training import folds, restart
 
-THREE = ("data=demo", "model=svm", "protocol=kfold", "protocol.folds=3")
-
 
 def read(folder: Path) -> dict:
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -27,15 +25,25 @@ def read(folder: Path) -> dict:
     return metrics
 
 
-@pytest.fixture
-def whole(launch: Callable[..., Path]) -> Path:
-    return launch("train", *THREE, "fold=all", folder="whole")
+@pytest.fixture(scope="module")
+def three(few: Path) -> list[str]:
+    """Three folds of a third of the embedded corpus."""
+    data = ["data=demo", f"data.root={few}"]
+    return [*data, "model=svm", "protocol=kfold", "protocol.folds=3"]
 
 
-def test_folds_are_runs_and_their_pool_is_one(whole: Path, launch: Callable[..., Path]):
+@pytest.fixture(scope="module")
+def whole(three: list[str], finish: Callable[..., Path]) -> Path:
+    """A finished cross-validation, which stays as it is."""
+    return finish(*three, "fold=all")
+
+
+def test_folds_are_runs_and_their_pool_is_one(
+    whole: Path, three: list[str], launch: Callable[..., Path]
+):
     metrics = read(whole)
     rows = pd.read_csv(whole / "predictions.csv", dtype={"speaker": str})
-    assert metrics["n"] == len(rows) == rows.path.nunique() == 504
+    assert metrics["n"] == len(rows) == rows.path.nunique() == 204
     assert metrics["uar"] == pytest.approx(balanced_accuracy_score(rows.label, rows.prediction))
     assert metrics["macro_f1"] == pytest.approx(
         f1_score(rows.label, rows.prediction, average="macro")
@@ -64,44 +72,50 @@ def test_folds_are_runs_and_their_pool_is_one(whole: Path, launch: Callable[...,
     ]
     assert status["objective"] == pytest.approx(sum(of_folds) / 3)
 
-    alone = launch("train", *THREE, "fold=1", folder="alone")
+    alone = launch("train", *three, "fold=1", folder="alone")
     assert read(alone) == parts[1]
 
 
 def test_what_is_finished_is_kept_and_the_rest_runs_again(
-    whole: Path, launch: Callable[..., Path], capfd: pytest.CaptureFixture
+    whole: Path,
+    three: list[str],
+    launch: Callable[..., Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture,
 ):
+    whole = Path(shutil.copytree(whole, tmp_path / "whole"))
     metrics = read(whole)
     stamps = {fold: (whole / f"fold_{fold}" / "metrics.json").stat().st_mtime_ns for fold in (0, 2)}
     status = whole / "fold_1" / "status.json"
     status.write_text(status.read_text().replace("finished", "running"))  # as a killed one leaves
     capfd.readouterr()
-    assert read(launch("train", *THREE, "fold=all", folder="whole")) == metrics
+    assert read(launch("train", *three, "fold=all", folder="whole")) == metrics
     shown = capfd.readouterr().err
     assert "fold 0 (of 3) is there already" in shown
     assert "fold 1 (of 3) trains" in shown
     for fold, stamp in stamps.items():
         assert (whole / f"fold_{fold}" / "metrics.json").stat().st_mtime_ns == stamp
     with pytest.raises(SystemExit):
-        launch("train", *THREE, "fold=all", "seed=1", folder="whole")
+        launch("train", *three, "fold=all", "seed=1", folder="whole")
     shown = capfd.readouterr().err
     assert "fold_0 was run with seed: 0, not 1: expected the settings it began with" in shown
     # Nothing of what was there is lost, and what scores nothing may differ.
     assert read(whole) == metrics
     assert json.loads((whole / "status.json").read_text())["status"] == "finished"
-    launch("train", *THREE, "fold=all", folder="whole", logger="none")
+    launch("train", *three, "fold=all", folder="whole", logger="none")
     assert "fold 2 (of 3) is there already" in capfd.readouterr().err
 
 
 def test_jobs_of_a_sweep_over_folds_pool_to_the_same(
     whole: Path,
+    three: list[str],
     launch: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture,
 ):
     sweep = tmp_path / "sweep"
-    launch("train", "-m", *THREE, "fold=0,1,2", f"hydra.sweep.dir={sweep}")
+    launch("train", "-m", *three, "fold=0,1,2", f"hydra.sweep.dir={sweep}")
     monkeypatch.setattr(sys, "argv", ["summary", f"pool={sweep}"])
     monkeypatch.delitem(sys.modules, "ser.summary", raising=False)
     runpy.run_module("ser.summary", run_name="__main__")
@@ -139,9 +153,10 @@ def test_jobs_of_a_sweep_over_folds_pool_to_the_same(
         pool(sweep)
 
 
-def test_a_pool_takes_one_setting(launch: Callable[..., Path], tmp_path: Path):
+def test_a_pool_takes_one_run_a_fold(whole: Path, tmp_path: Path):
     sweep = tmp_path / "sweep"
-    launch("train", "-m", *THREE, "model=svm,logistic", f"hydra.sweep.dir={sweep}")
+    for job in ("0", "1"):
+        shutil.copytree(whole / "fold_0", sweep / job)
     with pytest.raises(ValueError, match="fold 0 is there twice, in 0 and 1"):
         pool(sweep)
     with pytest.raises(ValueError, match="holds no runs"):
@@ -152,7 +167,10 @@ def test_a_pool_takes_one_setting(launch: Callable[..., Path], tmp_path: Path):
 
 
 def test_what_a_folder_held_is_gone_before_the_first_fold(
-    launch: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    three: list[str],
+    launch: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     for part in ("", "fold_0", "fold_5", "candidate_1", "7", "notes"):
         folder = tmp_path / "run" / part
@@ -173,7 +191,7 @@ def test_what_a_folder_held_is_gone_before_the_first_fold(
     for wrong, line in (("protocol.folds=99", "99"), ("seed=0", "seen")):
         assert held_run(tmp_path / "run") == before
         with pytest.raises(SystemExit):
-            launch("train", *THREE, "fold=all", "overwrite=true", wrong)
+            launch("train", *three, "fold=all", "overwrite=true", wrong)
         assert line in (tmp_path / "run" / "train.log").read_text()
     with pytest.raises(ValueError, match="holds no runs"):
         pool(tmp_path / "run", "fold_*")
@@ -201,11 +219,13 @@ def test_only_what_may_be_kept_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     assert find(select="svm_regularisation", overwrite=True) is None
 
 
-def test_protocols_are_swept_with_all_their_folds(launch: Callable[..., Path], tmp_path: Path):
+def test_protocols_are_swept_with_all_their_folds(
+    three: list[str], launch: Callable[..., Path], tmp_path: Path
+):
     sweep = tmp_path / "sweep"
     protocols = "protocol=sequential6,luna5"
     with pytest.raises(SystemExit):  # speakers 13 to 24 are not in the embedded corpus
-        launch("train", "-m", *THREE[:2], protocols, "fold=all", f"hydra.sweep.dir={sweep}")
+        launch("train", "-m", *three[:3], protocols, "fold=all", f"hydra.sweep.dir={sweep}")
     broken, fine = json.loads((sweep / "summary.json").read_text())
     assert "fold 3 of protocol=sequential6 is empty" in broken["error"]
     assert not (sweep / "0" / "fold_0").exists()  # said before any time is spent

@@ -26,9 +26,9 @@ def finish(cfg: DictConfig) -> None:
 
 
 @pytest.fixture
-def cfg(demo: Path, cache: Path, tmp_path: Path) -> DictConfig:
+def cfg(few: Path, cache: Path, tmp_path: Path) -> DictConfig:
     """A finished job of three folds, the first of a sweep; its data lie in `data`."""
-    shutil.copytree(demo, tmp_path / "data")
+    shutil.copytree(few, tmp_path / "data")
     protocol = {"_target_": "ser.splits.protocols.KFold", "folds": 3, "val_speakers": 2}
     data = {
         "_target_": "ser.data.datamodule.EmotionDataModule",
@@ -53,11 +53,11 @@ def remove(path: Path) -> None:
 
 
 def add(path: Path) -> None:
-    shutil.copy(path, path.with_name(path.name.replace("-01-01-01.wav", "-01-02-01.wav")))
+    shutil.copy(path, path.with_name(path.name.replace("-02-01-01.wav", "-02-02-01.wav")))
 
 
 def alter(path: Path) -> None:
-    shutil.copy(path.with_name(path.name.replace("-01-01-01.wav", "-02-01-01.wav")), path)
+    shutil.copy(path.with_name(path.name.replace("-05-01-", "-06-01-")), path)
 
 
 @pytest.mark.parametrize("change", [remove, add, alter])
@@ -72,7 +72,7 @@ def test_what_was_finished_on_other_clips_is_refused(
         check()
     assert kept.objective(folds.of(cfg, 2)) == 0.5
     assert kept.objective(folds.of(cfg, 1)) is None
-    change(tmp_path / "data" / "Actor_01" / "03-01-05-01-01-01-01.wav")
+    change(tmp_path / "data" / "Actor_01" / "03-01-05-01-02-01-01.wav")
     for check in (*checks, candidate):
         with pytest.raises(
             ValueError, match=r"fold_\d was trained on other clips: \d+ are"

@@ -25,7 +25,6 @@ from ser.checkpoints.format import load_checkpoint, read_content
 from ser.training.curves import CurvesLogger, keep
 
 REPOSITORY = Path(__file__).parents[2]
-DEMO = ("data=demo", "logger=csv")
 KILLS = int(os.environ.get("KILLS", "3"))
 
 
@@ -67,18 +66,20 @@ def same(one: Path, other: Path) -> bool:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
-    """A run of four epochs that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    run(*DEMO, f"cache.dir={cache}", f"hydra.run.dir={folder}", "trainer.max_epochs=4")
-    return folder
+def usual(few: Path, cache: Path) -> list[str]:
+    """What all runs here are started with: a third of the embedded corpus."""
+    return ["data=demo", f"data.root={few}", f"cache.dir={cache}", "logger=csv"]
 
 
 @pytest.fixture(scope="module")
-def _two(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
-    folder = tmp_path_factory.mktemp("two") / "run"
-    run(*DEMO, f"cache.dir={cache}", f"hydra.run.dir={folder}", "trainer.max_epochs=2")
-    return folder
+def whole(usual: list[str], finish: Callable[..., Path]) -> Path:
+    """A run of four epochs that nothing interrupted."""
+    return finish(*usual[:2], "trainer.max_epochs=4")
+
+
+@pytest.fixture(scope="module")
+def _two(usual: list[str], finish: Callable[..., Path]) -> Path:
+    return finish(*usual[:2], "trainer.max_epochs=2")
 
 
 @pytest.fixture
@@ -201,9 +202,11 @@ def test_what_is_said_holds_also_where_it_is_the_default(
     assert "another data.tess" in capfd.readouterr().err
 
 
-def test_a_new_start_leaves_nothing_of_an_earlier_one(two: Path, capfd: pytest.CaptureFixture):
+def test_a_new_start_leaves_nothing_of_an_earlier_one(
+    two: Path, usual: list[str], capfd: pytest.CaptureFixture
+):
     with pytest.raises(SystemExit):
-        run(*DEMO, f"hydra.run.dir={two}", "overwrite=true", "trainer.max_epochs=0")
+        run(*usual, f"hydra.run.dir={two}", "overwrite=true", "trainer.max_epochs=0")
     assert "no epoch was validated" in capfd.readouterr().err
     assert status(two) == "failed"
     for name in ("checkpoints/best.ckpt", "predictions.csv", "metrics.json"):
@@ -290,9 +293,9 @@ def test_the_curves_go_on_after_the_last_whole_epoch(tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("often", ["val_check_interval=0.5", "check_val_every_n_epoch=2"])
-def test_the_last_checkpoint_is_that_of_an_epochs_end(often: str, tmp_path: Path, cache: Path):
+def test_the_last_checkpoint_is_that_of_an_epochs_end(often: str, usual: list[str], tmp_path: Path):
     one, other = tmp_path / "one", tmp_path / "other"
-    usual = (*DEMO, f"cache.dir={cache}", "data.tess=off", f"+trainer.{often}")
+    usual = [*usual, "data.tess=off", f"+trainer.{often}"]
     run(*usual, "trainer.max_epochs=4", f"hydra.run.dir={one}")
     run(*usual, "trainer.max_epochs=2", f"hydra.run.dir={other}")
     run(f"resume={other}/checkpoints/last.ckpt", "trainer.max_epochs=4")
@@ -396,12 +399,9 @@ def test_a_best_checkpoint_of_another_run_is_refused(two: Path, capfd: pytest.Ca
     assert f"{best} holds another model than" in capfd.readouterr().err
 
 
-def test_a_classical_model_has_nothing_to_go_on_with(
-    launch: Callable[..., Path], capfd: pytest.CaptureFixture
-):
-    folder = launch("train", "data=demo", "model=logistic")
+def test_a_classical_model_has_nothing_to_go_on_with(svm_run: Path, capfd: pytest.CaptureFixture):
     with pytest.raises(SystemExit):
-        run(f"resume={folder}/checkpoints/best.ckpt")
+        run(f"resume={svm_run}/checkpoints/best.ckpt")
     assert "classical model, which is fitted once" in capfd.readouterr().err
 
 
@@ -419,9 +419,9 @@ def test_an_online_run_of_wandb_is_continued(two: Path):
 
 
 def test_folds_go_on_where_they_broke_off(
-    launch: Callable[..., Path], capfd: pytest.CaptureFixture
+    usual: list[str], launch: Callable[..., Path], capfd: pytest.CaptureFixture
 ):
-    overrides = ("data=demo", "protocol=kfold", "protocol.folds=3", "fold=all")
+    overrides = (*usual[:2], "protocol=kfold", "protocol.folds=2", "fold=all")
     short = ("trainer.max_epochs=2", "trainer.limit_train_batches=2")
     folder = launch("train", *overrides, *short)
     expected = (folder / "predictions.csv").read_bytes()
@@ -431,7 +431,7 @@ def test_folds_go_on_where_they_broke_off(
     (fold / "predictions.csv").unlink()
     capfd.readouterr()
     launch("train", *overrides, *short)
-    assert "fold 0 (of 3) is there already" in (messages := capfd.readouterr().err)
+    assert "fold 0 (of 2) is there already" in (messages := capfd.readouterr().err)
     assert "going on after epoch 1 of" in messages
     assert (folder / "predictions.csv").read_bytes() == expected
 
@@ -453,18 +453,18 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(
-    whole: Path, two: Path, start: Callable[..., subprocess.Popen]
+    whole: Path, two: Path, capfd: pytest.CaptureFixture
 ):
     last = two / "checkpoints" / "last.ckpt"
-    kept = last.read_bytes()
-    room = len(kept) // 2
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-
-    process = start(f"resume={last}", "trainer.max_epochs=4", preexec_fn=limit)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 1
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (last.stat().st_size // 2, limits[1]))
+    try:
+        with pytest.raises(SystemExit) as end:
+            run(f"resume={last}", "trainer.max_epochs=4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert end.value.code == 1
+    errors = capfd.readouterr().err
     assert "could not be written" in errors
     assert "Traceback" not in errors
     assert status(two) == "failed"
@@ -494,17 +494,17 @@ def test_a_signal_ends_a_run_cleanly(
     if number == signal.SIGINT:  # the best so far is reported
         best = torch.load(two / "checkpoints" / "best.ckpt", weights_only=True)
         metrics = json.loads((two / "metrics.json").read_text())
-        assert metrics["n"] == len(pd.read_csv(two / "predictions.csv")) == 168
+        assert metrics["n"] == len(pd.read_csv(two / "predictions.csv")) == 68
         assert best["epoch"] <= torch.load(last, weights_only=True)["epoch"] + 1
 
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again(
-    whole: Path, tmp_path: Path, cache: Path, start: Callable[..., subprocess.Popen]
+    whole: Path, usual: list[str], tmp_path: Path, start: Callable[..., subprocess.Popen]
 ):
     folder = tmp_path / "killed"
     last = folder / "checkpoints" / "last.ckpt"
-    first = [*DEMO, f"cache.dir={cache}", f"hydra.run.dir={folder}", "trainer.max_epochs=4"]
+    first = [*usual, f"hydra.run.dir={folder}", "trainer.max_epochs=4"]
     generator = random.Random(0)
     began = time.monotonic()
     start(*first).communicate(timeout=600)

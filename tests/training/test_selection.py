@@ -11,13 +11,19 @@ from omegaconf import DictConfig
 
 from ser import experiment
 
-FOLD = ("model=svm", "protocol=luna5", "fold=1")
+FOLD = ("data=demo", "model=svm", "protocol=luna5", "fold=1")
+SELECT = "select=svm_regularisation"
+
+
+@pytest.fixture(scope="module")
+def run(few: Path, finish: Callable[..., Path]) -> Path:
+    """A finished run with a selection, which stays as it is."""
+    return finish(*FOLD, SELECT, f"data.root={few}")
 
 
 def test_the_winner_is_the_best_on_validation_and_then_a_plain_run(
-    launch: Callable[..., Path], capfd: pytest.CaptureFixture
+    run: Path, few: Path, launch: Callable[..., Path]
 ):
-    run = launch("train", "data=demo", *FOLD, "select=svm_regularisation", folder="selected")
     selection = json.loads((run / "selection.json").read_text())
     scores = [candidate["score"] for candidate in selection["candidates"]]
     assert [candidate["overrides"] for candidate in selection["candidates"]] == [
@@ -31,15 +37,15 @@ def test_the_winner_is_the_best_on_validation_and_then_a_plain_run(
         assert not (run / f"candidate_{number}" / "predictions.csv").exists()
         given = (run / f"candidate_{number}" / ".hydra" / "overrides.yaml").read_text()
         assert selection["candidates"][number]["overrides"][0] in given
-    plain = launch("train", "data=demo", *FOLD, *selection["winner"], folder="plain")
+    plain = launch("train", *FOLD, f"data.root={few}", *selection["winner"])
     assert (run / "predictions.csv").read_text() == (plain / "predictions.csv").read_text()
 
 
-def test_every_fold_selects_for_itself(launch: Callable[..., Path], capfd: pytest.CaptureFixture):
-    whole = launch(
-        "train", "data=demo", "model=svm", "protocol=kfold", "protocol.folds=2", "fold=all",
-        "select=svm_regularisation",
-    )  # fmt: skip
+def test_every_fold_selects_for_itself(
+    few: Path, launch: Callable[..., Path], capfd: pytest.CaptureFixture
+):
+    two = ("protocol=kfold", "protocol.folds=2", "fold=all")
+    whole = launch("train", "data=demo", f"data.root={few}", "model=svm", *two, SELECT)
     winners = [
         json.loads((whole / f"fold_{fold}" / "selection.json").read_text())["winner"]
         for fold in range(2)
@@ -49,30 +55,32 @@ def test_every_fold_selects_for_itself(launch: Callable[..., Path], capfd: pytes
 
 
 def test_what_a_test_speaker_says_changes_nothing_that_is_selected(
-    launch: Callable[..., Path], demo: Path, tmp_path: Path
+    run: Path, few: Path, launch: Callable[..., Path], tmp_path: Path
 ):
     changed = tmp_path / "changed"
-    shutil.copytree(demo, changed)
+    shutil.copytree(few, changed)
     for path in sorted((changed / "Actor_07").iterdir()):  # tests in fold 1
         samples, rate = soundfile.read(path)
         soundfile.write(path, samples[::-1] / 2, rate)
-    one, other = (
-        launch("train", f"data.root={root}", *FOLD, "select=svm_regularisation", folder=root.name)
-        for root in (demo, changed)
-    )
-    assert (one / "selection.json").read_text() == (other / "selection.json").read_text()
-    assert (one / "predictions.csv").read_text() != (other / "predictions.csv").read_text()
+    other = launch("train", *FOLD, SELECT, f"data.root={changed}")
+    assert (run / "selection.json").read_text() == (other / "selection.json").read_text()
+    assert (run / "predictions.csv").read_text() != (other / "predictions.csv").read_text()
 
 
 def test_a_finished_candidate_is_kept_and_a_failed_one_is_out(
-    launch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    run: Path,
+    few: Path,
+    launch: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture,
 ):
-    run = launch("train", "data=demo", *FOLD, "select=svm_regularisation")
-    selection = (run / "selection.json").read_text()
-    stamp = (run / "candidate_1" / "split.csv").stat().st_mtime_ns
-    launch("train", "data=demo", *FOLD, "select=svm_regularisation")
-    assert (run / "candidate_1" / "split.csv").stat().st_mtime_ns == stamp
-    assert (run / "selection.json").read_text() == selection
+    given = (*FOLD, SELECT, f"data.root={few}")
+    again = Path(shutil.copytree(run, tmp_path / "again"))
+    stamp = (again / "candidate_1" / "split.csv").stat().st_mtime_ns
+    launch("train", *given, folder="again")
+    assert (again / "candidate_1" / "split.csv").stat().st_mtime_ns == stamp
+    assert (again / "selection.json").read_text() == (run / "selection.json").read_text()
 
     def refuse(cfg: DictConfig, *given: object, fit: Callable = experiment.fit_and_validate):
         if cfg.model.estimator._args_[1].estimator.C == 10:
@@ -80,8 +88,8 @@ def test_a_finished_candidate_is_kept_and_a_failed_one_is_out(
         return fit(cfg, *given)
 
     monkeypatch.setattr(experiment, "fit_and_validate", refuse)
-    run = launch("train", "data=demo", *FOLD, "select=svm_regularisation", folder="again")
-    selection = json.loads((run / "selection.json").read_text())
+    failed = launch("train", *given, folder="failed")
+    selection = json.loads((failed / "selection.json").read_text())
     assert selection["candidates"][1]["score"] is None
     assert selection["winner"][0].endswith("C=100")
     assert "C=10 failed: not this one" in capfd.readouterr().err
