@@ -188,15 +188,15 @@ def test_an_override_wins_once_however_often_it_breaks_off(whole: Path, two: Pat
 
 
 def test_what_is_said_holds_also_where_it_is_the_default(
-    two: Path, demo: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    two: Path, few: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ):
     path = two / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
     content["ser"]["overrides"] = ["data.tess=off"]
     content["ser"]["config"]["data"]["root"] = "/nowhere"
     torch.save(content, path)
-    monkeypatch.setenv("SER_DATA", str(demo))
-    run(f"resume={path}", f"data.root={demo}")
+    monkeypatch.setenv("SER_DATA", str(few))
+    run(f"resume={path}", f"data.root={few}")
     with pytest.raises(SystemExit):
         run(f"++resume={path}", "data.tess=off")  # the default of that start, not of the recipe
     assert "another data.tess" in capfd.readouterr().err
