@@ -25,6 +25,7 @@ def read(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "predictions.csv").set_index("clip")
 
 
+@pytest.mark.slow
 def test_the_comparison_is_what_the_jobs_predictions_say(
     launch: Callable[..., Path],
     few: Path,

@@ -433,6 +433,7 @@ def test_starts_at_once_share_one_download(shelf: Shelf, tmp_path: Path):
     assert len(scan(tmp_path).clips) == 8
 
 
+@pytest.mark.slow
 def test_the_command_interrupted_and_started_again(shelf: Shelf, tmp_path: Path):
     shelf.cuts = [400_000]
     shelf.stall.clear()

@@ -13,6 +13,7 @@ from ser.launch.start import Threads
 REPOSITORY = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_threads_that_wait_sleep_also_where_a_checkpoint_is_read_first(tmp_path: Path):
     # The callback of resume= imports torch.
     command = [sys.executable, REPOSITORY / "train.py", "resume=/nowhere.ckpt", "logger=none"]

@@ -192,6 +192,7 @@ def test_a_table_over_different_numbers_of_classes_says_so(
     assert "classes" not in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_seeds_end_with_their_spread_beside_that_of_the_speakers(
     launch: Callable[..., Path], few: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ):

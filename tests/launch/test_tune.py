@@ -110,6 +110,7 @@ def rows(study: Path) -> list[dict]:
     return json.loads((study / "summary.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_with_other_draws_on_the_same_clips(
     tmp_path: Path, few: Path, cache: Path, capfd: pytest.CaptureFixture
 ):

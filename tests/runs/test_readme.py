@@ -33,6 +33,10 @@ EVALS = [command for command in COMMANDS if command.startswith("uv run eval.py")
 MODULES = [command for command in COMMANDS if command.startswith("uv run python -m ser.")]
 
 
+README_TRAINS = re.findall(r"uv run train.py[^#\n]*[^#\n ]", BLOCKS[0])
+"""Of its first block; all others are slow."""
+
+
 def test_every_command_is_known():
     rest = set(COMMANDS) - {*TRAINS, *EXTRAS, *RESUMES, *EVALS, *MODULES}
     assert rest == {"pip install uv", "uv run --group test pytest"}
@@ -49,7 +53,13 @@ def test_the_commands_of_the_extra_are_those_that_the_launchers_test():
         assert f'"{word}"' in tested
 
 
-@pytest.mark.parametrize("command", TRAINS)
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, marks=[pytest.mark.slow] * (command not in README_TRAINS))
+        for command in TRAINS
+    ],
+)
 def test_a_training_command_runs(
     launch: Callable[..., Path], few: Path, tmp_path: Path, command: str
 ):
@@ -101,6 +111,7 @@ def test_the_evaluation_commands_run(
         assert (scored / "predictions.csv").exists()
 
 
+@pytest.mark.slow
 def test_the_other_commands_run(
     launch: Callable[..., Path],
     few: Path,

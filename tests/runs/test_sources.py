@@ -16,8 +16,10 @@ from ser.checkpoints.source import open_data
 from ser.training.fit import score
 
 CONF = Path(__file__).parents[2] / "conf"
+QUICK = ("knn", "ravtess_conv1d", "source_mfcc_cnn")
+"""A classical model, a network over vectors and one over planes; the others are slow."""
 PRESETS = [
-    pytest.param(path.stem, marks=[pytest.mark.slow] * ("mel_images" in path.read_text()))
+    pytest.param(path.stem, marks=[pytest.mark.slow] * (path.stem not in QUICK))
     for path in sorted((CONF / "experiment").glob("*.yaml"))
 ]
 
@@ -123,6 +125,7 @@ def test_each_published_metric_has_a_row_and_no_run_takes_the_place_of_another()
     assert (b["random"], b["note"]) == (None, "not measured: no weights")
 
 
+@pytest.mark.slow
 def test_a_vote_is_a_row_and_every_preset_is_in_the_sweep(
     launch: Callable[..., Path], few: Path, tmp_path: Path
 ):

@@ -106,6 +106,7 @@ def test_what_is_finished_is_kept_and_the_rest_runs_again(
     assert "fold 2 (of 3) is there already" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_jobs_of_a_sweep_over_folds_pool_to_the_same(
     whole: Path,
     three: list[str],
@@ -219,6 +220,7 @@ def test_only_what_may_be_kept_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     assert find(select="svm_regularisation", overwrite=True) is None
 
 
+@pytest.mark.slow
 def test_protocols_are_swept_with_all_their_folds(
     three: list[str], launch: Callable[..., Path], tmp_path: Path
 ):

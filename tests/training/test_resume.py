@@ -175,6 +175,7 @@ def test_what_cannot_change_under_way_is_refused_by_name(
     assert (two / "checkpoints" / "last.ckpt").read_bytes() == kept
 
 
+@pytest.mark.slow
 def test_an_override_wins_once_however_often_it_breaks_off(whole: Path, two: Path):
     # As a kill before the next epoch's end leaves it: started with the override, and once more.
     last = f"resume={two}/checkpoints/last.ckpt"
@@ -475,7 +476,10 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
 
 @pytest.mark.parametrize(
     ("number", "code", "word"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        pytest.param(signal.SIGTERM, 143, "terminated", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_ends_a_run_cleanly(
     number: int, code: int, word: str, two: Path, start: Callable[..., subprocess.Popen]
