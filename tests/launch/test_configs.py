@@ -69,9 +69,7 @@ def test_every_option_is_composed_and_built(composed, group: str, option: str):
     assert cfg.model._target_.startswith("ser.")
     callbacks = list(instantiate(cfg.callbacks).values())
     instantiate(cfg.trainer, logger=False, callbacks=callbacks)
-    if cfg.frontend._target_.endswith(
-        "MelImage"
-    ):  # the weights of networks for photos take seconds
+    if cfg.frontend._target_.endswith("MelImage"):
         recipe = OmegaConf.to_container(cfg.model, resolve=True)
         frontend = build_frontend(recipe["frontend"], recipe["network"])
         network = build_network(recipe["network"], data.classes, frontend)
