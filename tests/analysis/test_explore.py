@@ -158,6 +158,7 @@ def test_a_corpus_is_counted_and_measured(launch_explore, demo: Path, capsys):
     assert f"{len(expected)} clips of 14 speakers" in (folder / "corpus.html").read_text()
 
 
+@pytest.mark.slow
 def test_what_a_run_has_decoded_is_not_decoded_again(launch_explore, demo: Path, cache: Path):
     open_waveforms([clip.path for clip in scan(demo).clips], demo, 48000, cache)  # as runs do
     before = set(cache.glob("audio-*"))

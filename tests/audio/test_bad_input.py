@@ -147,6 +147,7 @@ def check(files: pd.DataFrame, errors: pd.Series) -> None:
         assert taken.empty, taken.to_list()
 
 
+@pytest.mark.slow
 def test_a_thousand_malformed_files_are_a_row_each(
     svm_run: Path, launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
 ):

@@ -235,6 +235,7 @@ def test_the_lowest_p_is_reached_where_all_speakers_agree():
     assert [values["minimum_detectable"] for values in found.values()] == [None] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("speakers", [8, 20, 24])
 def test_without_a_difference_one_is_found_in_a_twentieth_of_draws(speakers: int):
     # Other classes are hard for b; its UAR is the same.

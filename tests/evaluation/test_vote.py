@@ -307,6 +307,7 @@ def test_the_scale_of_the_weights_is_free(run, tmp_path: Path):
     pd.testing.assert_frame_equal(*(pd.read_csv(BytesIO(table)) for table in tables[:2]))
 
 
+@pytest.mark.slow
 def test_cross_validations_and_evaluations_vote(launch, launch_ensemble, few: Path):
     kfold = ("protocol=kfold", "protocol.folds=2", "fold=all")
     data = ("data=demo", f"data.root={few}", "data.tess=off")

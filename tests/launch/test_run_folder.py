@@ -221,6 +221,7 @@ def test_a_sweep_that_cannot_be_written_is_one_line(tmp_path: Path, capfd: pytes
         assert f"{tmp_path}/{folder} cannot be written, as {tmp_path}/file is" in line
 
 
+@pytest.mark.slow
 def test_a_typo_costs_nothing(
     svm_run: Path,
     few: Path,

@@ -47,6 +47,7 @@ def test_a_multirun_goes_on_after_a_failed_job_and_ends_with_a_table(
     assert f"{shared} clips sound different in the jobs, such as" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_poisoned_job_is_a_row_without_scores_and_its_folder_is_no_other_sweeps(
     launch: Callable[..., Path], few: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ):
@@ -171,6 +172,7 @@ def test_a_name_that_varies_splits_no_folder(launch: Callable[..., Path], tmp_pa
     assert [row["name"] for row in rows] == ["default", "other"]
 
 
+@pytest.mark.slow
 def test_a_table_over_different_numbers_of_classes_says_so(
     launch: Callable[..., Path], few: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ):

@@ -96,6 +96,7 @@ def test_an_offline_run_holds_scores_config_and_pictures(
     assert exits == [0]
 
 
+@pytest.mark.slow
 def test_the_folds_of_a_leaky_cross_validation_are_one_group_of_runs_that_say_so(
     launch: Callable[..., Path], few: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -131,6 +132,7 @@ def test_tensorboard_gets_the_scores(launch: Callable[..., Path], few: Path):
     assert point.value == pytest.approx(metrics["uar"])
 
 
+@pytest.mark.slow
 def test_the_jobs_of_a_sweep_are_one_group(
     launch: Callable[..., Path], few: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
@@ -241,6 +243,7 @@ def test_a_failed_job_ends_its_run_as_failed_and_frees_the_next(
         assert exits == [int(failing)]
 
 
+@pytest.mark.slow
 def test_neither_prompt_nor_network_without_an_account(tmp_path: Path):
     """A child with no terminal, no key, and sockets that refuse any host but this machine."""
     guard = tmp_path / "sitecustomize.py"

@@ -138,6 +138,7 @@ def test_a_random_split_is_stamped(
     assert content["ser"]["stamps"]["protocol_hash"] == metrics["protocol_hash"]
 
 
+@pytest.mark.slow
 def test_what_is_normalised_by_speaker_is_stamped(
     data: list[str], few: Path, launch: Callable[..., Path], capfd: pytest.CaptureFixture
 ):
@@ -219,6 +220,7 @@ def test_recordings_of_any_kind_are_scored(
     assert np.abs(found).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_clips_that_cannot_be_read_stop_a_run_or_are_counted(
     launch: Callable[..., Path], tmp_path: Path, few: Path, capfd: pytest.CaptureFixture
 ):

@@ -76,6 +76,7 @@ def test_folds_are_runs_and_their_pool_is_one(
     assert read(alone) == parts[1]
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_kept_and_the_rest_runs_again(
     whole: Path,
     three: list[str],

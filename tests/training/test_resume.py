@@ -105,6 +105,7 @@ def test_a_resumed_run_ends_like_one_never_interrupted(whole: Path, two: Path):
     assert same(two, whole)
 
 
+@pytest.mark.slow
 def test_another_folder_gets_all_that_the_run_needs(
     whole: Path, two: Path, tmp_path: Path, cache: Path
 ):
@@ -115,6 +116,7 @@ def test_another_folder_gets_all_that_the_run_needs(
     assert {path: path.read_bytes() for path in two.rglob("*") if path.is_file()} == kept
 
 
+@pytest.mark.slow
 def test_the_best_of_earlier_epochs_stays_the_best(two: Path):
     path = two / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
@@ -128,6 +130,7 @@ def test_the_best_of_earlier_epochs_stays_the_best(two: Path):
     assert torch.load(path, weights_only=True)["epoch"] == 2
 
 
+@pytest.mark.slow
 def test_numbers_of_the_optimiser_win(whole: Path, two: Path):
     run(f"resume={two}/checkpoints/last.ckpt", "trainer.max_epochs=4", "optimizer.lr=2e-4")
     usual, lower = (
@@ -188,6 +191,7 @@ def test_an_override_wins_once_however_often_it_breaks_off(whole: Path, two: Pat
     assert lower.tolist() == pytest.approx([*usual[:2], usual[2:].iloc[0] / 10])
 
 
+@pytest.mark.slow
 def test_what_is_said_holds_also_where_it_is_the_default(
     two: Path, few: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ):
@@ -214,6 +218,7 @@ def test_a_new_start_leaves_nothing_of_an_earlier_one(
         assert not (two / name).exists()
 
 
+@pytest.mark.slow
 def test_the_best_of_another_run_is_not_taken(two: Path, whole: Path, tmp_path: Path):
     alone, folder = tmp_path / "last.ckpt", tmp_path / "other"
     shutil.copy(two / "checkpoints" / "last.ckpt", alone)
@@ -238,6 +243,7 @@ def test_a_checkpoint_behind_the_last_or_of_a_fold_is_refused(
     assert f"is part of the run in {two.parent}: start that once more" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_a_logger_the_curves_so_far_stay(two: Path):
     header, *rows = (two / "metrics.csv").read_text().splitlines()
     run(f"resume={two}/checkpoints/last.ckpt", "trainer.max_epochs=3", "logger=none")
@@ -419,6 +425,7 @@ def test_an_online_run_of_wandb_is_continued(two: Path):
     assert "resume: allow" in config
 
 
+@pytest.mark.slow
 def test_folds_go_on_where_they_broke_off(
     usual: list[str], launch: Callable[..., Path], capfd: pytest.CaptureFixture
 ):
@@ -453,6 +460,7 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_last_good_checkpoint(
     whole: Path, two: Path, capfd: pytest.CaptureFixture
 ):

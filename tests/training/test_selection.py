@@ -42,6 +42,7 @@ def test_the_winner_is_the_best_on_validation_and_then_a_plain_run(
     assert (run / "predictions.csv").read_text() == (plain / "predictions.csv").read_text()
 
 
+@pytest.mark.slow
 def test_every_fold_selects_for_itself(
     few: Path, launch: Callable[..., Path], capfd: pytest.CaptureFixture
 ):
@@ -68,6 +69,7 @@ def test_what_a_test_speaker_says_changes_nothing_that_is_selected(
     assert (run / "predictions.csv").read_text() != (other / "predictions.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_finished_candidate_is_kept_and_a_failed_one_is_out(
     run: Path,
     few: Path,
