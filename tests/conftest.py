@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -127,13 +127,47 @@ def few(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small(few: Path) -> list[str]:
+    """What makes a run short: few clips, and a second of each."""
+    return ["data=demo", f"data.root={few}", "window.seconds=1"]
+
+
+@contextmanager
+def empty_pictures() -> Iterator[None]:
+    """Leave pictures empty: they take a third of a short run."""
+    from matplotlib.figure import Figure
+
+    save = Figure.savefig
+
+    def save_empty(figure: Figure, *args: object, **options: object) -> None:
+        figure.clear()
+        save(figure, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save_empty)
+        yield
+
+
+@pytest.fixture
+def pictures() -> None:
+    """Draw what the runs of a test draw, which are empty pictures elsewhere."""
+
+
+@pytest.fixture(autouse=True)
+def _pictures(request: pytest.FixtureRequest) -> Iterator[None]:
+    with nullcontext() if "pictures" in request.fixturenames else empty_pictures():
+        yield
+
+
+@pytest.fixture(scope="session")
 def finish(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Finish a run that several tests read; one that changes it takes a copy."""
 
-    def run(*overrides: str) -> Path:
+    def run(*overrides: str, pictures: bool = False) -> Path:
         folder = tmp_path_factory.mktemp("finished") / "run"
         arguments = [f"cache.dir={cache}", "logger=csv", f"hydra.run.dir={folder}"]
-        with alone(), pytest.MonkeyPatch.context() as patch:
+        drawn = nullcontext() if pictures else empty_pictures()
+        with alone(), drawn, pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["train.py", *overrides, *arguments])
             runpy.run_path(str(REPOSITORY / "train.py"), run_name="__main__")
         return folder
@@ -142,42 +176,25 @@ def finish(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
 
 
 @pytest.fixture(scope="session")
-def svm_run(few: Path, finish: Callable[..., Path]) -> Path:
+def svm_run(small: list[str], finish: Callable[..., Path]) -> Path:
     """A finished run of `model=svm`."""
-    return finish("data=demo", f"data.root={few}", "model=svm")
+    return finish(*small, "model=svm", pictures=True)
 
 
 @pytest.fixture(scope="session")
-def cnn_run(few: Path, finish: Callable[..., Path]) -> Path:
+def cnn_run(small: list[str], finish: Callable[..., Path]) -> Path:
     """A finished run of two epochs of `model=cnn`."""
-    return finish("data=demo", f"data.root={few}", "trainer.max_epochs=2")
+    return finish(*small, "trainer.max_epochs=2", pictures=True)
 
 
 @pytest.fixture
 def launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> Callable[..., Path]:
-    """Run train.py or eval.py in this process; gives the run folder.
+    """Run train.py or eval.py in this process; gives the run folder."""
 
-    Its pictures are empty, unless they are asked for: they take a third of a short run.
-    """
-    from ser.reporting import plots
-
-    save = plots.save
-
-    def save_empty(figure: plots.plt.Figure, path: Path, stamp: str = "") -> None:
-        figure.clear()
-        save(figure, path)
-
-    def run(
-        script: str,
-        *overrides: str,
-        folder: str = "run",
-        logger: str = "csv",
-        pictures: bool = False,
-    ) -> Path:
+    def run(script: str, *overrides: str, folder: str = "run", logger: str = "csv") -> Path:
         target = tmp_path / folder
         arguments = [f"cache.dir={cache}", f"logger={logger}", f"hydra.run.dir={target}"]
         monkeypatch.setattr(sys, "argv", [f"{script}.py", *overrides, *arguments])
-        monkeypatch.setattr(plots, "save", save if pictures else save_empty)
         runpy.run_path(str(REPOSITORY / f"{script}.py"), run_name="__main__")
         return target
 

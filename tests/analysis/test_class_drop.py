@@ -26,9 +26,10 @@ def read(folder: Path) -> pd.DataFrame:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("pictures")
 def test_the_comparison_is_what_the_jobs_predictions_say(
     launch: Callable[..., Path],
-    few: Path,
+    small: list[str],
     tmp_path: Path,
     capfd: pytest.CaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -36,13 +37,12 @@ def test_the_comparison_is_what_the_jobs_predictions_say(
     monkeypatch.setenv("WANDB_MODE", "offline")
     sweep = tmp_path / "sweep"
     jobs = [
-        "data=demo",
-        f"data.root={few}",
+        *small,
         "model=logistic",
         "drop_classes=[sad,calm]",
         f"hydra.sweep.dir={sweep}",
     ]
-    launch("train", "sweep=drop_each_class", *jobs, logger="wandb", pictures=True)
+    launch("train", "sweep=drop_each_class", *jobs, logger="wandb")
     summary = pd.read_csv(sweep / "summary.csv")
     assert summary["data.drop"].tolist() == ["[]", "[sad]", "[calm]"]
     shown = capfd.readouterr().out

@@ -18,6 +18,7 @@ from ser.audio.window import Window
 from ser.corpora.scan import scan
 from ser.features.spectral import MFCC, Chroma, LogMel
 
+pytestmark = pytest.mark.usefixtures("pictures")
 RATE = 16000
 WINDOW = Window(1.0, {"ravdess": 1.0, "tess": 0.0, "other": "onset"}, 0.5, sample_rate=RATE)
 TONE = np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE)

@@ -7,6 +7,7 @@ import pytest
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("pictures")
 def test_the_gap_is_what_the_random_split_adds_on_the_same_clips(
     launch: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture
 ):
@@ -14,7 +15,7 @@ def test_the_gap_is_what_the_random_split_adds_on_the_same_clips(
     protocols = ["protocol=random,kfold", "++protocol.folds=2"]
     sweep = f"hydra.sweep.dir={tmp_path / 'sweep'}"
     models = ["data=demo", "model=svm,logistic"]
-    launch("train", "sweep=leakage_gap", *models, *protocols, sweep, pictures=True)
+    launch("train", "sweep=leakage_gap", *models, *protocols, sweep)
     rows = json.loads((tmp_path / "sweep" / "leakage_gap.json").read_text())
     jobs = pd.read_csv(tmp_path / "sweep" / "summary.csv").set_index(["protocol", "model"])
     assert [(row["model"], row["protocol"]) for row in rows] == [

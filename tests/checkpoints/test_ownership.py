@@ -53,9 +53,9 @@ def test_what_cannot_be_remembered_is_told(
 
 
 def test_ones_own_tree_is_evaluated_and_a_strangers_is_refused(
-    launch: Callable[..., Path], few: Path, data_home: Path, capfd: pytest.CaptureFixture
+    launch: Callable[..., Path], small: list[str], data_home: Path, capfd: pytest.CaptureFixture
 ):
-    run = launch("train", "data=demo", f"data.root={few}", "model=tree", logger="none")
+    run = launch("train", *small, "model=tree", logger="none")
     ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
     launch("eval", ckpt, folder="own", logger="none")
     (data_home / "key").write_bytes(bytes(32))  # as on another machine

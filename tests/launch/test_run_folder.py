@@ -224,7 +224,7 @@ def test_a_sweep_that_cannot_be_written_is_one_line(tmp_path: Path, capfd: pytes
 @pytest.mark.slow
 def test_a_typo_costs_nothing(
     svm_run: Path,
-    few: Path,
+    small: list[str],
     launch: Callable[..., Path],
     tmp_path: Path,
     capfd: pytest.CaptureFixture,
@@ -246,7 +246,7 @@ def test_a_typo_costs_nothing(
             path: text for path, text in before.items() if path.suffix != ".log"
         }
         assert not (folder / NEXT_RECORD).exists()
-    launch("train", *given, f"data.root={few}", "overwrite=true", "seed=1")
+    launch("train", *small, *given[1:], "overwrite=true", "seed=1")
     assert OmegaConf.load(folder / RECORD / "config.yaml").seed == 1
     assert {path.name for path in folder.glob(".hydra*")} == {RECORD}
     assert "seed=1" in read_status(folder)["overrides"]

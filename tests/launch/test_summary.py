@@ -17,10 +17,10 @@ from ser.reporting.sweep_table import CHOICE, show_summary
 
 
 def test_a_multirun_goes_on_after_a_failed_job_and_ends_with_a_table(
-    launch: Callable[..., Path], few: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+    launch: Callable[..., Path], small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture
 ):
     sweep = tmp_path / "sweep"
-    overrides = ["-m", f"hydra.sweep.dir={sweep}", "data=demo", f"data.root={few}", "model=svm"]
+    overrides = ["-m", f"hydra.sweep.dir={sweep}", *small, "model=svm"]
     with pytest.raises(SystemExit) as end:
         launch("train", *overrides, "data.drop=[sat],[sad],[]")
     assert end.value.code == 1
@@ -49,10 +49,10 @@ def test_a_multirun_goes_on_after_a_failed_job_and_ends_with_a_table(
 
 @pytest.mark.slow
 def test_a_poisoned_job_is_a_row_without_scores_and_its_folder_is_no_other_sweeps(
-    launch: Callable[..., Path], few: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+    launch: Callable[..., Path], small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture
 ):
     sweep = f"hydra.sweep.dir={tmp_path}"
-    poisoned = ["data=demo", f"data.root={few}"]
+    poisoned = [*small]
     poisoned += ["trainer.max_epochs=1", "optimizer.lr=1e30,1e-3", sweep]
     with pytest.raises(SystemExit) as end:
         launch("train", "-m", *poisoned)
@@ -174,9 +174,9 @@ def test_a_name_that_varies_splits_no_folder(launch: Callable[..., Path], tmp_pa
 
 @pytest.mark.slow
 def test_a_table_over_different_numbers_of_classes_says_so(
-    launch: Callable[..., Path], few: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+    launch: Callable[..., Path], small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture
 ):
-    overrides = ["-m", f"hydra.sweep.dir={tmp_path}", "data=demo", f"data.root={few}"]
+    overrides = ["-m", f"hydra.sweep.dir={tmp_path}", *small]
     overrides += ["model=logistic"]
     with pytest.raises(SystemExit):
         launch("train", *overrides, "data.target=emotion,emotion_gender,gender")
@@ -196,10 +196,10 @@ def test_a_table_over_different_numbers_of_classes_says_so(
 
 @pytest.mark.slow
 def test_seeds_end_with_their_spread_beside_that_of_the_speakers(
-    launch: Callable[..., Path], few: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+    launch: Callable[..., Path], small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture
 ):
     sweep = tmp_path / "sweep"
-    overrides = ["-m", f"hydra.sweep.dir={sweep}", "data=demo", f"data.root={few}"]
+    overrides = ["-m", f"hydra.sweep.dir={sweep}", *small]
     overrides += ["trainer.max_epochs=1"]
     launch("train", *overrides, "seed=0,1", "data.drop=[],[sad]")
     rows = pd.read_csv(sweep / "summary.csv", keep_default_na=False)
@@ -216,14 +216,13 @@ def test_seeds_end_with_their_spread_beside_that_of_the_speakers(
 
 def test_a_multirun_that_finishes_ends_well_and_its_table_is_written_again_by_command(
     launch: Callable[..., Path],
-    few: Path,
+    small: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture,
 ):
     sweep = tmp_path / "sweep"
-    data = ["data=demo", f"data.root={few}"]
-    launch("train", "-m", f"hydra.sweep.dir={sweep}", *data, "model=svm,logistic")
+    launch("train", "-m", f"hydra.sweep.dir={sweep}", *small, "model=svm,logistic")
     rows = json.loads((sweep / "summary.json").read_text())
     assert [row["model"] for row in rows] == ["svm", "logistic"]
     assert {row["status"] for row in rows} == {"finished"}

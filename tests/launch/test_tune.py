@@ -112,9 +112,9 @@ def rows(study: Path) -> list[dict]:
 
 @pytest.mark.slow
 def test_a_study_goes_on_with_other_draws_on_the_same_clips(
-    tmp_path: Path, few: Path, cache: Path, capfd: pytest.CaptureFixture
+    tmp_path: Path, small: list[str], cache: Path, capfd: pytest.CaptureFixture
 ):
-    where = [f"data.root={few}", f"cache.dir={cache}", f"hydra.run.dir={tmp_path}"]
+    where = [*small, f"cache.dir={cache}", f"hydra.run.dir={tmp_path}"]
     tune(*where, "n_trials=1")
     (study,) = (path.parent for path in tmp_path.glob("*/optuna.db"))
     stamp = (study / "0" / "status.json").stat().st_mtime_ns

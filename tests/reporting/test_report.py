@@ -11,6 +11,7 @@ from ser.config.split_info import SplitInfo
 from ser.evaluation.metrics import SLICES, marginalise_gender, measure, tabulate
 from ser.reporting import run_report as report
 
+pytestmark = pytest.mark.usefixtures("pictures")
 CLASSES = ["calm", "happy", "sad"]
 INFO = SplitInfo("holdout", 1, "0123456789abcdef", fold=0, folds=1, leaky=False, transductive=False)
 FACTS = {

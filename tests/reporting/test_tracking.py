@@ -65,15 +65,14 @@ def content(folder: Path) -> tuple[dict, dict, list[int], messages.RunRecord]:
 
 def test_an_offline_run_holds_scores_config_and_pictures(
     launch: Callable[..., Path],
-    few: Path,
+    small: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture,
 ):
     for variable in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("NETRC", os.devnull)
-    data = ["data=demo", f"data.root={few}"]
-    folder = launch("train", *data, "trainer.max_epochs=1", logger="wandb")
+    folder = launch("train", *small, "trainer.max_epochs=1", logger="wandb")
     assert "wandb sync" in capfd.readouterr().err
     assert wandb.run is None
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -98,10 +97,10 @@ def test_an_offline_run_holds_scores_config_and_pictures(
 
 @pytest.mark.slow
 def test_the_folds_of_a_leaky_cross_validation_are_one_group_of_runs_that_say_so(
-    launch: Callable[..., Path], few: Path, monkeypatch: pytest.MonkeyPatch
+    launch: Callable[..., Path], small: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    overrides = [f"data.root={few}", "model=svm", "protocol=random", "protocol.folds=2", "fold=all"]
+    overrides = [*small, "model=svm", "protocol=random", "protocol.folds=2", "fold=all"]
     folder = launch("train", "data=demo", *overrides, logger="wandb")
     groups = set()
     for fold, part in ((0, "fold_0"), (1, "fold_1"), ("all", "")):
@@ -121,10 +120,9 @@ def test_the_folds_of_a_leaky_cross_validation_are_one_group_of_runs_that_say_so
     assert group.endswith(folder.name)
 
 
-def test_tensorboard_gets_the_scores(launch: Callable[..., Path], few: Path):
+def test_tensorboard_gets_the_scores(launch: Callable[..., Path], small: list[str]):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    data = ["data=demo", f"data.root={few}"]
-    folder = launch("train", *data, "model=logistic", logger="tensorboard")
+    folder = launch("train", *small, "model=logistic", logger="tensorboard")
     written = events.EventAccumulator(str(folder / "tensorboard"))
     written.Reload()
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -134,11 +132,11 @@ def test_tensorboard_gets_the_scores(launch: Callable[..., Path], few: Path):
 
 @pytest.mark.slow
 def test_the_jobs_of_a_sweep_are_one_group(
-    launch: Callable[..., Path], few: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    launch: Callable[..., Path], small: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setenv("WANDB_MODE", "offline")
     sweep = tmp_path / "name" / "time"
-    overrides = ["data=demo", f"data.root={few}", "model=logistic", "data.drop=[],[sat]"]
+    overrides = [*small, "model=logistic", "data.drop=[],[sat]"]
     overrides += ["protocol=kfold", "protocol.folds=2", "fold=all"]
     with pytest.raises(SystemExit):
         launch("train", "-m", f"hydra.sweep.dir={sweep}", *overrides, logger="wandb")

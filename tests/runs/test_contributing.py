@@ -101,7 +101,7 @@ model:
 
 
 def test_the_listed_files_are_enough(
-    launch: Callable[..., Path], few: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    launch: Callable[..., Path], small: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     choices = []
     for section, contents in TOYS.items():
@@ -122,7 +122,7 @@ def test_the_listed_files_are_enough(
         choices.append(f"{Path(config).parent.name}=toy")
 
     searched = f"hydra.searchpath=[file://{tmp_path / 'conf'}]"
-    quick = ["data=demo", f"data.root={few}", "augment=none", "trainer.max_epochs=1"]
+    quick = [*small, "augment=none", "trainer.max_epochs=1"]
     run = launch("train", *choices, searched, *quick)
     again = launch("eval", f"ckpt={run / 'checkpoints' / 'best.ckpt'}", folder="again")
     metrics, scored = (json.loads((path / "metrics.json").read_text()) for path in (run, again))

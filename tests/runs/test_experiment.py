@@ -26,15 +26,11 @@ def read(folder: Path) -> dict:
     return metrics
 
 
-@pytest.fixture
-def data(few: Path) -> list[str]:
-    return ["data=demo", f"data.root={few}"]
-
-
 def refuse(*_: object, **__: object) -> None:
     raise AssertionError("computed again")
 
 
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("model", ["cnn", "svm"])
 def test_a_run_is_complete_and_its_checkpoint_scores_the_same(
     launch: Callable[..., Path],
@@ -47,6 +43,7 @@ def test_a_run_is_complete_and_its_checkpoint_scores_the_same(
     run = request.getfixturevalue(f"{model}_run")
     expected = FILES | (CURVES if model == "cnn" else set())
     assert expected <= {path.name for path in run.iterdir()}
+    assert all(path.stat().st_size > 5000 for path in run.glob("*.png"))
     assert json.loads((run / "status.json").read_text())["status"] == "finished"
     metrics = read(run)
     rows = pd.read_csv(run / "predictions.csv")
@@ -78,12 +75,12 @@ def test_a_run_is_complete_and_its_checkpoint_scores_the_same(
 
 
 def test_a_second_run_decodes_and_computes_nothing_again(
-    cnn_run: Path, data: list[str], launch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    cnn_run: Path, small: list[str], launch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("ser.audio.clips._decode_all", refuse)
     monkeypatch.setattr("ser.data.loading.ClipReader._feature_rows", refuse)
     overrides = ["experiment=drop_sad", "data.merge={calm: neutral}"]
-    run = launch("train", *data, "trainer.max_epochs=1", *overrides)
+    run = launch("train", *small, "trainer.max_epochs=1", *overrides)
     metrics = read(run)
     assert metrics["classes"] == ["neutral", "happy", "angry", "fearful", "disgust", "surprised"]
     assert len(metrics["per_class"]) == 6
@@ -95,8 +92,8 @@ def test_a_second_run_decodes_and_computes_nothing_again(
     assert content["state_dict"]["network.head.1.bias"].shape == (6,)
 
 
-def test_classes_are_merged_by_name(data: list[str], launch: Callable[..., Path]):
-    run = launch("train", *data, "model=svm", "data.merge={calm: neutral}", "data.drop=[sad]")
+def test_classes_are_merged_by_name(small: list[str], launch: Callable[..., Path]):
+    run = launch("train", *small, "model=svm", "data.merge={calm: neutral}", "data.drop=[sad]")
     metrics = read(run)
     assert metrics["classes"] == ["neutral", "happy", "angry", "fearful", "disgust", "surprised"]
     rows = pd.read_csv(run / "predictions.csv")
@@ -109,19 +106,19 @@ def test_classes_are_merged_by_name(data: list[str], launch: Callable[..., Path]
 
 
 def test_the_same_seed_gives_the_same_numbers(
-    cnn_run: Path, data: list[str], launch: Callable[..., Path]
+    cnn_run: Path, small: list[str], launch: Callable[..., Path]
 ):
     first = read(cnn_run)
-    assert read(launch("train", *data, "trainer.max_epochs=2", folder="again")) == first
-    other = read(launch("train", *data, "trainer.max_epochs=2", "seed=1", folder="other"))
+    assert read(launch("train", *small, "trainer.max_epochs=2", folder="again")) == first
+    other = read(launch("train", *small, "trainer.max_epochs=2", "seed=1", folder="other"))
     assert other["uar"] != first["uar"]
     assert other["speakers"] == first["speakers"]
 
 
 def test_a_random_split_is_stamped(
-    data: list[str], launch: Callable[..., Path], capfd: pytest.CaptureFixture
+    small: list[str], launch: Callable[..., Path], capfd: pytest.CaptureFixture
 ):
-    run = launch("train", *data, "model=svm", "protocol=random")
+    run = launch("train", *small, "model=svm", "protocol=random")
     metrics = read(run)
     assert metrics["leaky"]
     assert metrics["audit"]["speakers_shared"]
@@ -140,10 +137,10 @@ def test_a_random_split_is_stamped(
 
 @pytest.mark.slow
 def test_what_is_normalised_by_speaker_is_stamped(
-    data: list[str], few: Path, launch: Callable[..., Path], capfd: pytest.CaptureFixture
+    small: list[str], few: Path, launch: Callable[..., Path], capfd: pytest.CaptureFixture
 ):
     for name, choice in (("svm", "model=svm"), ("cnn", "trainer.max_epochs=1")):
-        run = launch("train", *data, choice, "normalize=speaker", folder=name)
+        run = launch("train", *small, choice, "normalize=speaker", folder=name)
         metrics = read(run)
         assert metrics["transductive"]
         assert not metrics["leaky"]
@@ -157,9 +154,9 @@ def test_what_is_normalised_by_speaker_is_stamped(
 
 
 def test_a_placement_of_tess_is_part_of_the_protocols_name(
-    data: list[str], launch: Callable[..., Path]
+    small: list[str], launch: Callable[..., Path]
 ):
-    run = launch("train", *data, "model=logistic", "data.tess=oaf_to_yaf", "data.drop=[calm]")
+    run = launch("train", *small, "model=logistic", "data.tess=oaf_to_yaf", "data.drop=[calm]")
     metrics = read(run)
     assert metrics["protocol"] == "holdout, tess oaf_to_yaf"
     assert metrics["speakers"] == ["YAF"]

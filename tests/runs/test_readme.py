@@ -61,7 +61,7 @@ def test_the_commands_of_the_extra_are_those_that_the_launchers_test():
     ],
 )
 def test_a_training_command_runs(
-    launch: Callable[..., Path], few: Path, tmp_path: Path, command: str
+    launch: Callable[..., Path], small: list[str], tmp_path: Path, command: str
 ):
     words = [word for word in shlex.split(command)[3:] if not word.startswith("data.root=")]
     words = [word for word in words if not word.startswith(("trainer.max_epochs", "logger="))]
@@ -90,7 +90,7 @@ def test_a_training_command_runs(
     where = [f"hydra.sweep.dir={tmp_path / 'run'}"] if sweep else []
     # A random split of sixteen classes wants all clips.
     whole = "data=demo" in words or "experiment=knn" in words
-    data = ["data=demo", *([] if whole else [f"data.root={few}"])]
+    data = ["data=demo"] if whole else small
     run = launch("train", *words, *data, *short, *where)
     assert len(list(run.rglob("metrics.json"))) == expected
     assert (run / "summary.csv").exists() == bool(sweep)
@@ -115,6 +115,7 @@ def test_the_evaluation_commands_run(
 def test_the_other_commands_run(
     launch: Callable[..., Path],
     few: Path,
+    small: list[str],
     official: Path,
     cache: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -122,8 +123,7 @@ def test_the_other_commands_run(
 ):
     folds = ["model=svm", "protocol=kfold", "protocol.folds=2", "fold=0,1"]
     sweep = tmp_path / "sweep"
-    data = ["data=demo", f"data.root={few}"]
-    launch("train", "-m", *data, *folds, f"hydra.sweep.dir={sweep}")
+    launch("train", "-m", *small, *folds, f"hydra.sweep.dir={sweep}")
     for command in RESUMES:
         if "resume=" in command:  # tests/test_resume.py runs it
             assert command.endswith("train.py resume=outputs/default/<time>/checkpoints/last.ckpt")

@@ -62,10 +62,10 @@ def shorter(preset: str) -> list[str]:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_runs_and_its_checkpoint_scores_the_same(
-    launch: Callable[..., Path], few: Path, cache: Path, preset: str
+    launch: Callable[..., Path], small: list[str], cache: Path, preset: str
 ):
     # Some ask for more clips: a share of each class, or as many as components.
-    data = ["data=demo", *([] if preset in LARGE else [f"data.root={few}"])]
+    data = ["data=demo"] if preset in LARGE else small
     run = launch("train", *data, f"experiment={preset}", *shorter(preset))
     loaded = load_checkpoint(run / "checkpoints" / "best.ckpt")
     scored = open_data(loaded, None, str(cache), "test")
@@ -127,13 +127,13 @@ def test_each_published_metric_has_a_row_and_no_run_takes_the_place_of_another()
 
 @pytest.mark.slow
 def test_a_vote_is_a_row_and_every_preset_is_in_the_sweep(
-    launch: Callable[..., Path], few: Path, tmp_path: Path
+    launch: Callable[..., Path], small: list[str], tmp_path: Path
 ):
     sweep = OmegaConf.load(CONF / "sweep" / "sources.yaml").hydra
     swept = {name.strip() for name in sweep.sweeper.params.experiment.split(",")}
     assert swept == {param.values[0] for param in PRESETS} - {"drop_sad"}
     vote = "{members: {tree: 1, ravtess_tree: 3}, published: {accuracy: 0.5}}"
-    overrides = ["data=demo", f"data.root={few}", "protocol=kfold", "data.tess=train"]
+    overrides = [*small, "protocol=kfold", "data.tess=train"]
     overrides += ["experiment=tree,ravtess_tree"]
     overrides += ["++protocol.folds=2", "data.target=emotion", "data.corpora=[ravdess,tess]"]
     overrides += [f"+hydra.callbacks.sources.votes.both={vote}", f"hydra.sweep.dir={tmp_path}"]

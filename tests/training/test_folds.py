@@ -26,10 +26,9 @@ def read(folder: Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def three(few: Path) -> list[str]:
+def three(small: list[str]) -> list[str]:
     """Three folds of a third of the embedded corpus."""
-    data = ["data=demo", f"data.root={few}"]
-    return [*data, "model=svm", "protocol=kfold", "protocol.folds=3"]
+    return [*small, "model=svm", "protocol=kfold", "protocol.folds=3"]
 
 
 @pytest.fixture(scope="module")

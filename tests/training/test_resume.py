@@ -66,20 +66,20 @@ def same(one: Path, other: Path) -> bool:
 
 
 @pytest.fixture(scope="module")
-def usual(few: Path, cache: Path) -> list[str]:
+def usual(small: list[str], cache: Path) -> list[str]:
     """What all runs here are started with: a third of the embedded corpus."""
-    return ["data=demo", f"data.root={few}", f"cache.dir={cache}", "logger=csv"]
+    return [*small, f"cache.dir={cache}", "logger=csv"]
 
 
 @pytest.fixture(scope="module")
 def whole(usual: list[str], finish: Callable[..., Path]) -> Path:
     """A run of four epochs that nothing interrupted."""
-    return finish(*usual[:2], "trainer.max_epochs=4")
+    return finish(*usual[:3], "trainer.max_epochs=4")
 
 
 @pytest.fixture(scope="module")
 def _two(usual: list[str], finish: Callable[..., Path]) -> Path:
-    return finish(*usual[:2], "trainer.max_epochs=2")
+    return finish(*usual[:3], "trainer.max_epochs=2")
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_numbers_of_the_optimiser_win(whole: Path, two: Path):
         pd.read_csv(folder / "metrics.csv")["train/lr"].dropna() for folder in (whole, two)
     )
     # A tenth of the usual 2e-3 from there on, in the same phase of the schedule.
-    assert lower.tolist() == pytest.approx([*usual[:2], *(usual[2:] / 10)])
+    assert lower.tolist() == pytest.approx([*usual[:3], *(usual[2:] / 10)])
 
 
 def test_a_single_file_is_enough(two: Path, tmp_path: Path, capfd: pytest.CaptureFixture):
@@ -188,7 +188,7 @@ def test_an_override_wins_once_however_often_it_breaks_off(whole: Path, two: Pat
     usual, lower = (
         pd.read_csv(folder / "metrics.csv")["train/lr"].dropna() for folder in (whole, two)
     )
-    assert lower.tolist() == pytest.approx([*usual[:2], usual[2:].iloc[0] / 10])
+    assert lower.tolist() == pytest.approx([*usual[:3], usual[2:].iloc[0] / 10])
 
 
 @pytest.mark.slow
@@ -429,7 +429,7 @@ def test_an_online_run_of_wandb_is_continued(two: Path):
 def test_folds_go_on_where_they_broke_off(
     usual: list[str], launch: Callable[..., Path], capfd: pytest.CaptureFixture
 ):
-    overrides = (*usual[:2], "protocol=kfold", "protocol.folds=2", "fold=all")
+    overrides = (*usual[:3], "protocol=kfold", "protocol.folds=2", "fold=all")
     short = ("trainer.max_epochs=2", "trainer.limit_train_batches=2")
     folder = launch("train", *overrides, *short)
     expected = (folder / "predictions.csv").read_bytes()

@@ -12,18 +12,18 @@ from omegaconf import DictConfig
 
 from ser import experiment
 
-FOLD = ("data=demo", "model=svm", "protocol=luna5", "fold=1")
+FOLD = ("model=svm", "protocol=luna5", "fold=1")
 SELECT = "select=svm_regularisation"
 
 
 @pytest.fixture(scope="module")
-def run(few: Path, finish: Callable[..., Path]) -> Path:
+def run(small: list[str], finish: Callable[..., Path]) -> Path:
     """A finished run with a selection, which stays as it is."""
-    return finish(*FOLD, SELECT, f"data.root={few}")
+    return finish(*small, *FOLD, SELECT)
 
 
 def test_the_winner_is_the_best_on_validation_and_then_a_plain_run(
-    run: Path, few: Path, launch: Callable[..., Path]
+    run: Path, small: list[str], launch: Callable[..., Path]
 ):
     selection = json.loads((run / "selection.json").read_text())
     scores = [candidate["score"] for candidate in selection["candidates"]]
@@ -38,16 +38,16 @@ def test_the_winner_is_the_best_on_validation_and_then_a_plain_run(
         assert not (run / f"candidate_{number}" / "predictions.csv").exists()
         given = (run / f"candidate_{number}" / ".hydra" / "overrides.yaml").read_text()
         assert selection["candidates"][number]["overrides"][0] in given
-    plain = launch("train", *FOLD, f"data.root={few}", *selection["winner"])
+    plain = launch("train", *small, *FOLD, *selection["winner"])
     assert (run / "predictions.csv").read_text() == (plain / "predictions.csv").read_text()
 
 
 @pytest.mark.slow
 def test_every_fold_selects_for_itself(
-    few: Path, launch: Callable[..., Path], capfd: pytest.CaptureFixture
+    small: list[str], launch: Callable[..., Path], capfd: pytest.CaptureFixture
 ):
     two = ("protocol=kfold", "protocol.folds=2", "fold=all")
-    whole = launch("train", "data=demo", f"data.root={few}", "model=svm", *two, SELECT)
+    whole = launch("train", *small, "model=svm", *two, SELECT)
     winners = [
         json.loads((whole / f"fold_{fold}" / "selection.json").read_text())["winner"]
         for fold in range(2)
@@ -57,14 +57,14 @@ def test_every_fold_selects_for_itself(
 
 
 def test_what_a_test_speaker_says_changes_nothing_that_is_selected(
-    run: Path, few: Path, launch: Callable[..., Path], tmp_path: Path
+    run: Path, few: Path, small: list[str], launch: Callable[..., Path], tmp_path: Path
 ):
     changed = tmp_path / "changed"
     shutil.copytree(few, changed)
     for path in sorted((changed / "Actor_07").iterdir()):  # tests in fold 1
         samples, rate = soundfile.read(path)
         soundfile.write(path, samples[::-1] / 2, rate)
-    other = launch("train", *FOLD, SELECT, f"data.root={changed}")
+    other = launch("train", *small, *FOLD, SELECT, f"data.root={changed}")
     assert (run / "selection.json").read_text() == (other / "selection.json").read_text()
     assert (run / "predictions.csv").read_text() != (other / "predictions.csv").read_text()
 
@@ -72,13 +72,13 @@ def test_what_a_test_speaker_says_changes_nothing_that_is_selected(
 @pytest.mark.slow
 def test_a_finished_candidate_is_kept_and_a_failed_one_is_out(
     run: Path,
-    few: Path,
+    small: list[str],
     launch: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capfd: pytest.CaptureFixture,
 ):
-    given = (*FOLD, SELECT, f"data.root={few}")
+    given = (*small, *FOLD, SELECT)
     again = Path(shutil.copytree(run, tmp_path / "again"))
     stamp = (again / "candidate_1" / "split.csv").stat().st_mtime_ns
     launch("train", *given, folder="again")
