@@ -93,9 +93,8 @@ def _cross_validate(cfg: DictConfig) -> float:
     with Run(cfg.folder) as run:
         _check(cfg)
         if not cfg.overwrite:
-            kept.check(
-                folds.begun(cfg)
-            )  # before anything is written over what an earlier start has left
+            # Before anything is written over what an earlier start has left.
+            kept.check(folds.begun(cfg))
         # Of a copy: it resolves what the folds' configs are recorded and compared with.
         splits = instantiate(copy.deepcopy(cfg).data).splits
         splits.check()

@@ -80,16 +80,18 @@ class RunResult:
                     f"{one.folder} knows {', '.join(classes)} and {another.folder} does not:"
                     " expected runs of the same classes"
                 )
-        for file in ("split.csv", "predictions.csv"):
-            for one, another in ((self, other), (other, self)):
-                lacking = one._clips_of(file).index.difference(another._clips_of(file).index)
-                if len(lacking):
+        for file, table, others in (
+            ("split.csv", self.splits, other.splits),
+            ("predictions.csv", self.predictions, other.predictions),
+        ):
+            mine, theirs = (self.folder, table.index), (other.folder, others.index)
+            for (one, clips), (another, known) in ((mine, theirs), (theirs, mine)):
+                if len(lacking := clips.difference(known)):
                     raise ValueError(
-                        f"{len(lacking)} clips are in {file} of {one.folder} and not of"
-                        f" {another.folder}, such as {lacking[0]}: expected runs of the same clips"
+                        f"{len(lacking)} clips are in {file} of {one} and not of {another},"
+                        f" such as {lacking[0]}: expected runs of the same clips"
                     )
-            table = self._clips_of(file)
-            others = other._clips_of(file).loc[table.index]
+            others = others.loc[table.index]
             for column in table.columns.intersection(ROW):
                 differing = table.index[table[column] != others[column]]
                 if len(differing):
@@ -99,9 +101,6 @@ class RunResult:
                         f" {table.at[clip, column]} in {self.folder} and {others.at[clip, column]}"
                         f" in {other.folder}; expected runs of the same clips under one split"
                     )
-
-    def _clips_of(self, file: str) -> pd.DataFrame:
-        return self.splits if file == "split.csv" else self.predictions
 
 
 def read_metrics(folder: Path) -> dict:

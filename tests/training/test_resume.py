@@ -72,14 +72,14 @@ def usual(small: list[str], cache: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(usual: list[str], finish: Callable[..., Path]) -> Path:
+def whole(small: list[str], finish: Callable[..., Path]) -> Path:
     """A run of four epochs that nothing interrupted."""
-    return finish(*usual[:3], "trainer.max_epochs=4")
+    return finish(*small, "trainer.max_epochs=4")
 
 
 @pytest.fixture(scope="module")
-def _two(usual: list[str], finish: Callable[..., Path]) -> Path:
-    return finish(*usual[:3], "trainer.max_epochs=2")
+def _two(small: list[str], finish: Callable[..., Path]) -> Path:
+    return finish(*small, "trainer.max_epochs=2")
 
 
 @pytest.fixture
@@ -427,9 +427,9 @@ def test_an_online_run_of_wandb_is_continued(two: Path):
 
 @pytest.mark.slow
 def test_folds_go_on_where_they_broke_off(
-    usual: list[str], launch: Callable[..., Path], capfd: pytest.CaptureFixture
+    small: list[str], launch: Callable[..., Path], capfd: pytest.CaptureFixture
 ):
-    overrides = (*usual[:3], "protocol=kfold", "protocol.folds=2", "fold=all")
+    overrides = (*small, "protocol=kfold", "protocol.folds=2", "fold=all")
     short = ("trainer.max_epochs=2", "trainer.limit_train_batches=2")
     folder = launch("train", *overrides, *short)
     expected = (folder / "predictions.csv").read_bytes()
