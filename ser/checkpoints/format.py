@@ -16,12 +16,13 @@ from lightning import Callback, LightningModule, Trainer
 from torch import nn
 
 from ser.checkpoints import ownership, renames, sizes, trust
-from ser.config.split_info import SplitInfo
+from ser.config.split_info import STAMPS, SplitInfo
 from ser.corpora.scan import from_name
 from ser.features.frontend import build_frontend
 
-FORMAT = 3
-"""Raised when a checkpoint's `ser` entry changes its keys; 2 names clips without their corpus."""
+FORMAT = 4
+"""Raised when a checkpoint's `ser` entry changes its keys; 2 names clips without their corpus, and
+3 has two stamps."""
 
 
 GLOBALS = re.compile(
@@ -159,7 +160,7 @@ def build_checkpoint(
             raise ValueError("it was written by no version of ser")
     except Exception as error:
         raise ValueError(f"{source} is no checkpoint of ser ({_reason(error)})") from error
-    if number not in (2, FORMAT):
+    if number not in range(2, FORMAT + 1):
         raise ValueError(
             f"{source} has format {number}: this version reads {FORMAT}; it was written by ser"
             f" {writer}: evaluate it with that version, or train again"
@@ -168,7 +169,7 @@ def build_checkpoint(
         config, split = entry["config"], _read_split(entry["split"])
         _check_size([config, arguments, entry.get("overrides")])
         config, arguments = renames.rename(config), renames.rename(arguments)
-        split_info = _read_split_info(entry["stamps"])
+        split_info = _read_split_info(entry["stamps"], whole=number == FORMAT)
         _check_parts(arguments["classes"], content["epoch"])
         target, data, state = config["model"]["_target_"], config["data"], content["state_dict"]
         own = {key: value for key, value in arguments.items() if key != "classes"}
@@ -304,12 +305,18 @@ def _check_size(node: object) -> None:
             waiting += [(child, depth + 1) for child in part]
 
 
-def _read_split_info(stamps: Mapping) -> SplitInfo:
+def _read_split_info(stamps: Mapping, whole: bool) -> SplitInfo:
     """Return what a checkpoint says of its split.
 
+    Args:
+        stamps: Its entry.
+        whole: Whether every stamp has to be there.
+
     Raises:
+        KeyError: One is missing.
         ValueError: A value is of another type, or is no text to be printed.
     """
+    _ = [stamps[stamp] for stamp in STAMPS if whole]
     found = SplitInfo.read(stamps)
     wrong = [key for key, value in asdict(found).items() if not str(value)[:200].isprintable()]
     if wrong or not isinstance(found.fold, int):  # the folds of a pool have a checkpoint each

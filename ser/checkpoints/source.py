@@ -12,7 +12,6 @@ from ser.checkpoints.format import Checkpoint
 from ser.corpora.clip import Clip
 from ser.corpora.scan import from_name
 from ser.data.datamodule import EmotionDataModule
-from ser.features.frontend import cache_key
 from ser.splits.leakage import audit
 
 log = logging.getLogger(__name__)
@@ -77,8 +76,7 @@ def open_data(
             " copies of its training clips may be among them"
         )
     if found.normalize:
-        key = cache_key(loaded.model.hparams.frontend)
-        found.cache_features(loaded.model.frontend, key)
+        found.cache_features(loaded.model.frontend, loaded.model.hparams.frontend)
     return found
 
 

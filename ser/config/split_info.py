@@ -1,10 +1,10 @@
 """SplitInfo: protocol and fold of a split, and whether it leaks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 
-STAMPS = ("leaky", "transductive")
-"""Fields that keep scores from being those of unknown speakers."""
+STAMPS = ("leaky", "transductive", "exposed", "exposure_unknown", "refit", "unvalidated")
+"""Fields that say how far scores are those of unknown speakers, and how the model was chosen."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,10 @@ class SplitInfo:
         folds: How many the protocol has.
         leaky: Whether the same speakers may train and test.
         transductive: Whether features are normalised by other clips of the test speakers.
+        exposed: Whether a pretrained encoder was trained on a corpus that is scored.
+        exposure_unknown: Whether it is not known what the encoder was trained on.
+        refit: Whether the validation speakers trained too, once the model was chosen on them.
+        unvalidated: Whether there were no validation speakers, and nothing was chosen.
     """
 
     protocol: str
@@ -29,16 +33,27 @@ class SplitInfo:
     folds: int
     leaky: bool
     transductive: bool
+    exposed: bool = False
+    exposure_unknown: bool = False
+    refit: bool = False
+    unvalidated: bool = False
 
     @classmethod
     def read(cls, content: Mapping) -> "SplitInfo":
         """Take its fields out of the content of metrics.json or of a checkpoint.
 
+        What earlier versions did not write has its default.
+
         Raises:
-            KeyError: One is missing.
+            KeyError: Another one is missing.
             ValueError: One is of another type.
         """
-        values = {field.name: content[field.name] for field in fields(cls)}
+        values = {
+            field.name: content[field.name]
+            if field.default is MISSING
+            else content.get(field.name, field.default)
+            for field in fields(cls)
+        }
         wrong = [one.name for one in fields(cls) if not isinstance(values[one.name], one.type)]
         if wrong:
             raise ValueError(f"{', '.join(wrong)} are of another type")

@@ -1,7 +1,7 @@
 """The data module: clips as batches of waveforms, or of features computed from them before."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -26,6 +26,7 @@ from ser.corpora.clip import CHANNELS, MODALITIES
 from ser.corpora.labels import TARGETS, label_clips, label_emotions
 from ser.corpora.scan import CORPORA, Scan, scan
 from ser.data.loading import ClipDataset, ClipReader, Reader
+from ser.features.frontend import FrontEnd, cache_key
 from ser.fetch.servers import Servers
 from ser.splits.leakage import audit
 from ser.splits.protocols import VERSION, Holdout, SplitProtocol, shared_labels
@@ -43,8 +44,8 @@ class EmotionDataModule(LightningDataModule):
     """Clips of the corpora, parted by a protocol.
 
     Batches hold `waveform` (batch, samples) in -1..1, `label` (batch,) and `row` (batch,), the
-    clip's row in `table`. After `cache_features`, training and validation batches hold `features`
-    instead of `waveform`.
+    clip's row in `table`. After `cache_features`, training and validation batches hold instead of
+    `waveform` what the front end has `analysed`, or its standardised `features`.
 
     Once set up for fitting, it gives nobody a test clip before `release_test`.
 
@@ -193,17 +194,21 @@ class EmotionDataModule(LightningDataModule):
         """Let the test clips be read: the model is final."""
         self.reader.withhold([])
 
-    def cache_features(self, frontend: Callable[[Tensor], Tensor], key: object) -> None:
-        """Let training and validation read features that are computed once for all runs.
+    def cache_features(self, frontend: FrontEnd, recipe: Mapping) -> None:
+        """Let training and validation read what is computed once for all runs.
 
         Args:
-            frontend: Turns (batch, samples) into features of one shape a clip.
-            key: What `frontend` was built from: plain containers.
+            frontend: Of the model.
+            recipe: From which it was built: plain containers.
         """
-        self.reader.cache_features(frontend, key, self.cache)
-        trim(self.cache, self.cache_max_gb)
         if self.normalize == "speaker":
+            key = cache_key(frontend, recipe, True)
+            self.reader.cache(frontend, key, self.cache, "features")
             self.reader.standardise(self.table.speaker)
+        else:
+            key = cache_key(frontend, recipe, False)
+            self.reader.cache(frontend.analyse, key, self.cache, "analysed")
+        trim(self.cache, self.cache_max_gb)
 
     def hold_waveforms(self, device: torch.device) -> None:
         """Let training and validation read waveforms that stay on the device."""
@@ -215,10 +220,14 @@ class EmotionDataModule(LightningDataModule):
         labels = chosen.label.map(self.classes.index).to_numpy(np.int64)
         return ClipDataset(chosen.index.to_numpy(), labels, read)
 
-    def training_features(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the cached features (clips, ...) and labels (clips,) of the training clips."""
+    def training_features(self, frontend: FrontEnd) -> tuple[np.ndarray, np.ndarray]:
+        """Return the features (clips, ...) and labels (clips,) of the training clips.
+
+        Args:
+            frontend: With which they were cached.
+        """
         dataset = self.dataset("train", self.reader.read_fastest)
-        return dataset.read(dataset.rows)["features"].numpy(), dataset.labels
+        return frontend.of(dataset.read(dataset.rows)).numpy(), dataset.labels
 
     def record(self, fold: int | None = None) -> pd.DataFrame:
         """Return `split` and `sha256` by clip, for another run to score the same ones.

@@ -49,7 +49,8 @@ class ClipReader:
         self.waveforms = waveforms
         self.clips = clips
         self.window = window
-        self.features: Store | None = None
+        self.cached: Store | None = None
+        self.cached_as = ""
         self.held: Tensor | None = None
         self.withheld = np.zeros(len(waveforms), bool)
         self.standards: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -65,28 +66,29 @@ class ClipReader:
         return {"waveform": self._waveforms(rows)}
 
     def read_fastest(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """Read `features` (batch, ...) where they are cached, else `waveform`."""
+        """Read what is cached, `analysed` or `features` (batch, ...), else `waveform`."""
         self._refuse_withheld(rows)
-        if self.features is not None:
-            return {"features": torch.from_numpy(self._standardised(rows))}
+        if self.cached is not None:
+            return {self.cached_as: torch.from_numpy(self._standardised(rows))}
         if self.held is not None:
             return {"waveform": self.held[torch.tensor(rows)].float() / 32768}
         return {"waveform": self._waveforms(rows)}
 
-    def cache_features(
-        self, frontend: Callable[[Tensor], Tensor], key: object, directory: Path
+    def cache(
+        self, compute: Callable[[Tensor], Tensor], key: object, directory: Path, name: str
     ) -> None:
-        """Compute the features of every clip once for all runs.
+        """Compute something of every clip once for all runs.
 
         Args:
-            frontend: Turns (batch, samples) into features of one shape a clip.
-            key: What `frontend` was built from: plain containers.
+            compute: Turns (batch, samples) into one array of one shape a clip.
+            key: What it depends on: plain containers.
             directory: The cache folder.
+            name: Of it in batches: `analysed` or `features`.
         """
         leads = {corpus.name: corpus.lead_seconds for corpus in CORPORA.values()}
         key = digest(self.waveforms.key, VERSION, repr(self.window), leads, key)
-        rows = partial(self._feature_rows, frontend)
-        self.features = load_or_build(directory, "features", key, rows)
+        rows = partial(self._computed_rows, compute)
+        self.cached, self.cached_as = load_or_build(directory, "features", key, rows), name
 
     def standardise(self, speakers: pd.Series) -> None:
         """Centre and scale cached features by what the rows of one speaker have in common.
@@ -97,7 +99,7 @@ class ClipReader:
             speakers: Who speaks, by row; other rows stay as they are.
         """
         for rows in speakers.groupby(speakers).groups.values():
-            values = self.features.values[rows]  # (clips, features) or (..., bins, frames)
+            values = self.cached.values[rows]  # (clips, features) or (..., bins, frames)
             axes = (0,) if values.ndim == 2 else (0, values.ndim - 1)
             scale = values.std(axis=axes, keepdims=True)[0]
             centre = values.mean(axis=axes, keepdims=True)[0]
@@ -122,7 +124,7 @@ class ClipReader:
             )
 
     def _standardised(self, rows: np.ndarray) -> np.ndarray:
-        values = self.features.values[rows]
+        values = self.cached.values[rows]
         if self.standards:
             centre, scale = zip(*(self.standards[row] for row in rows), strict=True)
             return (values - np.stack(centre)) / np.stack(scale)
@@ -143,14 +145,14 @@ class ClipReader:
         return window_spans(self.window, self.waveforms[row], self.clips[row])[0]
 
     @torch.no_grad()
-    def _feature_rows(
-        self, frontend: Callable[[Tensor], Tensor]
+    def _computed_rows(
+        self, compute: Callable[[Tensor], Tensor]
     ) -> Iterator[tuple[np.ndarray, str]]:
         # Every clip of the scan, not the selection: a sweep over drops computes nothing again.
         parts = np.array_split(np.arange(len(self.waveforms)), -(-len(self.waveforms) // PART))
         for rows in track(parts, "features"):
-            for features in frontend(self._waveforms(rows)).numpy():
-                yield features[None], ""
+            for computed in compute(self._waveforms(rows)).numpy():
+                yield computed[None], ""
 
 
 class ClipDataset(Dataset):

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +117,7 @@ def _read_metrics(path: Path) -> dict:
     _check_there(path)
     try:
         metrics = json.loads(path.read_text())
-        SplitInfo.read(metrics)
+        metrics |= asdict(SplitInfo.read(metrics))
         _ = [metrics[key] for key in ("split", "classes", "uar", "audit", "seconds")]
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path, error) from error

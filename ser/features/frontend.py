@@ -1,14 +1,11 @@
-"""The front end of a model: built from its recipe, and matched with the network behind it.
+"""The front end of a model: built from its recipe, and matched with the network behind it."""
 
-A front end declares its `layout`, `planes` of `channels` and `bins` or a `vector` of `features`,
-and whether its features are `cached`. A network declares the layout that it takes.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import torchaudio
 from hydra.utils import get_class, instantiate
-from torch import nn
+from torch import Tensor, nn
 
 VERSION = f"1, torchaudio {torchaudio.__version__}"
 """Part of the key of cached features: raise it when a front end gives other values than before."""
@@ -17,13 +14,57 @@ OPTIONS = {"planes": "mfcc, logmel, mfcc_chroma or mel_image", "vector": "functi
 """By layout, the choices of frontend=."""
 
 
-def sizes_of(frontend: nn.Module) -> dict[str, int]:
+class FrontEnd(nn.Module):
+    """Turns waveforms into features in two steps: the first is cached, the second is cheap.
+
+    Features of a clip depend neither on the rest of the batch nor on the zeros that pad it.
+
+    Attributes:
+        layout: `planes` of `channels` and `bins`, or a `vector` of `features`. A network declares
+            the layout that it takes.
+        cached: Whether what `analyse` returns is worth a cache.
+        finishing: Arguments that `finish` alone knows: front ends that differ in them share a
+            cache.
+    """
+
+    layout: ClassVar[str]
+    cached: ClassVar[bool] = True
+    finishing: ClassVar[tuple[str, ...]] = ()
+
+    def analyse(self, waveform: Tensor) -> Tensor:
+        """Analyse waveforms (batch, samples) in -1..1: one array of one shape a clip."""
+        raise NotImplementedError
+
+    def finish(self, analysed: Tensor) -> Tensor:
+        """Turn what `analyse` returned into features; by default it is these."""
+        return analysed
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Transform waveforms (batch, samples) into features (batch, ...)."""
+        return self.finish(self.analyse(waveform))
+
+    def of(
+        self, batch: Mapping[str, Tensor], alter: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Return the features (batch, ...) of a batch, whichever step it holds.
+
+        Args:
+            batch: With `features`, `analysed` or `waveform`.
+            alter: Changes what `analyse` returns, in training.
+        """
+        if "features" in batch:
+            return batch["features"]
+        analysed = batch["analysed"] if "analysed" in batch else self.analyse(batch["waveform"])
+        return self.finish(alter(analysed) if alter else analysed)
+
+
+def sizes_of(frontend: FrontEnd) -> dict[str, int]:
     """Return what a network must know of the features."""
     names = ("bins", "channels") if frontend.layout == "planes" else ("features",)
     return {name: getattr(frontend, name) for name in names}
 
 
-def build_frontend(frontend: Mapping, network: Mapping) -> nn.Module:
+def build_frontend(frontend: Mapping, network: Mapping) -> FrontEnd:
     """Build the front end of a recipe.
 
     Raises:
@@ -49,6 +90,13 @@ def check_layout(frontend: Mapping, layout: str, target: str) -> None:
         )
 
 
-def cache_key(recipe: Mapping) -> list:
-    """Return what cached features depend on, given what the front end is built from."""
-    return [VERSION, recipe]
+def cache_key(frontend: FrontEnd, recipe: Mapping, finished: bool) -> list:
+    """Return what a cache depends on.
+
+    Args:
+        frontend: What computes it.
+        recipe: From which that was built.
+        finished: Whether it holds features; else what `FrontEnd.analyse` returns.
+    """
+    ignored = () if finished else frontend.finishing
+    return [VERSION, {key: value for key, value in recipe.items() if key not in ignored}]

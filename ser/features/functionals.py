@@ -6,17 +6,18 @@ from typing import Annotated, Literal
 
 import torch
 from annotated_types import Len
-from torch import Tensor, nn
+from torch import Tensor
 from torchaudio.functional import compute_deltas
 
 from ser.config.quantities import Bands, Hertz, Hop, Samples
+from ser.features.frontend import FrontEnd
 from ser.features.spectral import MFCC, Chroma, in_cache_sized_parts, tracks
 
 Parts = Annotated[Sequence[Literal["mfcc", "delta", "delta2", "chroma", "mel"]], Len(1, 5)]
 Statistics = Annotated[Sequence[Literal["mean", "std"]], Len(1, 2)]
 
 
-class Functionals(nn.Module):
+class Functionals(FrontEnd):
     """Statistics over time, one vector a clip: (batch, samples) -> (batch, features).
 
     Args:
@@ -31,7 +32,6 @@ class Functionals(nn.Module):
     """
 
     layout = "vector"
-    cached = True
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Functionals(nn.Module):
         self.mfcc = MFCC(bins, n_fft, hop_length, n_mels, sample_rate)
         self.chroma = Chroma(n_fft, hop_length, sample_rate) if "chroma" in parts else None
 
-    def forward(self, waveform: Tensor) -> Tensor:
+    def analyse(self, waveform: Tensor) -> Tensor:
         """Transform (batch, samples) to (batch, features)."""
         compute = partial(tracks, list(self.sizes), self.mfcc, self.chroma)
         static = in_cache_sized_parts(compute, waveform).squeeze(1)

@@ -17,6 +17,10 @@ from ser.reporting.html import embed_picture, render_page
 STAMPED = {
     "leaky": "LEAKY: the same speakers trained and are scored.",
     "transductive": "TRANSDUCTIVE: features are normalised by other clips of the test speakers.",
+    "exposed": "EXPOSED: the encoder was trained on a corpus that is scored.",
+    "exposure_unknown": "EXPOSURE UNKNOWN: nobody knows what the encoder was trained on.",
+    "refit": "REFIT: the validation speakers chose the model, then trained it too.",
+    "unvalidated": "UNVALIDATED: there were no validation speakers, and nothing was chosen.",
 }
 HEADLINE = {"accuracy": "accuracy (WA)", "uar": "UAR", "macro_f1": "macro F1"}
 

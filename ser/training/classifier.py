@@ -87,7 +87,8 @@ class EmotionClassifier(LightningModule):
             self.class_weights = self.trainer.datamodule.balanced_weights().to(self.device)
         # A training that is resumed has it from its checkpoint.
         if hasattr(self.network, "initialize") and self.resumed is None:
-            self.network.initialize(lambda: self.trainer.datamodule.training_features()[0])
+            data = self.trainer.datamodule
+            self.network.initialize(lambda: data.training_features(self.frontend)[0])
 
     def on_train_start(self) -> None:
         """Set the optimiser of a training that goes on to the numbers of now.
@@ -121,7 +122,7 @@ class EmotionClassifier(LightningModule):
 
     def training_step(self, batch: Mapping[str, Tensor], batch_index: int) -> Tensor:
         """Return the loss of a batch."""
-        features = self.augment(self._features(batch))
+        features = self.augment(self.frontend.of(batch))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.hparams.autocast):
             logits = self.network(features)
         loss = cross_entropy(
@@ -146,7 +147,7 @@ class EmotionClassifier(LightningModule):
 
     def validation_step(self, batch: Mapping[str, Tensor], batch_index: int) -> None:
         """Score a validation batch."""
-        logits = self.network(self._features(batch))
+        logits = self.network(self.frontend.of(batch))
         self.val_metrics.update(logits, batch["label"])
         loss = cross_entropy(logits, batch["label"])
         self.log("val/loss", loss, batch_size=len(logits), sync_dist=True)
@@ -158,7 +159,7 @@ class EmotionClassifier(LightningModule):
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_index: int) -> dict[str, Tensor]:
         """Return each clip's row and probabilities."""
-        probabilities = self.network(self._features(batch)).softmax(dim=1)
+        probabilities = self.network(self.frontend.of(batch)).softmax(dim=1)
         return {"row": batch["row"], "probabilities": probabilities}
 
     def configure_optimizers(self) -> tuple[list, list]:
@@ -167,11 +168,6 @@ class EmotionClassifier(LightningModule):
         optimizer = instantiate(self.hparams.optimizer, params=trained)
         scheduler = self.hparams.scheduler
         return [optimizer], [instantiate(scheduler, optimizer=optimizer)] if scheduler else []
-
-    def _features(self, batch: Mapping[str, Tensor]) -> Tensor:
-        if "features" in batch:
-            return batch["features"]
-        return self.frontend(batch["waveform"])
 
     def _multiplies_in_bfloat16(self) -> bool:
         if self.device.type == "cuda":

@@ -82,9 +82,8 @@ class EstimatorClassifier(LightningModule):
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_index: int) -> dict[str, Tensor]:
         """Return each clip's row and probabilities."""
-        known = "features" in batch
-        features = batch["features"] if known else self.frontend(batch["waveform"])
-        return {"row": batch["row"], "probabilities": self._probabilities(features)}
+        probabilities = self._probabilities(self.frontend.of(batch))
+        return {"row": batch["row"], "probabilities": probabilities}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Put the fitted estimator into the checkpoint, as skops bytes in a uint8 tensor."""

@@ -22,7 +22,6 @@ from ser.config.split_info import SplitInfo
 from ser.data.datamodule import EmotionDataModule
 from ser.evaluation.metrics import LEAKY, scores, tabulate
 from ser.evaluation.status import KEPT
-from ser.features.frontend import cache_key
 from ser.splits.leakage import check_statistics
 from ser.training import curves, folds, kept, restart
 from ser.training.estimator import EstimatorClassifier
@@ -139,7 +138,7 @@ def _feed(model: LightningModule, data: EmotionDataModule, trainer: Trainer) -> 
                 " front end than mel_image"
             )
     elif model.frontend.layout == "vector" or data.normalize or device.type == "cpu":
-        data.cache_features(model.frontend, cache_key(model.hparams.frontend))
+        data.cache_features(model.frontend, model.hparams.frontend)
         return
     if device.type != "cpu":
         data.hold_waveforms(device)
@@ -160,7 +159,7 @@ def _fit(
     _feed(model, data, trainer)
     stopped, classical = False, isinstance(model, EstimatorClassifier)
     if classical:
-        features, labels = data.training_features()
+        features, labels = data.training_features(model.frontend)
         model.fit_estimator(features, labels)
         check_statistics(model.estimator, features, labels)
         trainer.strategy.connect(model)
@@ -220,7 +219,7 @@ def _objective(
     """Score the model by the objective, which knows no test clip."""
     place, _, metric = name.partition("/")
     if place == "cv":
-        features, labels = data.training_features()
+        features, labels = data.training_features(model.frontend)
         speakers = data.table.speaker[data.table.split == "train"].to_numpy(str)
         return scores(labels, model.cross_validate(features, labels, speakers))[metric]
     predictions = score(model, data, trainer, "val")

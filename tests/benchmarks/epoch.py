@@ -94,7 +94,7 @@ def time_bare(cfg: object, data: EmotionDataModule) -> float:
     model.on_fit_start()
     loader = data.train_dataloader()
     labels = torch.tensor(loader.dataset.labels)
-    features = torch.tensor(data.reader.features.values[loader.dataset.rows])
+    features = torch.tensor(data.reader.cached.values[loader.dataset.rows])
     optimizer = instantiate(cfg.optimizer, params=model.network.parameters())
     model.train()
     seconds, count = [], len(loader.sampler)

@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
@@ -14,6 +15,7 @@ from hydra._internal.instantiate import _instantiate2
 
 from ser.checkpoints import trust
 from ser.checkpoints.format import FORMAT, build_checkpoint
+from ser.config.split_info import SplitInfo
 from ser.launch.resume import check_recipe
 from ser.training.classifier import EmotionClassifier
 from ser.training.estimator import EstimatorClassifier
@@ -97,7 +99,7 @@ def sound(target: str, recipe: dict) -> dict:
     """Give the content of a checkpoint as `ser.checkpoints.format.read_content` would."""
     kind = EmotionClassifier if "network" in recipe else EstimatorClassifier
     model = kind(["calm", "sad"], **recipe)
-    stamps = {"protocol": "holdout", "protocol_version": 1, "protocol_hash": "0", "fold": 0}
+    info = SplitInfo("holdout", 1, "0", 0, 1, leaky=False, transductive=False)
     content = {
         "epoch": 0,
         "state_dict": model.state_dict(),
@@ -106,7 +108,7 @@ def sound(target: str, recipe: dict) -> dict:
             "format": FORMAT,
             "config": {**RUN, "data": DATA, "model": {"_target_": target, **recipe}},
             "split": {"clip": ["a"], "split": ["test"], "sha256": ["0"]},
-            "stamps": stamps | {"folds": 1, "leaky": False, "transductive": False},
+            "stamps": asdict(info),
             "overrides": [],
             "versions": {"ser": "0"},
         },

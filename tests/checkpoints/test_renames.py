@@ -19,7 +19,8 @@ def test_a_checkpoint_of_before_scores_as_it_did(launch: Callable[..., Path], pa
     expected = pd.read_csv(path.with_suffix(".csv")).set_index("path")
     probabilities = expected.filter(like="p_")
     pd.testing.assert_frame_equal(found.filter(like="p_"), probabilities, atol=1e-5)
-    for column in ("label", "split", "sha256", "prediction"):
+    # Not sha256: the synthesiser's sines end in other last bits on another processor.
+    for column in ("label", "split", "prediction"):
         assert found[column].equals(expected[column])
 
 

@@ -9,6 +9,7 @@ import torch
 
 from ser.audio.window import Window
 from ser.data.datamodule import EmotionDataModule
+from ser.features.frontend import FrontEnd
 from ser.splits.protocols import CrossCorpus, Holdout, KFold, NamedFolds, Random, SplitProtocol
 
 WINDOW = Window(3.0, {"ravdess": 1.0, "tess": 0.0, "other": "onset"})
@@ -22,9 +23,19 @@ def data(demo: Path, cache: Path) -> EmotionDataModule:
     return module
 
 
-def energy(waveform: torch.Tensor) -> torch.Tensor:
-    """A stand-in for a front end: (batch, samples) -> (batch, 1, 3, 10)."""
-    return waveform.reshape(len(waveform), 1, 3, 10, -1).square().mean(dim=-1)
+class Energy(FrontEnd):
+    """A front end: (batch, samples) -> (batch, 1, 3, 10), in dB."""
+
+    layout = "planes"
+
+    def analyse(self, waveform: torch.Tensor) -> torch.Tensor:
+        return waveform.reshape(len(waveform), 1, 3, 10, -1).square().mean(dim=-1)
+
+    def finish(self, analysed: torch.Tensor) -> torch.Tensor:
+        return 10 * analysed.clamp(min=1e-10).log10()
+
+
+energy = Energy()
 
 
 def test_every_clip_is_in_one_split_and_every_batch_is_whole(data: EmotionDataModule):
@@ -41,10 +52,10 @@ def test_every_clip_is_in_one_split_and_every_batch_is_whole(data: EmotionDataMo
 
 def test_cached_features_are_those_of_the_waveforms(data: EmotionDataModule):
     plain = list(data.val_dataloader())
-    data.cache_features(energy, "energy")
+    data.cache_features(energy, {})
     cached = list(data.val_dataloader())
     for before, after in zip(plain, cached, strict=True):
-        assert torch.equal(energy(before["waveform"]), after["features"])
+        assert torch.equal(energy(before["waveform"]), energy.of(after))
         assert torch.equal(before["label"], after["label"])
         assert "waveform" not in after
     assert "waveform" in next(iter(data.scoring_loader("test")))
@@ -100,13 +111,13 @@ def fresh(demo: Path, cache: Path) -> Callable[..., EmotionDataModule]:
 def test_a_test_clip_is_withheld_until_the_model_is_final(fresh):
     data = fresh()
     data.setup("fit")
-    data.cache_features(energy, "energy")
+    data.cache_features(energy, {})
     test = data.table.index[data.table.split == "test"].to_numpy()
     for read in (data.reader.read_waveforms, data.reader.read_fastest):
         for rows in (test[:1], data.table.index.to_numpy()):
             with pytest.raises(ValueError, match="test clips were asked for before the model"):
                 read(rows)
-    assert len(data.training_features()[1]) == (data.table.split == "train").sum()
+    assert len(data.training_features(energy)[1]) == (data.table.split == "train").sum()
     list(data.scoring_loader("val"))
     data.release_test()
     assert len(data.reader.read_waveforms(test[:2])["waveform"]) == 2
@@ -115,7 +126,7 @@ def test_a_test_clip_is_withheld_until_the_model_is_final(fresh):
 def test_a_speaker_is_standardised_by_all_his_clips(fresh):
     data = fresh(normalize="speaker")
     data.setup("fit")
-    data.cache_features(energy, "energy")
+    data.cache_features(energy, {})
     data.release_test()
     assert data.split_info().transductive
     for speaker in ("01", "02", "OAF"):

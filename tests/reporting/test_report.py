@@ -69,6 +69,7 @@ def test_the_contract_of_metrics_json(predictions: pd.DataFrame):
     metrics = measure(predictions, CLASSES, **FACTS)
     assert list(metrics) == [
         "protocol", "protocol_version", "protocol_hash", "fold", "folds", "leaky", "transductive",
+        "exposed", "exposure_unknown", "refit", "unvalidated",
         "split", "classes", "n", "accuracy", "uar", "macro_f1", "weighted_f1", "ece",
         "per_class", "ci", "ci_unknown", "ci_method", "speakers", "worst_speaker", "slices",
         "audit", "seconds",

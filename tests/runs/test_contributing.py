@@ -38,19 +38,20 @@ class Toy(nn.Module):
 """
 
 FRONTEND = """
-from torch import Tensor, nn
+from torch import Tensor
+
+from ser.features.frontend import FrontEnd
 
 
-class Toy(nn.Module):
+class Toy(FrontEnd):
     layout = "planes"
     channels = 1
-    cached = True
 
     def __init__(self, bins: int = 8) -> None:
         super().__init__()
         self.bins = bins
 
-    def forward(self, waveform: Tensor) -> Tensor:
+    def analyse(self, waveform: Tensor) -> Tensor:
         size = self.bins * (waveform.shape[1] // self.bins)
         return waveform[:, :size].reshape(len(waveform), 1, self.bins, -1)[..., ::200]
 """

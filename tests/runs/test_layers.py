@@ -16,7 +16,7 @@ BELOW = {
     "splits": "config corpora",
     "fetch": "config corpora",
     "evaluation": "config",
-    "data": "config cache corpora audio splits fetch",
+    "data": "config cache corpora audio splits features fetch",
     "reporting": "config evaluation",
     "integrity": "corpora audio reporting",
     "checkpoints": "config corpora splits features data",

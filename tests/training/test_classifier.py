@@ -107,7 +107,7 @@ def test_an_augmentation_of_planes_is_refused_for_vectors():
 
 def test_a_network_learns_from_the_training_clips_once():
     features = torch.randn(9, 40).numpy() * 3 + 5
-    data = SimpleNamespace(training_features=lambda: (features, None))
+    data = SimpleNamespace(training_features=lambda frontend: (features, None))
     model = classifier(frontend=VECTOR, network=CONV1D)
     model._trainer = SimpleNamespace(datamodule=data)
     model.resumed = model.hparams
