@@ -49,7 +49,7 @@ def train(cfg: DictConfig) -> float | None:
             return None
         if cfg.resume_sweep is not None and (known := finished_before(cfg.folder)) is not None:
             log.info("%s is finished already", cfg.folder)
-            return known
+            return known["objective"]
         value = _cross_validate(cfg) if cfg.fold == "all" else train_fold(cfg)
         show_report(Path(cfg.folder), read_metrics(Path(cfg.folder)))
         return value
@@ -88,7 +88,7 @@ def _check(cfg: DictConfig) -> None:
     check_loggers(cfg.logger)
 
 
-def _cross_validate(cfg: DictConfig) -> float:
+def _cross_validate(cfg: DictConfig) -> float | None:
     """Run every fold in a folder of its own, then pool them; finished folds are kept."""
     with Run(cfg.folder) as run:
         _check(cfg)
@@ -105,32 +105,32 @@ def _cross_validate(cfg: DictConfig) -> float:
         objectives = []
         for number in range(splits.count()):
             fold = folds.of(cfg, number)
-            value = kept.objective(fold)
-            state = "trains" if value is None else "is there already"
+            ended = kept.outcome(fold)
+            state = "trains" if ended is None else "is there already"
             log.info("fold %d (of %d) %s", number, splits.count(), state)
-            if value is None:
+            if ended is None:
                 folds.record(fold, folds.overrides_of(fold))
-                value = train_fold(fold)
-            objectives.append(value)
+            objectives.append(train_fold(fold) if ended is None else ended["objective"])
         pooled = pool(run.folder, "fold_*")
         write_result(pooled)
         with finish_wandb():
             loggers = build_loggers(cfg, pooled.split_info)
             log_report(loggers, pooled.metrics, run.folder, splits.found.root)
-        run.objective = float(np.mean(objectives))
+        run.objective = None if None in objectives else float(np.mean(objectives))
         return run.objective
 
 
-def train_fold(cfg: DictConfig) -> float:
+def train_fold(cfg: DictConfig) -> float | None:
     """Train on one split of the clips; choose on val, then score test once."""
     with Run(cfg.folder) as run, finish_wandb():
         timings = {"start": time.perf_counter()}
         _check(cfg)
-        if cfg.select is not None:
-            cfg = selection.choose(cfg, _validate)
+        chosen = None
+        if cfg.select is not None or cfg.refit:
+            cfg, chosen = selection.choose(cfg, _validate)
             timings["select"] = time.perf_counter()
         fit = fit_and_validate(cfg, run.begin, timings)
-        run.objective = fit.objective
+        run.objective = chosen if cfg.refit else fit.objective
         fit.data.release_test()
         info = fit.data.split_info()
         metrics = _report(fit.model, fit.data, fit.trainer, info, "test", run.folder, timings)

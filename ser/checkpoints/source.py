@@ -38,7 +38,15 @@ def open_data(
         split: What is to be scored: `val` or `test`.
         on_error: `raise` or `skip` recordings that cannot be read; None is as in training.
         cache_max_gb: What the cache may take; None is any amount.
+
+    Raises:
+        ValueError: There is nothing to score, or it has trained the model.
     """
+    if split == "val" and loaded.split_info.refit:
+        raise ValueError(
+            f"ckpt={str(loaded.path)!r} with split=val: its validation speakers have trained it;"
+            " expected split=test"
+        )
     # A checkpoint may be a stranger's: it says neither what is downloaded, nor what is deleted.
     here = {"cache": cache, "cache_max_gb": cache_max_gb, "download": False}
     config = loaded.config["data"] | here

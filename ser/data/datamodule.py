@@ -64,6 +64,7 @@ class EmotionDataModule(LightningDataModule):
         target: What a class is: `emotion`, or `emotion_gender` for sad_male, sad_female, ...
         normalize: `speaker` standardises features by what is known of their speaker's other clips,
             test speakers included; it takes `cache_features` before any reading. None does nothing.
+        refit: Whether the validation clips train too, as the model has been chosen on them.
         on_error: What to do about recordings that cannot be read: `raise` lists all of them and
             stops, `skip` leaves them out.
         batch_size: Clips.
@@ -88,6 +89,7 @@ class EmotionDataModule(LightningDataModule):
     merge: Mapping[str, str] | None = None
     target: Literal[TARGETS] = "emotion"
     normalize: Literal["speaker"] | None = None
+    refit: bool = False
     on_error: Literal[ON_ERROR] = "raise"
     batch_size: Count = 32
     sample_rate: Hertz = 48000
@@ -146,7 +148,10 @@ class EmotionDataModule(LightningDataModule):
         )
 
     def split_info(self) -> SplitInfo:
-        """Return under which protocol scores are made; what the hash covers must not change."""
+        """Return under which protocol scores are made, once set up.
+
+        What the hash covers must not change.
+        """
         # The placement of TESS is part of the name where it decides what is tested.
         tess = effective(self.tess, self.protocol, self.corpora)
         scored = tess not in ("train", "off")
@@ -159,6 +164,8 @@ class EmotionDataModule(LightningDataModule):
             folds=self.splits.count(),
             leaky=self.protocol.leaky,
             transductive=self.normalize is not None,
+            refit=self.refit,
+            unvalidated="val" not in set(self.table.split),
         )
 
     def setup(self, stage: str) -> None:
@@ -214,9 +221,17 @@ class EmotionDataModule(LightningDataModule):
         """Let training and validation read waveforms that stay on the device."""
         self.reader.hold(self.table.index[self.table.split != "test"].to_numpy(), device)
 
+    def validates(self) -> bool:
+        """Return whether there are validation clips that do not train."""
+        return not self.refit and "val" in set(self.table.split)
+
+    def trained(self) -> pd.DataFrame:
+        """Return the rows of the table whose clips train."""
+        return self.table[self.table.split.isin(("train", "val") if self.refit else ("train",))]
+
     def dataset(self, split: str, read: Reader) -> ClipDataset:
-        """Return the clips of `train`, `val` or `test`, to be read by `read`."""
-        chosen = self.table[self.table.split == split]
+        """Return the clips that train, or those of `val` or `test`, to be read by `read`."""
+        chosen = self.trained() if split == "train" else self.table[self.table.split == split]
         labels = chosen.label.map(self.classes.index).to_numpy(np.int64)
         return ClipDataset(chosen.index.to_numpy(), labels, read)
 
@@ -242,7 +257,7 @@ class EmotionDataModule(LightningDataModule):
 
     def balanced_weights(self) -> Tensor:
         """Weigh each class by the inverse of its training clips, 1 on average: (classes,)."""
-        counts = self.table.label[self.table.split == "train"].value_counts()[self.classes]
+        counts = self.trained().label.value_counts()[self.classes]
         return torch.tensor((counts.sum() / len(counts) / counts).to_numpy(np.float32))
 
     def train_dataloader(self) -> DataLoader:

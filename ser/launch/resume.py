@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIXED = (
-    "data", "fold", "frontend", "model", "normalize", "objective", "protocol", "scheduler", "seed",
-    "select", "window",
+    "data", "fold", "frontend", "model", "normalize", "objective", "protocol", "refit", "scheduler",
+    "seed", "select", "window",
 )  # fmt: skip
 """Root keys that make the model, its classes or its split, or choose the epoch."""
 
@@ -127,10 +127,10 @@ def take_up(config: DictConfig) -> None:
         _continue_wandb(recipe, own.parent)
         for key in [key for key in config if key != "hydra"]:
             del config[key]
-        # The candidates have been compared: the recipe is that of the winner. What this start may
-        # overwrite is no matter of the checkpoint.
-        own_keys = {"resume": str(loaded.path.resolve()), "select": None, "overwrite": overwrite}
-        config.update({**recipe, **own_keys})
+        # The candidates have been compared: the recipe is that of the winner, or of its refit. What
+        # this start may overwrite is no matter of the checkpoint.
+        own_keys = {"resume": str(loaded.path.resolve()), "overwrite": overwrite}
+        config.update({**recipe, **own_keys, "select": None, "refit": False})
         config.hydra.overrides.task = [*before, *given]
 
 

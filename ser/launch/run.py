@@ -91,12 +91,12 @@ def _way_on(stop: BaseException) -> str:
     return f"resume={last} goes on" if last.is_file() else ""
 
 
-def finished_before(folder: str) -> float | None:
-    """Return the objective of the job that an earlier start of the sweep has finished here."""
+def finished_before(folder: str) -> dict | None:
+    """Return the status of the job that an earlier start of the sweep has finished here."""
     content = read_status(Path(folder))
     if content is None or content["status"] != "finished":
         return None
-    return content["objective"] if _own(content["overrides"] or ()) == _own(_overrides()) else None
+    return content if _own(content["overrides"] or ()) == _own(_overrides()) else None
 
 
 class Run(AbstractContextManager):

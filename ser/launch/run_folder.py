@@ -208,7 +208,8 @@ def check(config: DictConfig, folder: Path) -> None:
             folds.begun(cfg)  # under these settings
             return
         # Its candidates are kept, as folds are.
-        if cfg.select is not None and not differences(folder, OmegaConf.to_container(cfg)):
+        chooses = cfg.select is not None or cfg.refit
+        if chooses and not differences(folder, OmegaConf.to_container(cfg)):
             return
     last = folder / KEPT[0]
     way = f", go on with resume={last}" if last.is_file() and "resume" in config else ""

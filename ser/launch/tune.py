@@ -57,6 +57,10 @@ class Study:
         check_devices(cfg, hydra)
         if cfg.select is not None:
             raise ValueError(f"select={cfg.select} under ser.tune: expected one search at a time")
+        if cfg.objective is None:
+            raise ValueError(
+                "objective=null under ser.tune: expected what it maximises, as val/uar"
+            )
         self.cfg = cfg
         self.space = distributions(OmegaConf.to_container(cfg.space) if cfg.space else {})
         own = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
@@ -97,10 +101,10 @@ class Study:
                 config = self._compose(drawn)
                 config.folder = str(self.folder / str(trial.number))
                 config.group = config.group or wandb_group(self.folder)
-                value = kept.objective(config)  # it may just have finished when it was killed
-                if value is None:
+                ended = kept.outcome(config)  # it may just have finished when it was killed
+                if ended is None:
                     folds.record(config, [*self.fixed, *drawn])
-                    value = train(config)
+                value = train(config) if ended is None else ended["objective"]
             except KeyboardInterrupt:
                 raise KeyboardInterrupt("the same command goes on") from None
             except Exception as error:

@@ -28,7 +28,7 @@ from ser.splits.speakers import (
 )
 
 Folds = Annotated[int, Interval(ge=2, le=1000)]
-Speakers = Annotated[int, Interval(ge=1, le=1000)]
+Speakers = Annotated[int, Interval(ge=0, le=1000)]
 Number = Annotated[int, Interval(ge=1, le=len(SPEAKERS))]
 OpenShare = Annotated[float, Interval(gt=0, lt=1)]
 
@@ -94,7 +94,8 @@ class Holdout(SplitProtocol):
 class KFold(SplitProtocol):
     """Each fold of StratifiedGroupKFold on emotion x gender tests once.
 
-    Of the other speakers, `val_speakers` validate, as many men as women, and the rest train.
+    Of the other speakers, `val_speakers` validate, as many men as women, and the rest train; with 0
+    all others train.
     """
 
     name: str = "kfold"
@@ -129,7 +130,7 @@ class NamedFolds(SplitProtocol):
 
     Attributes:
         folds: Numbers of RAVDESS's actors, a list a fold; None gives each speaker at hand a fold.
-        val_speakers: How many validate, as many men as women.
+        val_speakers: How many validate, as many men as women; 0 for none.
         seed: Of the draw of those.
     """
 
@@ -237,7 +238,8 @@ class CrossCorpus(SplitProtocol):
     """Fold 0 trains on the corpus of many speakers and tests on that of two; fold 1 goes back.
 
     `val_speakers` of the former validate in fold 0. In fold 1 one of the two speakers trains, and
-    the other validates. The classes are those that both corpora hold.
+    the other validates; with `val_speakers` 0 both train. The classes are those that both corpora
+    hold.
     """
 
     name: str = "cross_corpus"
@@ -262,7 +264,7 @@ class CrossCorpus(SplitProtocol):
             genders = genders_of(many)
             val = draw_validators(genders, (), self.val_speakers, self.seed, fold)
             return part_by_speaker(many, (), val) | {clip.clip: "test" for clip in two}
-        _, *val = genders_of(two)
+        _, *val = genders_of(two) if self.val_speakers else ("",)
         return part_by_speaker(two, (), val) | {clip.clip: "test" for clip in many}
 
 

@@ -37,19 +37,20 @@ class Fit(NamedTuple):
         data: Its clips, those of test still withheld.
         model: As best.ckpt holds it.
         trainer: To score with.
-        objective: Its score on the validation clips, or cross-validated on the training speakers.
+        objective: Its score on the validation clips, or cross-validated on the training speakers;
+            None where nothing is chosen.
         interrupted: Whether Ctrl-C ended the training before its last epoch.
     """
 
     data: EmotionDataModule
     model: LightningModule
     trainer: Trainer
-    objective: float
+    objective: float | None
     interrupted: bool
 
 
 def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], timings: dict[str, float]) -> Fit:
-    """Fit a model, and score the best of its epochs by the objective.
+    """Fit a model, and score the best of its epochs by the objective, or take the last.
 
     Args:
         cfg: Of the run.
@@ -64,8 +65,8 @@ def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], timings: dict[
     if resume_from:
         kept.check_clips(f"resume={str(resume_from.path)!r}", resume_from.split, data.record())
     recipe = Recipe(config, data.record(), data.split_info(), folds.started_with(cfg))
-    trainer = build_trainer(cfg, recipe)
-    _check(model, trainer, cfg.objective, resume_from)
+    trainer = build_trainer(cfg, recipe, **_limits(data))
+    _check(model, data, trainer, cfg.objective, resume_from)
     begin(*(() if resume_from else (*KEPT, curves.NAME)))
     if resume_from:
         curves.keep(resume_from, folder)
@@ -85,7 +86,7 @@ def fit_worker_rank(cfg: DictConfig) -> None:
     logging.disable(logging.WARNING)  # the first says it
     resume_from = restart.find(cfg, _portable(cfg))
     data, model = _build(cfg)
-    trainer = build_trainer(cfg)
+    trainer = build_trainer(cfg, **_limits(data))
     trainer.loggers = build_loggers(cfg, data.split_info())
     _feed(model, data, trainer)
     last = Path(cfg.folder) / "checkpoints" / "last.ckpt"
@@ -102,10 +103,10 @@ def score(
     return tabulate(clips, data.classes, probabilities)
 
 
-def build_trainer(cfg: DictConfig, *callbacks: lightning.Callback) -> Trainer:
+def build_trainer(cfg: DictConfig, *callbacks: lightning.Callback, **options: object) -> Trainer:
     """Build the trainer, still without loggers, and its callbacks."""
     callbacks = [*instantiate(cfg.callbacks).values(), *callbacks]
-    return instantiate(cfg.trainer, logger=False, callbacks=callbacks)
+    return instantiate(cfg.trainer, logger=False, callbacks=callbacks, **options)
 
 
 def build_loggers(cfg: DictConfig, split_info: SplitInfo) -> list[Logger]:
@@ -126,6 +127,11 @@ def _build(cfg: DictConfig) -> tuple[EmotionDataModule, LightningModule]:
     model = instantiate(cfg.model, classes=data.classes)
     data.setup("fit")
     return data, model
+
+
+def _limits(data: EmotionDataModule) -> dict[str, int]:
+    """Return what keeps a trainer from validating on clips that are not there, or that train."""
+    return {} if data.validates() else {"limit_val_batches": 0}
 
 
 def _feed(model: LightningModule, data: EmotionDataModule, trainer: Trainer) -> None:
@@ -170,14 +176,18 @@ def _fit(
             if stopped:
                 raise KeyboardInterrupt("no epoch has been finished")
             raise ValueError(
-                f"no epoch was validated, so there is no best.ckpt (trainer.max_epochs="
+                f"no epoch was finished, so there is no best.ckpt (trainer.max_epochs="
                 f"{trainer.max_epochs}): expected at least one whole epoch"
             )
     return load_checkpoint(folder / "best.ckpt", compiled=classical).model, stopped
 
 
 def _check(
-    model: LightningModule, trainer: Trainer, objective: str, resume_from: Checkpoint | None
+    model: LightningModule,
+    data: EmotionDataModule,
+    trainer: Trainer,
+    objective: str | None,
+    resume_from: Checkpoint | None,
 ) -> None:
     """Refuse a trainer or an objective that does not fit the model, or epochs that are done."""
     classical = isinstance(model, EstimatorClassifier)
@@ -186,7 +196,13 @@ def _check(
             f"trainer.max_epochs={trainer.max_epochs}: a classical model is fitted once and has no"
             " epochs; leave trainer=one_pass as the model sets it"
         )
-    if objective.startswith("cv/") and not classical:
+    place, _, _ = (objective or "").partition("/")
+    if place == "val" and not data.validates():
+        raise ValueError(
+            f"objective={objective}, but there are no validation speakers: expected objective=null,"
+            " which takes the last epoch, or protocol.val_speakers=4"
+        )
+    if place == "cv" and not classical:
         raise ValueError(
             f"objective={objective} is for classical models, which are fitted once: expected one of"
             " val/, which chooses the epoch"
@@ -214,13 +230,15 @@ def _train(
 
 
 def _objective(
-    model: LightningModule, data: EmotionDataModule, trainer: Trainer, name: str
-) -> float:
+    model: LightningModule, data: EmotionDataModule, trainer: Trainer, name: str | None
+) -> float | None:
     """Score the model by the objective, which knows no test clip."""
+    if name is None:
+        return None
     place, _, metric = name.partition("/")
     if place == "cv":
         features, labels = data.training_features(model.frontend)
-        speakers = data.table.speaker[data.table.split == "train"].to_numpy(str)
+        speakers = data.trained().speaker.to_numpy(str)
         return scores(labels, model.cross_validate(features, labels, speakers))[metric]
     predictions = score(model, data, trainer, "val")
     return scores(predictions.label.to_numpy(str), predictions.prediction.to_numpy(str))[metric]

@@ -17,13 +17,13 @@ READ = ("batch_size", "window")
 """How clips are read, not which."""
 
 
-def objective(cfg: DictConfig) -> float | None:
-    """Return the objective of a run that an earlier start has finished; None where it must run."""
+def outcome(cfg: DictConfig) -> dict | None:
+    """Return the status of a run that an earlier start has finished; None where it must run."""
     status = read_status(folder := Path(cfg.folder))
     if cfg.get("overwrite") or status is None or status["status"] != "finished":
         return None
     differing = differences(folder, OmegaConf.to_container(cfg))
-    return None if differing else status["objective"]
+    return None if differing else status
 
 
 def check_sweep(folder: Path) -> None:
@@ -46,7 +46,7 @@ def check(runs: Sequence[DictConfig]) -> None:
     """
     opened = {}
     for cfg in runs:
-        if objective(cfg) is None:
+        if outcome(cfg) is None:
             continue
         recipe = OmegaConf.to_container(cfg.data, resolve=True)
         fold = recipe.get("fold", 0)

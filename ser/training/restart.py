@@ -22,7 +22,7 @@ def find(cfg: DictConfig, recipe: Mapping) -> Checkpoint | None:
 
     It is that of `resume`. A fold, a candidate or a job of a sweep that is started once more goes
     on by itself where an earlier start under the same recipe has left its last.ckpt that is not
-    to be overwritten; so does the winner of `select`.
+    to be overwritten; so does what trains after `select` or for `refit`.
 
     Args:
         cfg: Of the run.
@@ -31,7 +31,8 @@ def find(cfg: DictConfig, recipe: Mapping) -> Checkpoint | None:
     if cfg.resume is not None:
         return load_checkpoint(cfg.resume, key="resume")
     last = Path(cfg.folder) / "checkpoints" / "last.ckpt"
-    by_itself = folds.is_part(cfg) or cfg.resume_sweep is not None or cfg.select is not None
+    chosen = cfg.select is not None or cfg.refit
+    by_itself = folds.is_part(cfg) or cfg.resume_sweep is not None or chosen
     if not by_itself or cfg.overwrite or not last.is_file():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Nested selection: candidates compared on the validation speakers of one fold."""
+"""Nested selection: candidates and epochs compared on the validation speakers of one fold."""
 
 import copy
 import json
@@ -16,6 +16,7 @@ from hydra.errors import HydraException, MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from ser.checkpoints.format import load_checkpoint
 from ser.training import folds, kept
 
 log = logging.getLogger(__name__)
@@ -24,14 +25,16 @@ OPEN = ("data.window", "data.batch_size", "data.seed")
 """What may be searched of the data: neither who tests nor what is scored."""
 
 
-def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> DictConfig:
-    """Train each candidate of the preset `select` and return the config of the best.
+def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> tuple[DictConfig, float]:
+    """Train each candidate; return the config of the best, and its score.
 
     What each scored, and which won, is written to selection.json in the run folder. Candidates
     that an earlier start has finished are kept; one that cannot be trained is out of the race.
+    With `refit` that config trains on the validation clips too, for as many epochs as were best,
+    and validates on none.
 
     Args:
-        cfg: Of the run; its `select` names a file of conf/sweep.
+        cfg: Of the run; its `select` names a file of conf/sweep, or the run is the one candidate.
         validate: Trains a config and returns its objective on the validation speakers; it never
             sees a test clip.
 
@@ -39,26 +42,33 @@ def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> DictConf
         ValueError: The preset is unknown, changes what the score is of, none can be trained, or one
             was finished on other clips.
     """
+    if cfg.objective is None:
+        raise ValueError(
+            f"objective=null with {'refit=true' if cfg.refit else f'select={cfg.select}'}: expected"
+            " what chooses on the validation speakers, such as val/uar"
+        )
     folder = Path(cfg.folder)
-    grid = candidates(cfg.select)
+    grid = candidates(cfg.select) if cfg.select else [[]]
     configs = [_candidate(cfg, overrides) for overrides in grid]
     runs = copy.deepcopy(configs)
     for number, candidate in enumerate(runs):
         candidate.folder = str(folder / f"candidate_{number}")
         candidate.logger = {}  # its score is in selection.json
+        candidate.refit = False
     kept.check(runs)
     scores = []
     for candidate, overrides in zip(runs, grid, strict=True):
+        named = " ".join(overrides) or "as the run is"
         try:
-            score = kept.objective(candidate)
-            if score is None:
+            ended = kept.outcome(candidate)
+            if ended is None:
                 folds.record(candidate, [*folds.overrides_of(candidate), *overrides])
-                score = validate(candidate)
+            score = validate(candidate) if ended is None else ended["objective"]
         except ValueError as error:
-            log.warning("candidate %s failed: %s", " ".join(overrides), error)
+            log.warning("candidate %s failed: %s", named, error)
             score, reason = None, error
         else:
-            log.info("candidate %s: %s %.3f", " ".join(overrides), cfg.objective, score)
+            log.info("candidate %s: %s %.3f", named, cfg.objective, score)
         scores.append(score)
     if all(score is None for score in scores):
         raise ValueError(f"select={cfg.select}: no candidate could be trained ({reason})")
@@ -75,8 +85,21 @@ def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> DictConf
         ],
     }
     (folder / "selection.json").write_text(json.dumps(content, indent=2) + "\n")
-    log.info("selected %s", " ".join(grid[winner]))
-    return configs[winner]
+    if cfg.select:
+        log.info("selected %s", " ".join(grid[winner]))
+    if cfg.refit:
+        _prolong(configs[winner], Path(runs[winner].folder))
+    return configs[winner], scores[winner]
+
+
+def _prolong(cfg: DictConfig, chosen: Path) -> None:
+    """Let a config train without validation for the epochs that were best in a finished run."""
+    cfg.objective = None
+    if cfg.trainer.get("max_epochs") is not None:
+        cfg.trainer.max_epochs = load_checkpoint(chosen / "checkpoints" / "best.ckpt").epoch + 1
+        log.info(
+            "trains once more, on all but the test speakers: %d epochs", cfg.trainer.max_epochs
+        )
 
 
 def candidates(preset: str) -> list[list[str]]:

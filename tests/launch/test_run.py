@@ -84,9 +84,9 @@ def test_only_a_finished_job_of_the_same_overrides_is_done(hydra: SimpleNamespac
     with Run(str(tmp_path)) as run:
         run.objective = 0.5
         assert finished_before(str(tmp_path)) is None
-    assert finished_before(str(tmp_path)) == 0.5
+    assert finished_before(str(tmp_path))["objective"] == 0.5
     hydra.overrides.task = ["seed=1", "resume_sweep=folder"]
-    assert finished_before(str(tmp_path)) == 0.5
+    assert finished_before(str(tmp_path))["objective"] == 0.5
     hydra.overrides.task = ["seed=2"]
     assert finished_before(str(tmp_path)) is None
 
