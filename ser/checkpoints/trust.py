@@ -36,7 +36,8 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "servers": _names("ser.fetch.servers", "Servers"),
     "model": {
         "ser.training.classifier.EmotionClassifier": {
-            key: key for key in ("frontend", "network", "augment", "optimizer", "scheduler")
+            key: key
+            for key in ("frontend", "network", "augment", "channel", "optimizer", "scheduler")
         },
         "ser.training.estimator.EstimatorClassifier": {
             "frontend": "frontend", "estimator": "estimator",
@@ -50,6 +51,7 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     | _names("ser.models.pca_cnn", "PCACNN")
     | _names("ser.models.recurrent", "Recurrent"),
     "augment": _names("torch.nn", "Identity") | _names("ser.features.augment", "SpecAugment"),
+    "channel": _names("torch.nn", "Identity") | _names("ser.features.channel", "RandomChannel"),
     "optimizer": _names(
         "torch.optim", "ASGD Adadelta Adagrad Adam AdamW Adamax NAdam RAdam RMSprop Rprop SGD"
     ),

@@ -23,12 +23,14 @@ class FrontEnd(nn.Module):
         layout: `planes` of `channels` and `bins`, or a `vector` of `features`. A network declares
             the layout that it takes.
         cached: Whether what `analyse` returns is worth a cache.
+        in_decibels: Whether `analyse` returns spectra in dB, (batch, 1, bands, frames).
         finishing: Arguments that `finish` alone knows: front ends that differ in them share a
             cache.
     """
 
     layout: ClassVar[str]
     cached: ClassVar[bool] = True
+    in_decibels: ClassVar[bool] = False
     finishing: ClassVar[tuple[str, ...]] = ()
 
     def analyse(self, waveform: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class Functionals(FrontEnd):
         self.features = len(statistics) * sum(sizes[part] for part in parts)
         needed = {part.replace("delta2", "mfcc").replace("delta", "mfcc") for part in parts}
         self.sizes = {part: sizes[part] for part in ("mfcc", "chroma", "mel") if part in needed}
-        self.mfcc = MFCC(bins, n_fft, hop_length, n_mels, sample_rate)
+        self.mfcc = MFCC(bins, n_fft, hop_length, n_mels, sample_rate=sample_rate)
         self.chroma = Chroma(n_fft, hop_length, sample_rate) if "chroma" in parts else None
 
     def analyse(self, waveform: Tensor) -> Tensor:

@@ -4,13 +4,15 @@ A clip's features do not depend on its company: nothing here looks across the ba
 """
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchaudio import transforms
+from torchaudio.functional import amplitude_to_DB
 
-from ser.config.quantities import Bands, Hertz, Hop, Samples
+from ser.config.quantities import Amount, Bands, Hertz, Hop, Positive, Samples
 from ser.features.frontend import FrontEnd
 
 CACHE_SIZED = 8
@@ -43,8 +45,23 @@ class SpectralPlanes(FrontEnd):
 class MFCC(SpectralPlanes):
     """Mel-frequency cepstral coefficients: (batch, samples) -> (batch, 1, bins, frames).
 
-    `n_fft` and `hop_length` are in samples, `sample_rate` in Hz; `bins` coefficients are kept.
+    Args:
+        bins: Coefficients that are kept.
+        n_fft: In samples.
+        hop_length: In samples.
+        n_mels: Mel bands.
+        f_min: Lower edge of the lowest band, Hz.
+        f_max: Upper edge of the highest, Hz; None is half the sample rate.
+        floor_db: Below a clip's loudest band and frame, what is raised to that.
+        level: Whether spectra keep their level, or lie below 0 dB at the loudest band and frame.
+        sample_rate: Hz.
+
+    Raises:
+        ValueError: There is no band between `f_min` and `f_max`.
     """
+
+    in_decibels = True
+    finishing = ("bins", "floor_db", "level")
 
     def __init__(
         self,
@@ -52,15 +69,36 @@ class MFCC(SpectralPlanes):
         n_fft: Samples = 2048,
         hop_length: Hop = 480,
         n_mels: Bands = 128,
+        f_min: Amount = 0.0,
+        f_max: Positive | None = None,
+        floor_db: Positive = 80.0,
+        level: Literal["keep", "remove"] = "keep",
         sample_rate: Hertz = 48000,
     ) -> None:
         super().__init__()
+        if not f_min < (f_max or sample_rate / 2) <= sample_rate / 2:
+            raise ValueError(
+                f"frontend.f_min={f_min}, frontend.f_max={f_max}: expected a band between 0 and"
+                f" {sample_rate / 2:g} Hz"
+            )
         self.bins = bins
+        self.floor_db = floor_db
+        self.level = level
+        sizes = {"n_fft": n_fft, "hop_length": hop_length, "n_mels": n_mels}
         self.transform = transforms.MFCC(
-            sample_rate,
-            n_mfcc=bins,
-            melkwargs={"n_fft": n_fft, "hop_length": hop_length, "n_mels": n_mels},
+            sample_rate, n_mfcc=bins, melkwargs={**sizes, "f_min": f_min, "f_max": f_max}
         )
+
+    def analyse(self, waveform: Tensor) -> Tensor:
+        """Transform (batch, samples) to mel spectra in dB, (batch, 1, n_mels, frames)."""
+        return _mel_decibels(self.transform.MelSpectrogram, waveform)
+
+    def finish(self, analysed: Tensor) -> Tensor:
+        """Transform spectra in dB to coefficients, (batch, 1, bins, frames)."""
+        spectra = _floored(analysed, self.floor_db)
+        if self.level == "remove":
+            spectra = spectra - spectra.amax(dim=(2, 3), keepdim=True)
+        return (spectra.mT @ self.transform.dct_mat).mT
 
 
 class LogMel(SpectralPlanes):
@@ -69,6 +107,8 @@ class LogMel(SpectralPlanes):
     It is floored 80 dB below the clip's peak. `n_fft` and `hop_length` are in samples,
     `sample_rate` in Hz.
     """
+
+    in_decibels = True
 
     def __init__(
         self,
@@ -83,6 +123,14 @@ class LogMel(SpectralPlanes):
             transforms.MelSpectrogram(sample_rate, n_fft, hop_length=hop_length, n_mels=bins),
             transforms.AmplitudeToDB(top_db=80.0),
         )
+
+    def analyse(self, waveform: Tensor) -> Tensor:
+        """Transform (batch, samples) to mel spectra in dB, (batch, 1, bins, frames)."""
+        return _mel_decibels(self.transform[0], waveform)
+
+    def finish(self, analysed: Tensor) -> Tensor:
+        """Floor spectra in dB, (batch, 1, bins, frames)."""
+        return _floored(analysed, self.transform[1].top_db)
 
 
 class Chroma(SpectralPlanes):
@@ -128,7 +176,7 @@ class MFCCChroma(SpectralPlanes):
         sample_rate: Hertz = 48000,
     ) -> None:
         super().__init__()
-        self.mfcc = MFCC(bins, n_fft, hop_length, n_mels, sample_rate)
+        self.mfcc = MFCC(bins, n_fft, hop_length, n_mels, sample_rate=sample_rate)
         self.chroma = Chroma(n_fft, hop_length, sample_rate)
         self.bins = bins + self.chroma.bins
 
@@ -179,6 +227,20 @@ class MelImage(FrontEnd):
         plane = (decibels - decibels.amax(dim=(2, 3), keepdim=True)) / 80 + 1
         plane = interpolate(plane, (self.bins, self.bins), mode="bilinear", antialias=True)
         return (plane - self.mean) / self.deviation
+
+
+def _mel_decibels(mel: transforms.MelSpectrogram, waveform: Tensor) -> Tensor:
+    """Return mel spectra (batch, 1, bands, frames) in dB, digital silence as -100 dB."""
+
+    def compute(part: Tensor) -> Tensor:
+        return amplitude_to_DB(mel(part), multiplier=10.0, amin=1e-10, db_multiplier=0.0)
+
+    return in_cache_sized_parts(compute, waveform)
+
+
+def _floored(spectra: Tensor, floor_db: float) -> Tensor:
+    """Raise spectra in dB to at least `floor_db` below the loudest of their clip."""
+    return torch.maximum(spectra, spectra.amax(dim=(2, 3), keepdim=True) - floor_db)
 
 
 def tracks(parts: Sequence[str], mfcc: MFCC, chroma: Chroma | None, waveform: Tensor) -> Tensor:

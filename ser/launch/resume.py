@@ -30,12 +30,13 @@ FIXED = (
 
 CHANGEABLE = (
     "data.root", "data.batch_size", "data.cache", "data.cache_max_gb", "data.on_error",
-    "data.download", "data.servers", "model.augment", "model.autocast", "model.label_smoothing",
+    "data.download", "data.servers", "model.augment", "model.autocast", "model.channel",
+    "model.label_smoothing",
     "model.class_weights", "model.optimizer",
 )  # fmt: skip
 """What may change below them."""
 
-HELD = (*FIXED, "augment", "optimizer", "published", "random_test_size")
+HELD = (*FIXED, "augment", "channel", "optimizer", "published", "random_test_size")
 """Root keys that are those of the checkpoint, unless an override of now changes what may change."""
 
 OF_THE_TRAINING = (

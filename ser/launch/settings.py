@@ -65,8 +65,8 @@ RECIPES = ("data", "model", "trainer")
 """Root keys that are recipes; `callbacks` and `logger` hold some, by name."""
 
 GROUPS = (
-    "augment", "cache", "callbacks", "frontend", "logger", "optimizer", "protocol", "scheduler",
-    "space", "voters", "window",
+    "augment", "cache", "callbacks", "channel", "frontend", "logger", "optimizer", "protocol",
+    "scheduler", "space", "voters", "window",
 )  # fmt: skip
 """Root keys that the recipes refer to, and what `ser.launch.tune` checks."""
 

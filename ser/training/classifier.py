@@ -1,4 +1,4 @@
-"""The network classifier: augment -> front end -> network, trained with Lightning."""
+"""The network classifier: channel, front end, augment, network, trained with Lightning."""
 
 import logging
 import math
@@ -15,6 +15,7 @@ from ser.checkpoints import trust
 from ser.config.quantities import Seed, Share
 from ser.evaluation.metrics import metric_collection
 from ser.features.augment import SpecAugment
+from ser.features.channel import RandomChannel
 from ser.features.frontend import build_frontend, sizes_of
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ class EmotionClassifier(LightningModule):
         optimizer: Builds the optimiser, given the parameters.
         scheduler: Builds the schedule of the learning rate, stepped each epoch; None for none.
         augment: Builds what alters the features of training clips; None for nothing.
+        channel: Builds what alters the spectra in dB that the front end analyses of training clips,
+            before it finishes; None for nothing.
         label_smoothing: Share of the target spread over all classes.
         class_weights: `balanced` weighs a class by the inverse of its training clips.
         autocast: Whether training steps compute in bfloat16; `auto` where the processor multiplies
@@ -48,6 +51,7 @@ class EmotionClassifier(LightningModule):
         optimizer: Mapping,
         scheduler: Mapping | None = None,
         augment: Mapping | None = None,
+        channel: Mapping | None = None,
         label_smoothing: Share = 0.0,
         class_weights: Literal["balanced"] | None = None,
         autocast: bool | Literal["auto"] = "auto",
@@ -64,10 +68,16 @@ class EmotionClassifier(LightningModule):
         sizes = sizes_of(self.frontend)
         self.network = instantiate(network, classes=len(classes), **sizes)
         self.augment = instantiate(augment) if augment else torch.nn.Identity()
+        self.channel = instantiate(channel) if channel else torch.nn.Identity()
         if isinstance(self.augment, SpecAugment) and self.frontend.layout != "planes":
             raise ValueError(
                 f"{augment['_target_']} alters planes, but {frontend['_target_']}"
                 f" gives features as {self.frontend.layout}: expected augment=none"
+            )
+        if isinstance(self.channel, RandomChannel) and not self.frontend.in_decibels:
+            raise ValueError(
+                f"{channel['_target_']} alters spectra in dB, which {frontend['_target_']} does not"
+                " analyse: expected channel=none, or frontend=mfcc"
             )
         self.val_metrics = metric_collection(classes, "val/")
         self.class_weights = None
@@ -122,7 +132,7 @@ class EmotionClassifier(LightningModule):
 
     def training_step(self, batch: Mapping[str, Tensor], batch_index: int) -> Tensor:
         """Return the loss of a batch."""
-        features = self.augment(self.frontend.of(batch))
+        features = self.augment(self.frontend.of(batch, self.channel))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.hparams.autocast):
             logits = self.network(features)
         loss = cross_entropy(

@@ -131,3 +131,33 @@ def test_an_image_is_the_log_mel_spectrogram_from_0_to_1():
     assert np.corrcoef(decibels.mean(2).flatten(), image[:, 0].mean(2).flatten())[0, 1] > 0.99
     scaled = MelImage(size=64, bins=64, imagenet=True)(waveform)
     torch.testing.assert_close(scaled[:, 1], (image[:, 1] - 0.456) / 0.224)
+
+
+def test_coefficients_without_level_are_those_of_any_gain():
+    torch.manual_seed(0)
+    waveform = torch.randn(3, 9600) * torch.rand(3, 1)
+    frontend = MFCC(bins=13, n_mels=40, f_min=50.0, f_max=4000.0, floor_db=60.0, level="remove")
+    assert torch.allclose(frontend(waveform), frontend(0.1 * waveform), atol=1e-3)
+    kept = MFCC(bins=13, n_mels=40, f_min=50.0, f_max=4000.0, floor_db=60.0)
+    # 20 dB in each of 40 bands, in the constant of an orthonormal transform.
+    moved = kept(waveform) - kept(0.1 * waveform)
+    assert torch.allclose(moved[:, :, 0], torch.tensor(20 * 40**0.5), atol=1e-2)
+    assert moved[:, :, 1:].abs().max() < 1e-2
+
+
+def test_what_lies_above_the_band_does_not_reach_the_coefficients():
+    time = torch.arange(24000) / 48000
+    low, high = torch.sin(2 * torch.pi * 300 * time), torch.sin(2 * torch.pi * 9000 * time)
+    frontend = MFCC(bins=13, n_mels=40, f_max=4000.0, level="remove")
+    with_high = frontend((low + 0.1 * high)[None])[..., 5:-5]
+    assert torch.allclose(frontend(low[None])[..., 5:-5], with_high, atol=0.5)
+
+
+def test_what_is_analysed_and_finished_is_torchaudios_own():
+    torch.manual_seed(0)
+    waveform = torch.randn(2, 9600)
+    frontend = MFCC()
+    own = frontend.transform(waveform[:, None])
+    assert torch.allclose(frontend(waveform), own, atol=1e-4)
+    with pytest.raises(ValueError, match=r"frontend.f_max=30000.0: expected a band between 0"):
+        MFCC(f_max=30000.0)

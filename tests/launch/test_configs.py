@@ -28,7 +28,7 @@ OPTIONS = sorted(
 )
 ELSEWHERE = {
     "ser.data.datamodule.EmotionDataModule": {  # train.yaml, hydra/base/servers.yaml
-        "protocol", "fold", "normalize", "seed", "servers",
+        "protocol", "fold", "normalize", "refit", "seed", "servers",
     },
     "ser.launch.run_folder.RunFolder": {"exit_code"},  # doctor.yaml adds it
     "ser.models.gender_split.GenderSplit": {"gender", "emotion"},  # of the group estimator
@@ -58,6 +58,7 @@ def composed(tmp_path: Path, cache: Path) -> Iterator[object]:
 def test_every_option_is_composed_and_built(composed, group: str, option: str):
     # What only a classical model wants comes with one.
     extra = ["model=svm"] if option in ("functionals", "one_pass") or group == "estimator" else []
+    extra += ["channel=none"] if option in ("mfcc_chroma", "mel_image") else []
     place = {"estimator": "estimator@model.estimator", "search": "model"}.get(group, group)
     cfg = composed("tune" if group == "search" else "train", f"{place}={option}", *extra)
     if group == "search":

@@ -262,7 +262,7 @@ def test_what_no_protocol_has_is_refused(clips, protocol, fold, line: str):
         ("Random {test_size: 25.0}", "protocol.test_size=25.0: expected less than 1"),
         ("Random {val_size: 2.0}", "protocol.val_size=2.0: expected less than 1"),
         ("Statement {tested: cats}", "protocol.tested='cats': expected 'kids' or 'dogs'"),
-        ("CrossCorpus {val_speakers: 0}", "protocol.val_speakers=0: expected at least 1"),
+        ("CrossCorpus {val_speakers: -1}", "protocol.val_speakers=-1: expected at least 0"),
     ],
 )
 def test_a_setting_that_no_protocol_can_have_is_refused(recipe: str, line: str):

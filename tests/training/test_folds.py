@@ -208,7 +208,8 @@ def test_only_what_may_be_kept_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(restart, "load_checkpoint", lambda *_, **__: loaded)
 
     def find(**given: object) -> object:
-        base = {"resume": None, "resume_sweep": None, "select": None, "overwrite": False}
+        base = {"resume": None, "resume_sweep": None, "select": None}
+        base |= {"refit": False, "overwrite": False}
         return restart.find(OmegaConf.create(recipe | base | given), recipe)
 
     assert find() is loaded
@@ -217,6 +218,7 @@ def test_only_what_may_be_kept_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     hydra.runtime.output_dir = recipe["folder"]
     assert find() is None
     assert find(select="svm_regularisation") is loaded
+    assert find(refit=True) is loaded
     assert find(select="svm_regularisation", overwrite=True) is None
 
 

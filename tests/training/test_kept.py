@@ -70,8 +70,8 @@ def test_what_was_finished_on_other_clips_is_refused(
     checks = (lambda: kept.check(folds.begun(cfg)), lambda: kept.check_sweep(tmp_path / "sweep"))
     for check in (*checks, candidate):
         check()
-    assert kept.objective(folds.of(cfg, 2)) == 0.5
-    assert kept.objective(folds.of(cfg, 1)) is None
+    assert kept.outcome(folds.of(cfg, 2))["objective"] == 0.5
+    assert kept.outcome(folds.of(cfg, 1)) is None
     change(tmp_path / "data" / "Actor_01" / "03-01-05-01-02-01-01.wav")
     for check in (*checks, candidate):
         with pytest.raises(

@@ -212,7 +212,7 @@ def test_a_new_start_leaves_nothing_of_an_earlier_one(
 ):
     with pytest.raises(SystemExit):
         run(*usual, f"hydra.run.dir={two}", "overwrite=true", "trainer.max_epochs=0")
-    assert "no epoch was validated" in capfd.readouterr().err
+    assert "no epoch was finished" in capfd.readouterr().err
     assert status(two) == "failed"
     for name in ("checkpoints/best.ckpt", "predictions.csv", "metrics.json"):
         assert not (two / name).exists()
