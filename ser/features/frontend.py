@@ -12,7 +12,10 @@ from torch import Tensor, nn
 VERSION = f"1, torchaudio {torchaudio.__version__}"
 """Part of the key of cached features: raise it when a front end gives other values than before."""
 
-OPTIONS = {"planes": "mfcc, logmel, mfcc_chroma or mel_image", "vector": "functionals, compare or egemaps"}
+OPTIONS = {
+    "planes": "mfcc, logmel, mfcc_chroma or mel_image",
+    "vector": "functionals, compare or egemaps",
+}
 """By layout, the choices of frontend=."""
 
 

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
+from ser.checkpoints.format import load_checkpoint
+from ser.checkpoints.source import open_data
 from ser.features.frontend import cache_key, unpadded
 from ser.features.opensmile import FEATURES, OpenSmile
 
@@ -79,7 +81,7 @@ def test_a_missing_package_names_its_extra(
 
 @pytest.mark.slow
 def test_a_run_with_compare_is_chosen_scored_again_and_used(
-    launch: Callable[..., Path], small: list[str], few: Path
+    launch: Callable[..., Path], small: list[str], few: Path, cache: Path
 ):
     select = "select=logistic_regularisation"
     run = launch("train", *small, "model=logistic", "frontend=compare", select)
@@ -87,6 +89,12 @@ def test_a_run_with_compare_is_chosen_scored_again_and_used(
     ckpt = f"ckpt={run / 'checkpoints' / 'best.ckpt'}"
     again = launch("eval", ckpt, folder="again")
     assert (again / "predictions.csv").read_text() == (run / "predictions.csv").read_text()
+    loaded = load_checkpoint(run / "checkpoints" / "best.ckpt")
+    data = open_data(loaded, str(few), str(cache), "test")
+    data.cache_features(loaded.model.frontend, loaded.model.hparams.frontend)
+    rows = np.arange(0, len(data.reader.waveforms), 40)
+    direct = loaded.model.frontend(data.reader.read_waveforms(rows)["waveform"])
+    assert torch.equal(data.reader.read_fastest(rows)["analysed"], direct)
     own = launch("eval", ckpt, f"input={few / 'Actor_01'}", folder="own")
     scored = pd.read_csv(own / "predictions.csv")
     assert len(scored) == 17
