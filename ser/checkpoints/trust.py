@@ -44,6 +44,7 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         },
     },
     "frontend": _names("ser.features.functionals", "Functionals")
+    | _names("ser.features.opensmile", "OpenSmile")
     | _names("ser.features.spectral", "Chroma LogMel MelImage MFCC MFCCChroma"),
     "network": _names("ser.models.backbone", "Backbone")
     | _names("ser.models.cnn", "CNN")
