@@ -278,8 +278,10 @@ class EmotionDataModule(LightningDataModule):
         return self._loader(self.dataset("val", self.reader.read_fastest))
 
     def scoring_loader(self, split: str) -> DataLoader:
-        """Return the clips of a split in order, as waveforms, or as features known by speaker."""
-        read = self.reader.read_fastest if self.normalize else self.reader.read_waveforms
+        """Return the clips of a split in order: those of test as waveforms, or known by speaker."""
+        # Each candidate of a selection scores val: what is cached need not be computed again.
+        fastest = self.normalize or split == "val"
+        read = self.reader.read_fastest if fastest else self.reader.read_waveforms
         return self._loader(self.dataset(split, read))
 
     def _loader(self, dataset: ClipDataset, **options: object) -> DataLoader:
