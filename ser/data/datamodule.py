@@ -106,6 +106,7 @@ class EmotionDataModule(LightningDataModule):
             )
         self.protocol = self.protocol or Holdout()
         self.recorded: Mapping[str, str] | None = None
+        self.scores_cached = False
         self.cache = cache_directory(self.cache)
         asked = label_clips(label_emotions(self.drop, self.keep, self.merge), self.target)
         self.labels = shared_labels(asked, self.protocol, self.corpora)
@@ -194,20 +195,24 @@ class EmotionDataModule(LightningDataModule):
         """Let the test clips be read: the model is final."""
         self.reader.withhold([])
 
-    def cache_features(self, frontend: FrontEnd, recipe: Mapping) -> None:
+    def cache_features(
+        self, frontend: FrontEnd, recipe: Mapping, device: torch.device | str = "cpu"
+    ) -> None:
         """Let training and validation read what is computed once for all runs.
 
         Args:
             frontend: Of the model.
             recipe: From which it was built: plain containers.
+            device: Where it is computed.
         """
+        self.scores_cached = self.normalize is not None or frontend.exact
         if self.normalize == "speaker":
             key = cache_key(frontend, recipe, True)
-            self.reader.cache(frontend, key, self.cache, "features")
+            self.reader.cache(frontend, key, self.cache, "features", device)
             self.reader.standardise(self.table.speaker)
         else:
             key = cache_key(frontend, recipe, False)
-            self.reader.cache(frontend.analyse, key, self.cache, "analysed")
+            self.reader.cache(frontend.analyse, key, self.cache, "analysed", device)
         trim(self.cache, self.cache_max_gb)
 
     def hold_waveforms(self, device: torch.device) -> None:
@@ -263,8 +268,8 @@ class EmotionDataModule(LightningDataModule):
         return self._loader(self.dataset("val", self.reader.read_fastest))
 
     def scoring_loader(self, split: str) -> DataLoader:
-        """Return the clips of a split in order, as waveforms, or as features known by speaker."""
-        read = self.reader.read_fastest if self.normalize else self.reader.read_waveforms
+        """Return the clips of a split in order, as waveforms where a cache is not as exact."""
+        read = self.reader.read_fastest if self.scores_cached else self.reader.read_waveforms
         return self._loader(self.dataset(split, read))
 
     def _loader(self, dataset: ClipDataset, **options: object) -> DataLoader:

@@ -137,6 +137,9 @@ def _feed(model: LightningModule, data: EmotionDataModule, trainer: Trainer) -> 
                 f"normalize={data.normalize} needs features that are cached: expected another"
                 " front end than mel_image"
             )
+    elif model.frontend.exact:
+        data.cache_features(model.frontend, model.hparams.frontend, device)
+        return
     elif model.frontend.layout == "vector" or data.normalize or device.type == "cpu":
         data.cache_features(model.frontend, model.hparams.frontend)
         return
