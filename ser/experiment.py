@@ -134,7 +134,7 @@ def train_fold(cfg: DictConfig) -> float:
         fit = fit_and_validate(cfg, run.begin, timings)
         run.objective = fit.objective
         fit.data.release_test()
-        info = fit.data.split_info()
+        info = fit.data.split_info(fit.model.frontend.origin)
         metrics = _report(fit.model, fit.data, fit.trainer, info, "test", run.folder, timings)
         if fit.interrupted:
             show_report(run.folder, metrics)

@@ -26,6 +26,7 @@ from ser.corpora.clip import CHANNELS, MODALITIES
 from ser.corpora.labels import TARGETS, label_clips, label_emotions
 from ser.corpora.scan import CORPORA, Scan, scan
 from ser.data.loading import ClipDataset, ClipReader, Reader
+from ser.features.encoders import DOCUMENTED
 from ser.features.frontend import FrontEnd, cache_key
 from ser.fetch.servers import Servers
 from ser.splits.leakage import audit
@@ -146,8 +147,13 @@ class EmotionDataModule(LightningDataModule):
             self.found, self.protocol, self.tess, self.corpora, self.channels, self.labels
         )
 
-    def split_info(self) -> SplitInfo:
-        """Return under which protocol scores are made; what the hash covers must not change."""
+    def split_info(self, encoder: str | None = None) -> SplitInfo:
+        """Return under which protocol scores are made; what the hash covers must not change.
+
+        Args:
+            encoder: `FrontEnd.origin` of the front end; one that has pretrained weights asks for
+                clips that are parted.
+        """
         # The placement of TESS is part of the name where it decides what is tested.
         tess = effective(self.tess, self.protocol, self.corpora)
         scored = tess not in ("train", "off")
@@ -160,7 +166,17 @@ class EmotionDataModule(LightningDataModule):
             folds=self.splits.count(),
             leaky=self.protocol.leaky,
             transductive=self.normalize is not None,
+            **self._exposure(encoder),
         )
+
+    def _exposure(self, encoder: str | None) -> dict[str, bool]:
+        """Return whether an encoder has heard what is tested, or may have."""
+        if encoder is None:
+            return {}
+        tested = self.table.corpus[self.table.split == "test"].unique()
+        exposed = any(encoder in CORPORA[name].heard_by for name in tested)
+        unknown = not exposed and encoder not in DOCUMENTED
+        return {"exposed": exposed, "exposure_unknown": unknown}
 
     def setup(self, stage: str) -> None:
         """Part and decode, once for all stages.

@@ -32,6 +32,58 @@ FEWEST = 1600
 BATCH = 8
 """Clips of one length that a GPU encodes at once; on a CPU one at a time is as fast."""
 
+
+class Bundle(NamedTuple):
+    """What torchaudio publishes of an encoder.
+
+    Attributes:
+        architecture: The function of `torchaudio.models` that builds it.
+        file: Of its weights.
+        megabytes: That the file takes.
+        normalized: Whether a clip is brought to mean 0 and deviation 1 before it is heard.
+    """
+
+    architecture: str
+    file: str
+    megabytes: int
+    normalized: bool
+
+
+BUNDLES = {
+    "WAVLM_BASE": Bundle("wavlm_base", "wavlm_base.pth", 378, False),
+    "WAVLM_BASE_PLUS": Bundle("wavlm_base", "wavlm_base_plus.pth", 378, False),
+    "WAVLM_LARGE": Bundle("wavlm_large", "wavlm_large.pth", 1262, True),
+    "HUBERT_BASE": Bundle("hubert_base", "hubert_fairseq_base_ls960.pth", 378, False),
+    "HUBERT_LARGE": Bundle("hubert_large", "hubert_fairseq_large_ll60k.pth", 1262, True),
+    "WAV2VEC2_BASE": Bundle("wav2vec2_base", "wav2vec2_fairseq_base_ls960.pth", 378, False),
+    "WAV2VEC2_LARGE": Bundle("wav2vec2_large", "wav2vec2_fairseq_large_ls960.pth", 1262, False),
+    "WAV2VEC2_LARGE_LV60K": Bundle(
+        "wav2vec2_large_lv60k", "wav2vec2_fairseq_large_lv60k.pth", 1262, True
+    ),
+    "WAV2VEC2_XLSR53": Bundle(
+        "wav2vec2_large_lv60k", "wav2vec2_fairseq_large_xlsr53.pth", 1262, True
+    ),
+    "WAV2VEC2_XLSR_300M": Bundle("wav2vec2_xlsr_300m", "wav2vec2_xlsr_300m.pth", 1262, True),
+}
+"""Encoders by their names in `torchaudio.pipelines`."""
+
+DOCUMENTED = frozenset(
+    (
+        *BUNDLES,
+        "facebook/hubert-base-ls960", "facebook/hubert-large-ll60k",
+        "facebook/hubert-large-ls960-ft", "facebook/hubert-xlarge-ll60k",
+        "facebook/wav2vec2-base", "facebook/wav2vec2-base-960h", "facebook/wav2vec2-large",
+        "facebook/wav2vec2-large-960h", "facebook/wav2vec2-large-960h-lv60-self",
+        "facebook/wav2vec2-large-lv60", "facebook/wav2vec2-large-robust",
+        "facebook/wav2vec2-large-xlsr-53", "facebook/wav2vec2-xls-r-300m",
+        "facebook/wav2vec2-xls-r-1b", "facebook/wav2vec2-xls-r-2b", "microsoft/wavlm-base",
+        "microsoft/wavlm-base-plus", "microsoft/wavlm-large",
+    )
+)  # fmt: skip
+"""Published encoders that have heard no corpus of emotions: LibriSpeech, Libri-Light, GigaSpeech,
+VoxPopuli, Common Voice, MLS, BABEL, VoxLingua107, Switchboard or Fisher. Whisper's 680,000 hours
+are not disclosed."""
+
 Layer = Annotated[int, Interval(ge=0, le=200)] | Literal["mean"] | None
 
 log = logging.getLogger(__name__)
@@ -138,9 +190,10 @@ class Encoder(FrontEnd):
         """Refuse files that are not those with which a checkpoint was trained."""
         trained = bytes(self.sha256.tolist()).hex()
         if trained != self.contents:
+            names = " + ".join(path.name for path in self.files)
             raise ValueError(
-                f"the sha256 of {' + '.join(map(str, self.files))} is {self.contents}, but the"
-                f" checkpoint was trained with {trained}: expected the same weights"
+                f"the checkpoint was trained with other weights: expected sha256 {trained} of"
+                f" {names}, found {self.contents} in {self.files[0].parent}"
             )
 
 
@@ -176,6 +229,7 @@ class HubEncoder(Encoder):
     ) -> None:
         transformers = _transformers()
         self.model = model
+        self.origin = "" if Path(model).expanduser().is_dir() else model
         self.folder = self._folder(model)
         files = sorted({path for each in self.patterns for path in self.folder.glob(each)})
         if not any(path.suffix == ".safetensors" for path in files):
@@ -306,41 +360,6 @@ class HubEncoder(Encoder):
             )
 
 
-class Bundle(NamedTuple):
-    """What torchaudio publishes of an encoder.
-
-    Attributes:
-        architecture: The function of `torchaudio.models` that builds it.
-        file: Of its weights.
-        megabytes: That the file takes.
-        normalized: Whether a clip is brought to mean 0 and deviation 1 before it is heard.
-    """
-
-    architecture: str
-    file: str
-    megabytes: int
-    normalized: bool
-
-
-BUNDLES = {
-    "WAVLM_BASE": Bundle("wavlm_base", "wavlm_base.pth", 378, False),
-    "WAVLM_BASE_PLUS": Bundle("wavlm_base", "wavlm_base_plus.pth", 378, False),
-    "WAVLM_LARGE": Bundle("wavlm_large", "wavlm_large.pth", 1262, True),
-    "HUBERT_BASE": Bundle("hubert_base", "hubert_fairseq_base_ls960.pth", 378, False),
-    "HUBERT_LARGE": Bundle("hubert_large", "hubert_fairseq_large_ll60k.pth", 1262, True),
-    "WAV2VEC2_BASE": Bundle("wav2vec2_base", "wav2vec2_fairseq_base_ls960.pth", 378, False),
-    "WAV2VEC2_LARGE": Bundle("wav2vec2_large", "wav2vec2_fairseq_large_ls960.pth", 1262, False),
-    "WAV2VEC2_LARGE_LV60K": Bundle(
-        "wav2vec2_large_lv60k", "wav2vec2_fairseq_large_lv60k.pth", 1262, True
-    ),
-    "WAV2VEC2_XLSR53": Bundle(
-        "wav2vec2_large_lv60k", "wav2vec2_fairseq_large_xlsr53.pth", 1262, True
-    ),
-    "WAV2VEC2_XLSR_300M": Bundle("wav2vec2_xlsr_300m", "wav2vec2_xlsr_300m.pth", 1262, True),
-}
-"""Encoders by their names in `torchaudio.pipelines`."""
-
-
 class TorchaudioEncoder(Encoder):
     """An encoder of `torchaudio.pipelines`: (batch, samples) -> features.
 
@@ -366,6 +385,8 @@ class TorchaudioEncoder(Encoder):
     ) -> None:
         self.bundle = BUNDLES[bundle]
         self.path = self._path(bundle, weights)
+        # Another file may hold what somebody has trained on.
+        self.origin = bundle if self.path.name == self.bundle.file else ""
         if not self.path.is_file():
             raise ValueError(
                 f"the weights of frontend.bundle={bundle} are not at {str(self.path)!r}: expected"

@@ -45,6 +45,8 @@ class FrontEnd(nn.Module):
             cache.
         located: Arguments that say where something is read, which `contents` stands for in the
             key of a cache.
+        origin: Under which name its pretrained weights are published, empty where that is not
+            known; None without any.
     """
 
     layout: str
@@ -52,6 +54,7 @@ class FrontEnd(nn.Module):
     exact: ClassVar[bool] = False
     finishing: ClassVar[tuple[str, ...]] = ()
     located: ClassVar[tuple[str, ...]] = ()
+    origin: str | None = None
 
     @classmethod
     def fetch(cls, recipe: Mapping) -> None:

@@ -50,5 +50,4 @@ class Probe(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (batch, classes) of features (batch, depth, features)."""
-        shares = self.shares.softmax(0).unsqueeze(1)
-        return self.head((self.standardize(features) * shares).sum(1))
+        return self.head(self.shares.softmax(0) @ self.standardize(features))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchaudio
 from torch import Tensor
 from torchaudio.functional import resample
 from transformers import (
@@ -21,7 +22,7 @@ from transformers import (
     WhisperModel,
 )
 
-from ser.features.encoders import FEWEST, RATE, HubEncoder
+from ser.features.encoders import BUNDLES, FEWEST, RATE, HubEncoder, TorchaudioEncoder
 
 SIZES = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 16}
 WHISPER = WhisperConfig(
@@ -170,7 +171,7 @@ def test_the_weights_stay_outside_of_the_checkpoint_and_their_sum_is_compared(
     shutil.copytree(tiny_encoder, other)
     path = other / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\7")
-    with pytest.raises(ValueError, match="but the checkpoint was trained with"):
+    with pytest.raises(ValueError, match="the checkpoint was trained with other weights"):
         HubEncoder(str(other)).load_state_dict(state)
 
 
@@ -229,3 +230,78 @@ def test_building_asks_no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a server was asked"))
     with pytest.raises(ValueError, match="neither a folder nor in the cache of the hub"):
         HubEncoder("nobody/nothing")
+
+
+@pytest.fixture(scope="module")
+def torchaudio_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of torch.hub with the weights of WAVLM_BASE and WAV2VEC2_BASE, at random."""
+    home = tmp_path_factory.mktemp("home")
+    folder = home / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    for name in ("WAVLM_BASE", "WAV2VEC2_BASE"):
+        network = getattr(torchaudio.models, BUNDLES[name].architecture)()
+        torch.save(network.state_dict(), folder / BUNDLES[name].file)
+    return home
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("name", ["WAVLM_BASE", "WAV2VEC2_BASE"])
+def test_statistics_are_those_of_torchaudio(
+    monkeypatch: pytest.MonkeyPatch, torchaudio_weights: Path, name: str, normalized: bool
+):
+    monkeypatch.setenv("TORCH_HOME", str(torchaudio_weights))
+    encoder = TorchaudioEncoder(name)
+    assert (encoder.depth, encoder.features, encoder.origin) == (13, 1536, name)
+    encoder.bundle = encoder.bundle._replace(normalized=normalized)
+    waveform = clips(0.5, 0.3, total=0.6)
+    found = encoder.statistics(waveform)
+    model = getattr(torchaudio.pipelines, name).get_model()  # from the same file
+    for row, seconds in enumerate((0.5, 0.3)):
+        heard = resample(waveform[row : row + 1, : round(48000 * seconds)], 48000, RATE)
+        heard = torch.nn.functional.layer_norm(heard, heard.shape) if normalized else heard
+        with torch.no_grad():
+            layers, _ = model.extract_features(heard)
+            first = model.encoder.feature_projection(model.feature_extractor(heard, None)[0])
+            first = model.encoder.transformer._preprocess(first)
+        expected = moments([first, *layers])
+        torch.testing.assert_close(found[row], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_bundles_are_as_torchaudio_has_them():
+    for name, bundle in BUNDLES.items():
+        published = getattr(torchaudio.pipelines, name)
+        assert (published._path, published._normalize_waveform) == (bundle.file, bundle.normalized)
+        factory = {
+            "Wav2Vec2": torchaudio.models.wav2vec2_model,
+            "WavLM": torchaudio.models.wavlm_model,
+        }
+        with torch.device("meta"):
+            expected = factory[published._model_type](**published._params)
+            network = getattr(torchaudio.models, bundle.architecture)()
+        shapes = [
+            {key: each.shape for key, each in one.state_dict().items()}
+            for one in (expected, network)
+        ]
+        assert shapes[0] == shapes[1]
+        assert len({one.encoder.transformer.layer_norm_first for one in (expected, network)}) == 1
+        size = 4e-6 * sum(each.numel() for each in network.parameters())
+        assert bundle.megabytes == pytest.approx(size, rel=2e-3)
+
+
+def test_weights_that_are_missing_or_others_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a server was asked"))
+    line = r"the 1262 MB .*download\.pytorch\.org/.*wavlm_large\.pth, or frontend\.weights=<file>"
+    with pytest.raises(ValueError, match=line):
+        TorchaudioEncoder("WAVLM_LARGE")
+    path = tmp_path / "mine.pth"
+    torch.save({"encoder": torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match="other weights than those of HUBERT_BASE"):
+        TorchaudioEncoder("HUBERT_BASE", weights=str(path))
+    torch.save({"encoder": WHISPER}, path)
+    with pytest.raises(ValueError, match="is no file of weights"):
+        TorchaudioEncoder("HUBERT_BASE", weights=str(path))
