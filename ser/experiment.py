@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning import LightningModule, Trainer
@@ -25,6 +26,7 @@ from ser.evaluation.results import pool, read_metrics
 from ser.evaluation.status import KEPT, RESULTS, held_parts
 from ser.launch import settings
 from ser.launch.run import Run, finished_before, one_line_errors
+from ser.launch.run_folder import cause_of
 from ser.reporting.run_report import show_recordings, show_report, write_report, write_result
 from ser.reporting.wandb import check_loggers, finish_wandb, log_report
 from ser.training import folds, kept, selection
@@ -132,7 +134,7 @@ def train_fold(cfg: DictConfig) -> float | None:
         fit = fit_and_validate(cfg, run.begin, timings)
         run.objective = chosen if cfg.refit else fit.objective
         fit.data.release_test()
-        info = fit.data.split_info()
+        info = fit.data.split_info(fit.model.frontend.origin)
         metrics = _report(fit.model, fit.data, fit.trainer, info, "test", run.folder, timings)
         if fit.interrupted:
             show_report(run.folder, metrics)
@@ -143,7 +145,10 @@ def train_fold(cfg: DictConfig) -> float | None:
 def _validate(cfg: DictConfig) -> float:
     """Train a candidate and return its objective; the test clips stay withheld."""
     with Run(cfg.folder) as run:
-        fit = fit_and_validate(cfg, run.begin, {})
+        try:
+            fit = fit_and_validate(cfg, run.begin, {})
+        except InstantiationException as error:
+            raise cause_of(error) from error  # such as of a layer that an encoder does not have
         if fit.interrupted:
             raise KeyboardInterrupt
         run.objective = fit.objective

@@ -43,6 +43,7 @@ class OpenSmile(FrontEnd):
     """
 
     layout = "vector"
+    exact = True
     library = "opensmile"
 
     def __init__(
