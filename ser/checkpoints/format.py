@@ -367,8 +367,10 @@ def _check_model(
         How many clips can be scored in one batch.
     """
     sizes.check_window(recipe["frontend"], samples)
-    frontend = network = None
-    if "network" in recipe:
+    network = None
+    if "network" not in recipe:
+        frontend = instantiate(recipe["frontend"])
+    else:
         frontend = build_frontend(recipe["frontend"], recipe["network"])
         network = sizes.build_network(recipe["network"], classes, frontend)
         _check_weights(network, state, f"{place}network.", source)

@@ -52,12 +52,12 @@ def check_window(frontend: Mapping, samples: int) -> None:
         )
 
 
-def clips_at_once(samples: int, frontend: nn.Module | None, network: nn.Module | None) -> int:
+def clips_at_once(samples: int, frontend: nn.Module, network: nn.Module | None) -> int:
     """Count the clips that can be scored in one batch.
 
     Args:
         samples: Of a window, of which `check_window` has been asked.
-        frontend: Of a network; None of a classical model.
+        frontend: Of the model.
         network: On the meta device; None of a classical model.
 
     Raises:

@@ -107,10 +107,8 @@ GIVEN = {
 KEYWORDS = {"lightgbm.LGBMClassifier": {"verbose": (int, False)}}
 """Arguments that a class takes without naming them: their type, and whether they must be given."""
 
-CONTROLS = {
-    **dict.fromkeys(("model", "member"), {"_recursive_": False, "_convert_": "all"}),
-    "data": {"_convert_": "all"},
-}
+_BUILT = {"_recursive_": False, "_convert_": "all"}
+CONTROLS = {"model": _BUILT, "member": _BUILT, "data": {"_convert_": "all"}}
 """Hydra's own keys, as `conf/` writes them; others change what a name builds, and when."""
 
 COMPOUND = ("folds", "merge", "start")

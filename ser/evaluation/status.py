@@ -30,7 +30,7 @@ def held_run(folder: Path) -> str | None:
 
 
 def held_parts(folder: Path) -> list[Path]:
-    """List the folders of folds, candidates, members and jobs that hold a run, within that of a run."""
+    """List the folders below that of a run that hold one: of a fold, candidate, member or job."""
     found = [path.parent for path in folder.glob("*/status.json")]
     return sorted(part for part in found if PART.fullmatch(part.name) and held_run(part))
 

@@ -93,8 +93,9 @@ def take_up(config: DictConfig) -> None:
     loaded = load_checkpoint(config.resume, key="resume")
     if not isinstance(loaded.model, EmotionClassifier):
         raise ValueError(
-            f"resume={str(loaded.path)!r} holds a classical model or a committee: there is no"
-            " training to go on with; start a new run, or a committee's own command once more"
+            f"resume={str(loaded.path)!r} holds a classical model, which is fitted once, or a"
+            " committee: there is nothing to go on with; start a new run, or that of a committee"
+            " once more with its own overrides and hydra.run.dir="
         )
     if loaded.overrides is None:
         raise ValueError(

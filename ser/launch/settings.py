@@ -99,7 +99,13 @@ def check(cfg: DictConfig) -> None:
     check_types(config, named=lambda key: _as_set(written, key))
     if "model" in config:
         _build(config)
-    if config.get("ensemble") is not None:
+    if config.get("ensemble") is None:
+        if config.get("ensemble_weights") is not None:
+            raise ValueError(
+                f"ensemble_weights={config['ensemble_weights']!r} without members: expected"
+                " ensemble=, as 3"
+            )
+    else:
         _check_ensemble(config)
         for _, member in committee.members(cfg):
             check(member)

@@ -146,7 +146,10 @@ def fit_members(
     """
     folder, chosen = Path(cfg.folder), members(cfg)
     kept.check([member for _, member in chosen])
-    objectives = [kept.settle(member, overrides, train) for overrides, member in chosen]
+    objectives = []
+    for number, (overrides, member) in enumerate(chosen):
+        log.info("member %d (of %d): %s", number, len(chosen), _named(overrides))
+        objectives.append(kept.settle(member, overrides, train))
     paths = [Path(member.folder) / "checkpoints" / "best.ckpt" for _, member in chosen]
     loaded = [load_checkpoint(path, compiled=True) for path in paths]
     timings["members"] = time.perf_counter()
@@ -156,9 +159,9 @@ def fit_members(
     shares = _shares(cfg, [each.model for each in loaded], data)
     notes = {"members": [], "weights": shares}
     for (overrides, _), value, share in zip(chosen, objectives, shares, strict=True):
-        own = [text for text in overrides if text not in ALONE]
-        notes["members"].append({"overrides": own, "objective": value})
-        log.info("member %s: %s %s, weight %.3f", " ".join(own), cfg.objective, value, share)
+        name, scored = _named(overrides), "-" if value is None else f"{value:.3f}"
+        notes["members"].append({"overrides": name.split(), "objective": value})
+        log.info("weight %.3f, %s %s alone: %s", share, cfg.objective, scored, name)
     model = Committee(data.classes, [_recipe_of(each) for each in loaded], shares)
     model.members = torch.nn.ModuleList(each.model for each in loaded)
     config = portable(cfg) | {"model": {"_target_": NAME, **model.hparams}}
@@ -175,6 +178,10 @@ def fit_members(
     value = validate(model, data, trainer, cfg.objective)
     timings["val"] = time.perf_counter()
     return Fit(data, model, trainer, value, interrupted=False, notes=notes)
+
+
+def _named(overrides: Sequence[str]) -> str:
+    return " ".join(text for text in overrides if text not in ALONE)
 
 
 def mixture_weights(likelihoods: np.ndarray) -> np.ndarray:

@@ -177,7 +177,8 @@ def changes(candidate: DictConfig, cfg: DictConfig, free: Sequence[str] = OPEN) 
     Those that are `free` may.
     """
     data = sorted({*candidate.data, *cfg.data})
-    keys = ("fold", "protocol", "objective", "normalize", *(f"data.{key}" for key in data))
+    keys = ("fold", "protocol", "objective", "normalize", "select", "resume")
+    keys += tuple(f"data.{key}" for key in data)
     return [
         key
         for key in keys
