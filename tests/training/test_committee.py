@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from ser.checkpoints.format import load_checkpoint
 from ser.training.committee import mixture_weights
@@ -140,8 +141,11 @@ def test_each_fold_holds_a_committee_of_seeds(small: list[str], launch: Callable
         assert [member["overrides"] for member in members] == [["seed=5"], ["seed=6"]]
         loaded = load_checkpoint(run / f"fold_{fold}" / "checkpoints" / "best.ckpt")  # one's own
         assert [member.hparams.seed for member in loaded.model.members] == [5, 6]
-    stranger = run / "stranger.ckpt"
-    content = (run / "fold_0" / "checkpoints" / "best.ckpt").read_bytes()
-    stranger.write_bytes(content.replace(b"fold_0", b"fold_9"))
+    content = torch.load(run / "fold_0" / "checkpoints" / "best.ckpt", weights_only=True)
+    torch.save(content | {"epoch": 1}, stranger := run / "stranger.ckpt")
     with pytest.raises(ValueError, match="if the file is your own, add compiled=true"):
+        load_checkpoint(stranger)
+    content["estimator.0"], content["estimator.1"] = [content["estimator.1"]] * 2
+    torch.save(content, stranger)
+    with pytest.raises(ValueError, match="tensors of its state share their values"):
         load_checkpoint(stranger)
