@@ -47,6 +47,7 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "model": _MODELS | {"ser.training.committee.Committee": {"members": "member"}},
     "member": _MODELS,  # a committee has no committees
     "frontend": _names("ser.features.functionals", "Functionals")
+    | _names("ser.features.opensmile", "OpenSmile")
     | _names("ser.features.spectral", "Chroma LogMel MelImage MFCC MFCCChroma"),
     "network": _names("ser.models.backbone", "Backbone")
     | _names("ser.models.cnn", "CNN")

@@ -52,10 +52,12 @@ class RandomChannel(nn.Module):
         """Return altered spectra (batch, 1, bands, frames); the input is not changed."""
         if not self.training:
             return spectra
-        filtered = spectra + self._filters(spectra)
+        altered = spectra + self._filters(spectra)
         # Windows are padded with zeros after the recording has come through its channel.
-        noisy = self._drawn(spectra) & (spectra > SILENCE_DB)
-        return torch.where(noisy, self._with_noise(filtered), filtered)
+        silent = spectra <= SILENCE_DB
+        noisy = torch.rand(len(spectra), device=spectra.device) < self.noise
+        altered[noisy] = self._with_noise(altered[noisy])
+        return torch.where(silent, spectra, altered)
 
     def _filters(self, spectra: Tensor) -> Tensor:
         """Return the response of a filter for each clip in dB, (batch, 1, bands, 1)."""
@@ -66,18 +68,15 @@ class RandomChannel(nn.Module):
         heights = torch.randn(clips, self.filter_order, device=spectra.device) / orders.sqrt()
         return self.filter_db * (heights @ waves)[:, None, :, None]
 
-    def _drawn(self, spectra: Tensor) -> Tensor:
-        return torch.rand(len(spectra), 1, 1, 1, device=spectra.device) < self.noise
-
     def _with_noise(self, spectra: Tensor) -> Tensor:
         clips, _, bands, _ = spectra.shape
         low, high = self.snr_db
         snr = low + (high - low) * torch.rand(clips, 1, 1, 1, device=spectra.device)
         slope = TILT_DB * (torch.rand(clips, 1, 1, 1, device=spectra.device) - 0.5)
         tilt = slope * torch.linspace(-1, 1, bands, device=spectra.device)[:, None]
-        noise = _mean_power(spectra) - snr + tilt - _mean_power(tilt)
-        noise = noise + FLUCTUATION_DB * torch.randn_like(spectra)
-        return torch.logaddexp(spectra * _NEPER, noise * _NEPER) / _NEPER
+        level = _mean_power(spectra) - snr + tilt - _mean_power(tilt)
+        noise = torch.randn_like(spectra).mul_(FLUCTUATION_DB).add_(level)
+        return torch.logaddexp(spectra * _NEPER, noise.mul_(_NEPER)).div_(_NEPER)
 
 
 _NEPER = math.log(10) / 10

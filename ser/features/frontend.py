@@ -1,8 +1,10 @@
 """The front end of a model: built from its recipe, and matched with the network behind it."""
 
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from typing import ClassVar
 
+import torch
 import torchaudio
 from hydra.utils import get_class, instantiate
 from torch import Tensor, nn
@@ -10,7 +12,10 @@ from torch import Tensor, nn
 VERSION = f"1, torchaudio {torchaudio.__version__}"
 """Part of the key of cached features: raise it when a front end gives other values than before."""
 
-OPTIONS = {"planes": "mfcc, logmel, mfcc_chroma or mel_image", "vector": "functionals"}
+OPTIONS = {
+    "planes": "mfcc, logmel, mfcc_chroma or mel_image",
+    "vector": "functionals, compare or egemaps",
+}
 """By layout, the choices of frontend=."""
 
 
@@ -26,12 +31,14 @@ class FrontEnd(nn.Module):
         in_decibels: Whether `analyse` returns spectra in dB, (batch, 1, bands, frames).
         finishing: Arguments that `finish` alone knows: front ends that differ in them share a
             cache.
+        library: Package on whose version the values depend, besides torchaudio; None for none.
     """
 
     layout: ClassVar[str]
     cached: ClassVar[bool] = True
     in_decibels: ClassVar[bool] = False
     finishing: ClassVar[tuple[str, ...]] = ()
+    library: ClassVar[str | None] = None
 
     def analyse(self, waveform: Tensor) -> Tensor:
         """Analyse waveforms (batch, samples) in -1..1: one array of one shape a clip."""
@@ -58,6 +65,14 @@ class FrontEnd(nn.Module):
             return batch["features"]
         analysed = batch["analysed"] if "analysed" in batch else self.analyse(batch["waveform"])
         return self.finish(alter(analysed) if alter else analysed)
+
+
+def unpadded(waveform: Tensor) -> list[Tensor]:
+    """Return each clip of (batch, samples) without the zeros at its end; digital silence stays."""
+    # Of equals argmax gives the first: 0 where all samples are zero.
+    zeros = (waveform != 0).flip(1).to(torch.uint8).argmax(dim=1)
+    lengths = waveform.shape[1] - zeros
+    return [clip[:length] for clip, length in zip(waveform, lengths.tolist(), strict=True)]
 
 
 def sizes_of(frontend: FrontEnd) -> dict[str, int]:
@@ -101,4 +116,7 @@ def cache_key(frontend: FrontEnd, recipe: Mapping, finished: bool) -> list:
         finished: Whether it holds features; else what `FrontEnd.analyse` returns.
     """
     ignored = () if finished else frontend.finishing
-    return [VERSION, {key: value for key, value in recipe.items() if key not in ignored}]
+    versions = [VERSION]
+    if frontend.library:
+        versions.append(f"{frontend.library} {version(frontend.library)}")
+    return [*versions, {key: value for key, value in recipe.items() if key not in ignored}]

@@ -57,7 +57,8 @@ def composed(tmp_path: Path, cache: Path) -> Iterator[object]:
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_is_composed_and_built(composed, group: str, option: str):
     # What only a classical model wants comes with one.
-    extra = ["model=svm"] if option in ("functionals", "one_pass") or group == "estimator" else []
+    vectors = ("compare", "egemaps", "functionals", "mean_mfcc", "means", "one_pass")
+    extra = ["model=svm"] if option in vectors or group == "estimator" else []
     extra += ["channel=none"] if option in ("mfcc_chroma", "mel_image") else []
     place = {"estimator": "estimator@model.estimator", "search": "model"}.get(group, group)
     cfg = composed("tune" if group == "search" else "train", f"{place}={option}", *extra)

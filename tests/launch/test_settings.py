@@ -18,7 +18,7 @@ GROUPS = (
     "augment", "callbacks", "frontend", "logger", "model", "optimizer", "protocol", "scheduler",
     "trainer", "window",
 )  # fmt: skip
-CLASSICAL = {"functionals", "one_pass"}
+CLASSICAL = {"compare", "egemaps", "functionals", "mean_mfcc", "means", "one_pass"}
 WRONG = {
     bool: ["abc", 2, 1.5, [True], {"a": 1}],
     int: ["abc", "1.5x", {"a": 1}, [[1]], True],
@@ -137,9 +137,10 @@ def test_a_wrong_value_anywhere_is_one_line_that_names_its_key(composed, group, 
         ("callbacks.best.mode=up", "callbacks.best.mode='up'"),
         ("protocol=random protocol.val_size=1.5", "protocol.val_size=1.5: expected less than 1"),
         ("model=svm model.estimator._args_.1.estimator.C=-1", "C': -1"),
+        ("model=conv1d frontend=logmel", "expected frontend=functionals, compare or egemaps"),
         (
-            "model=conv1d frontend=logmel",
-            "frontend.parts=['mfcc'], which ser.features.spectral.LogMel",
+            "model=conv1d frontend=egemaps +frontend.parts=[mfcc]",
+            "frontend.parts=['mfcc'], which ser.features.opensmile.OpenSmile",
         ),
         ("data.drop=[sat]", "did you mean 'sad'?"),
         ("data.drop=[4]", "data.drop=[4]: expected text"),
