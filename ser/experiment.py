@@ -137,9 +137,8 @@ def train_fold(cfg: DictConfig) -> float | None:
             fit = committee.fit_members(cfg, _validate, run.begin, timings)
         run.objective = chosen if cfg.refit else fit.objective
         fit.data.release_test()
-        info = fit.data.split_info()
         metrics = _report(
-            fit.model, fit.data, fit.trainer, info, "test", run.folder, timings, fit.notes
+            fit.model, fit.data, fit.trainer, fit.split_info, "test", run.folder, timings, fit.notes
         )
         if fit.interrupted:
             show_report(run.folder, metrics)

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from ser.checkpoints import trust
 from ser.checkpoints.format import Checkpoint, Recipe, load_checkpoint
 from ser.config.quantities import Amount
+from ser.config.split_info import STAMPS
 from ser.data.datamodule import EmotionDataModule
 from ser.evaluation.status import KEPT
 from ser.training import curves, folds, kept, selection
@@ -123,14 +125,14 @@ def members(cfg: DictConfig) -> list[tuple[list[str], DictConfig]]:
     found = []
     for number, text in enumerate(given or ()):
         overrides = [*text.split(), *ALONE]
-        member = selection.variant(cfg, overrides, f"ensemble.{number}", OPEN)
+        member = selection.variant(cfg, overrides, f"ensemble.{number} sets {text}", OPEN)
         found.append((overrides, selection.within(member, f"member_{number}")))
     return found
 
 
 def fit_members(
     cfg: DictConfig,
-    train: Callable[[DictConfig], float],
+    train: Callable[[DictConfig], float | None],
     begin: Callable[..., None],
     timings: dict[str, float],
 ) -> Fit:
@@ -151,7 +153,7 @@ def fit_members(
         log.info("member %d (of %d): %s", number, len(chosen), _named(overrides))
         objectives.append(kept.settle(member, overrides, train))
     paths = [Path(member.folder) / "checkpoints" / "best.ckpt" for _, member in chosen]
-    loaded = [load_checkpoint(path, compiled=True) for path in paths]
+    loaded = [load_checkpoint(path) for path in paths]
     timings["members"] = time.perf_counter()
     data = instantiate(cfg.data)
     data.setup("fit")
@@ -166,18 +168,20 @@ def fit_members(
     model.members = torch.nn.ModuleList(each.model for each in loaded)
     config = portable(cfg) | {"model": {"_target_": NAME, **model.hparams}}
     del config["model"]["classes"]
-    recipe = Recipe(config, data.record(), data.split_info(), folds.started_with(cfg))
+    stamps = {stamp: any(getattr(each.split_info, stamp) for each in loaded) for stamp in STAMPS}
+    info = replace(data.split_info(), **stamps)
+    recipe = Recipe(config, data.record(), info, folds.started_with(cfg))
     trainer = build_trainer(cfg, recipe)
     begin(*KEPT, curves.NAME)
     data.table.to_csv(folder / "split.csv", index=False)
-    trainer.loggers = build_loggers(cfg, data.split_info())
+    trainer.loggers = build_loggers(cfg, info)
     trainer.strategy.connect(model)
     trainer.save_checkpoint(folder / "checkpoints" / "best.ckpt")
     model = load_checkpoint(folder / "checkpoints" / "best.ckpt", compiled=True).model
     timings["fit"] = time.perf_counter()
     value = validate(model, data, trainer, cfg.objective)
     timings["val"] = time.perf_counter()
-    return Fit(data, model, trainer, value, interrupted=False, notes=notes)
+    return Fit(data, info, model, trainer, value, interrupted=False, notes=notes)
 
 
 def _named(overrides: Sequence[str]) -> str:

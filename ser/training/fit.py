@@ -36,6 +36,7 @@ class Fit(NamedTuple):
 
     Attributes:
         data: Its clips, those of test still withheld.
+        split_info: Under which protocol and fold, and what the model has heard.
         model: As best.ckpt holds it.
         trainer: To score with.
         objective: Its score on the validation clips, or cross-validated on the training speakers;
@@ -45,6 +46,7 @@ class Fit(NamedTuple):
     """
 
     data: EmotionDataModule
+    split_info: SplitInfo
     model: LightningModule
     trainer: Trainer
     objective: float | None
@@ -67,21 +69,22 @@ def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], timings: dict[
     data, model = _build(cfg)
     if resume_from:
         kept.check_clips(f"resume={str(resume_from.path)!r}", resume_from.split, data.record())
-    recipe = Recipe(config, data.record(), data.split_info(), folds.started_with(cfg))
+    info = data.split_info()
+    recipe = Recipe(config, data.record(), info, folds.started_with(cfg))
     trainer = build_trainer(cfg, recipe, **_limits(data))
     _check(data, trainer, cfg.objective, resume_from)
     begin(*(() if resume_from else (*KEPT, curves.NAME)))
     if resume_from:
         curves.keep(resume_from, folder)
     data.table.to_csv(folder / "split.csv", index=False)
-    trainer.loggers = build_loggers(cfg, data.split_info())
+    trainer.loggers = build_loggers(cfg, info)
     timings["data"] = time.perf_counter()
     best, stopped = _fit(model, data, trainer, recipe, folder / "checkpoints", resume_from)
     trainer = on_one_device(trainer, cfg)
     timings["fit"] = time.perf_counter()
     value = validate(best, data, trainer, cfg.objective)
     timings["val"] = time.perf_counter()
-    return Fit(data, best, trainer, value, stopped)
+    return Fit(data, info, best, trainer, value, stopped)
 
 
 def fit_worker_rank(cfg: DictConfig) -> None:

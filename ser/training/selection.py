@@ -49,7 +49,10 @@ def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> tuple[Di
         )
     folder = Path(cfg.folder)
     grid = candidates(cfg.select) if cfg.select else [[]]
-    configs = [variant(cfg, overrides, f"select={cfg.select}") for overrides in grid]
+    configs = [
+        variant(cfg, overrides, f"select={cfg.select} sets {' '.join(overrides)}")
+        for overrides in grid
+    ]
     # Their scores are in selection.json.
     runs = [within(config, f"candidate_{number}") for number, config in enumerate(configs)]
     kept.check(runs)
@@ -127,14 +130,13 @@ def variant(
     Raises:
         ValueError: They do not compose, or change what the score is of.
     """
-    job, given = HydraConfig.get(), " ".join(overrides)
-    name = job.job.config_name
-    composed = compose_run(name, [*job.overrides.task, *overrides], f"{source} sets {given}")
+    job = HydraConfig.get()
+    composed = compose_run(job.job.config_name, [*job.overrides.task, *overrides], source)
     for key in ("fold", "folder", "group", "overwrite"):
         composed[key] = cfg[key]
     if changed := changes(composed, cfg, free):
         raise ValueError(
-            f"{source} changes {changed[0]} ({given}): expected what leaves the clips, the protocol"
+            f"{source}, which changes {changed[0]}: expected what leaves the clips, the protocol"
             " and the objective as they are"
         )
     return composed

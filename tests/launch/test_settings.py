@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ser.launch import settings
 from ser.launch.run import quiet_lightning
+from ser.training import committee
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = (
@@ -166,11 +167,14 @@ def test_a_wrong_value_anywhere_is_one_line_that_names_its_key(composed, group, 
         ("ensemble=11", "ensemble=11: expected at most 10 or a list or null"),
         ("ensemble=['seed=1']", "ensemble=['seed=1']: expected "),
         ("ensemble=['seed=1','sed=1']", "ensemble.1 sets sed=1"),
-        ("ensemble=['seed=1','model=svm'] optimizer.lr=1", "ensemble.1 sets model=svm"),
+        (
+            "ensemble=['seed=1','model=svm'] optimizer.lr=1",
+            "ensemble.1 sets model=svm, which does not fit",
+        ),
         ("ensemble=['seed=1','optimizer.lr=abc']", "optimizer.lr='abc': expected a number"),
-        ("ensemble=['seed=1','data.drop=[sad]']", "ensemble.1 changes data.drop (data.drop=[sad]"),
-        ("ensemble=['seed=1','window.seconds=1']", "ensemble.1 changes data.window"),
-        ("ensemble=['seed=1','select=svm_regularisation']", "ensemble.1 changes select"),
+        ("ensemble=['seed=1','data.drop=[sad]']", "data.drop=[sad], which changes data.drop"),
+        ("ensemble=['seed=1','window.seconds=1']", "which changes data.window"),
+        ("ensemble=['seed=1','select=svm_regularisation']", "which changes select"),
         ("ensemble=2 select=svm_regularisation", "select=svm_regularisation with ensemble="),
         ("ensemble=2 refit=true", "refit=True with ensemble="),
         ("ensemble=2 normalize=speaker", "normalize=speaker with ensemble="),
@@ -195,6 +199,23 @@ def test_what_a_value_must_be_is_said(composed, given: str, words: str):
         settings.check(cfg)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["cnn", "svm"])
+def test_members_compose_from_any_model_of_the_run(composed, model: str):
+    cfg = composed("experiment=best_from_scratch", f"model={model}")
+    settings.check(cfg)
+    members = [member for _, member in committee.members(cfg)]
+    assert [Path(member.folder).name for member in members] == [f"member_{n}" for n in range(5)]
+    assert [member.seed for member in members] == [0, 1, 2, 0, 0]
+    targets = [member.model.get("estimator", member.model.get("network")) for member in members]
+    named = ["CNN"] * 3 + ["LogisticRegression", "SVC"]
+    assert all(name in str(target) for name, target in zip(named, targets, strict=True))
+    assert [member.frontend._target_.rpartition(".")[2] for member in members] == [
+        *["MFCC"] * 3,
+        "OpenSmile",
+        "Functionals",
+    ]
 
 
 def test_a_wrong_start_writes_nothing(tmp_path: Path):

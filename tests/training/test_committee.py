@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from ser.checkpoints.format import load_checkpoint
-from ser.training.committee import mixture_weights
+from ser.features.spectral import LogMel
+from ser.training.committee import Committee, mixture_weights
 
 MIXED = ("ensemble=['model=cnn seed=1 trainer.max_epochs=1','model=svm']", "model=forest")
 """A network and a classical model; the run's own is neither."""
@@ -149,3 +150,26 @@ def test_each_fold_holds_a_committee_of_seeds(small: list[str], launch: Callable
     torch.save(content, stranger)
     with pytest.raises(ValueError, match="tensors of its state share their values"):
         load_checkpoint(stranger)
+
+
+def test_members_of_one_front_end_compute_it_once(monkeypatch: pytest.MonkeyPatch):
+    calls = []
+    analyse = LogMel.analyse
+    monkeypatch.setattr(LogMel, "analyse", lambda *given: calls.append(1) or analyse(*given))
+    recipe = {
+        "_target_": "ser.training.classifier.EmotionClassifier",
+        "frontend": {"_target_": "ser.features.spectral.LogMel", "bins": 8, "n_fft": 512},
+        "network": {"_target_": "ser.models.cnn.CNN", "widths": [4]},
+        "optimizer": {"_target_": "torch.optim.Adam"},
+    }
+    other = recipe | {"frontend": recipe["frontend"] | {"bins": 16}}
+    whole = Committee(["calm", "sad"], [recipe, recipe | {"seed": 1}, other], [1, 2, 5]).eval()
+    waveform = torch.randn(3, 48000)
+    first, second, third = (member(waveform) for member in whole.members)
+    calls.clear()
+    mean = 0.125 * first + 0.25 * second + 0.625 * third
+    torch.testing.assert_close(whole(waveform), mean)
+    assert len(calls) == 2
+    assert (first - second).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="expected a weight for each of 2 members"):
+        Committee(["calm", "sad"], [recipe, other], [1, 2, 5])
