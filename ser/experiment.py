@@ -4,8 +4,10 @@ import copy
 import logging
 import shutil
 import time
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
@@ -29,7 +31,7 @@ from ser.launch.run import Run, finished_before, one_line_errors
 from ser.launch.run_folder import cause_of
 from ser.reporting.run_report import show_recordings, show_report, write_report, write_result
 from ser.reporting.wandb import check_loggers, finish_wandb, log_report
-from ser.training import folds, kept, selection
+from ser.training import committee, folds, kept, selection
 from ser.training.fit import build_loggers, build_trainer, fit_and_validate, fit_worker_rank, score
 from ser.training.trainer import check_devices, is_rank_zero
 
@@ -131,11 +133,15 @@ def train_fold(cfg: DictConfig) -> float | None:
         if cfg.select is not None or cfg.refit:
             cfg, chosen = selection.choose(cfg, _validate)
             timings["select"] = time.perf_counter()
-        fit = fit_and_validate(cfg, run.begin, timings)
+        if cfg.ensemble is None:
+            fit = fit_and_validate(cfg, run.begin, timings)
+        else:
+            fit = committee.fit_members(cfg, _validate, run.begin, timings)
         run.objective = chosen if cfg.refit else fit.objective
         fit.data.release_test()
-        info = fit.data.split_info(fit.model.frontend.origin)
-        metrics = _report(fit.model, fit.data, fit.trainer, info, "test", run.folder, timings)
+        metrics = _report(
+            fit.model, fit.data, fit.trainer, fit.split_info, "test", run.folder, timings, fit.notes
+        )
         if fit.interrupted:
             show_report(run.folder, metrics)
             raise KeyboardInterrupt
@@ -143,8 +149,9 @@ def train_fold(cfg: DictConfig) -> float | None:
 
 
 def _validate(cfg: DictConfig) -> float:
-    """Train a candidate and return its objective; the test clips stay withheld."""
+    """Train a candidate or a member; return its objective. The test clips stay withheld."""
     with Run(cfg.folder) as run:
+        _check(cfg)
         try:
             fit = fit_and_validate(cfg, run.begin, {})
         except InstantiationException as error:
@@ -163,13 +170,14 @@ def _report(
     split: str,
     folder: Path,
     timings: dict[str, float],
+    notes: Mapping = MappingProxyType({}),
 ) -> dict:
     """Score a split, write and log its report; return the content of metrics.json."""
     predictions = score(model, data, trainer, split)
     timings[split] = time.perf_counter()
     spans = pairwise(timings.items())
     seconds = {name: round(end - begin, 3) for (_, begin), (name, end) in spans}
-    metrics = measure(predictions, data.classes, split_info, split, data.audit, seconds)
+    metrics = measure(predictions, data.classes, split_info, split, data.audit, seconds) | notes
     write_report(folder, predictions, metrics, [folder / "metrics.csv"])
     log_report(trainer.loggers, metrics, folder, data.found.root)
     return metrics

@@ -4,7 +4,7 @@ import pickletools
 import re
 import struct
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -180,17 +180,15 @@ def build_checkpoint(
         trust.check(recipe, slot, slot, source)
     try:
         window = instantiate(data["window"], _convert_="all")
-        sizes.check_window(own["frontend"], window.samples)
         _check_stored(state, source)
-        network = None
-        if "network" in own:
-            frontend = build_frontend(own["frontend"], own["network"])
-            network = sizes.build_network(own["network"], arguments["classes"], frontend)
-            _check_weights(network, state, source)
+        clips = min(
+            _check_model(recipe, arguments["classes"], window.samples, state, place, source)
+            for place, recipe in _models(own)
+        )
         model = get_object(target)(**arguments)
-        clips = sizes.clips_at_once(window.samples, model.frontend, network)
-        if "estimator" in content:
-            _check_stored({"estimator": content["estimator"]}, source)
+        fitted = {key: value for key, value in content.items() if key.startswith("estimator")}
+        if fitted:
+            _check_stored(fitted, source)
             model.compiled = compiled or ownership.is_own(path)
         model.on_load_checkpoint(content)
         model.load_state_dict(state)
@@ -343,19 +341,56 @@ def _check_parts(classes: Sequence[str], epoch: int) -> None:
         raise ValueError("its classes are not two or more different names")
 
 
-def _check_weights(network: nn.Module, weights: Mapping, source: str) -> None:
+def _models(recipe: Mapping) -> Iterator[tuple[str, Mapping]]:
+    """Yield the recipe of each model, with what the names of its weights begin with."""
+    if "members" not in recipe:
+        yield "", recipe
+        return
+    for number, member in enumerate(recipe["members"]):
+        yield f"members.{number}.", member
+
+
+def _check_model(
+    recipe: Mapping, classes: Sequence[str], samples: int, state: Mapping, place: str, source: str
+) -> int:
+    """Refuse a model that would take more memory than its file, before it takes any.
+
+    Args:
+        recipe: Of a network or an estimator with its front end, found to be safe.
+        classes: Their names.
+        samples: Of a window.
+        state: Of the whole checkpoint.
+        place: What the names of its weights begin with.
+        source: Where it is from, for the message.
+
+    Returns:
+        How many clips can be scored in one batch.
+    """
+    sizes.check_window(recipe["frontend"], samples)
+    network = None
+    if "network" not in recipe:
+        frontend = instantiate(recipe["frontend"])
+    else:
+        frontend = build_frontend(recipe["frontend"], recipe["network"])
+        network = sizes.build_network(recipe["network"], classes, frontend)
+        _check_weights(network, state, f"{place}network.", source)
+    return sizes.clips_at_once(samples, frontend, network)
+
+
+def _check_weights(network: nn.Module, weights: Mapping, place: str, source: str) -> None:
     """Refuse weights that are not those of a network, before it takes memory.
 
     Args:
         network: On the meta device.
-        weights: The state of the model that holds it as `network`.
+        weights: The state of the model that holds it.
+        place: What their names begin with there.
         source: Where they are from, for the message.
 
     Raises:
         ValueError: Names or shapes differ.
     """
-    expected = {f"network.{name}": value.shape for name, value in network.state_dict().items()}
-    found = {name: value.shape for name, value in weights.items() if name.startswith("network.")}
+    expected = {f"{place}{name}": value.shape for name, value in network.state_dict().items()}
+    found = {name: value.shape for name, value in weights.items() if name.startswith(place)}
     differing = sorted(
         name for name in {*expected, *found} if expected.get(name) != found.get(name)
     )

@@ -22,6 +22,16 @@ def _names(package: str, names: str) -> dict[str, dict[str, str]]:
     return {f"{package}.{name}": {} for name in names.split()}
 
 
+_MODELS = {
+    "ser.training.classifier.EmotionClassifier": {
+        key: key
+        for key in ("frontend", "network", "augment", "channel", "optimizer", "scheduler")
+    },
+    "ser.training.estimator.EstimatorClassifier": {
+        "frontend": "frontend", "estimator": "estimator",
+    },
+}  # fmt: skip
+
 SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "data": {
         "ser.data.datamodule.EmotionDataModule": {
@@ -34,15 +44,8 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     ),
     "window": _names("ser.audio.window", "Window"),
     "servers": _names("ser.fetch.servers", "Servers"),
-    "model": {
-        "ser.training.classifier.EmotionClassifier": {
-            key: key
-            for key in ("frontend", "network", "augment", "channel", "optimizer", "scheduler")
-        },
-        "ser.training.estimator.EstimatorClassifier": {
-            "frontend": "frontend", "estimator": "estimator",
-        },
-    },
+    "model": _MODELS | {"ser.training.committee.Committee": {"members": "member"}},
+    "member": _MODELS,  # a committee has no committees
     "frontend": _names("ser.features.encoders", "HubEncoder TorchaudioEncoder")
     | _names("ser.features.functionals", "Functionals")
     | _names("ser.features.opensmile", "OpenSmile")
@@ -95,6 +98,7 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
 
 GIVEN = {
     "model": ("classes",),
+    "member": ("classes",),
     "network": ("classes", "bins", "channels", "depth", "features"),
     "optimizer": ("params",),
     "scheduler": ("optimizer",),
@@ -106,7 +110,8 @@ GIVEN = {
 KEYWORDS = {"lightgbm.LGBMClassifier": {"verbose": (int, False)}}
 """Arguments that a class takes without naming them: their type, and whether they must be given."""
 
-CONTROLS = {"model": {"_recursive_": False, "_convert_": "all"}, "data": {"_convert_": "all"}}
+_BUILT = {"_recursive_": False, "_convert_": "all"}
+CONTROLS = {"model": _BUILT, "member": _BUILT, "data": {"_convert_": "all"}}
 """Hydra's own keys, as `conf/` writes them; others change what a name builds, and when."""
 
 COMPOUND = ("folds", "merge", "start")
@@ -114,6 +119,9 @@ COMPOUND = ("folds", "merge", "start")
 
 LONGEST = 1000
 """Values of a list."""
+
+MOST = 10
+"""Recipes of a list, such as the members of a committee."""
 
 DEEPEST = 10
 """Levels of recipes within recipes."""
@@ -193,7 +201,13 @@ def check(
             )
         kind, needed = parameters.get(name, (object, False))
         if nested is not None and not isinstance(value, str | int | float | None):
-            for part, child in _recipes(value, path):
+            recipes = list(_recipes(value, path))
+            if len(recipes) > MOST:
+                raise ValueError(
+                    f"{place} for {len(recipes)} recipes as {_plain(named(path))}: expected at most"
+                    f" {MOST}; no code of it was run"
+                )
+            for part, child in recipes:
                 check(child, nested, part, source, named, depth + 1)
         elif nested in (None, "corpus"):  # which may be a folder
             check_value(value, kind, path, source, named, name in COMPOUND)
@@ -293,7 +307,7 @@ def _recipes(value: object, key: str) -> Iterator[tuple[str, object]]:
     if isinstance(value, Mapping) or not isinstance(value, list | tuple):
         yield key, value
         return
-    for place, child in enumerate(value[: LONGEST + 1]):
+    for place, child in enumerate(value):
         pair = isinstance(child, list | tuple) and len(child) == 2 and isinstance(child[0], str)
         yield (f"{key}.{place}.1", child[1]) if pair else (f"{key}.{place}", child)
 

@@ -12,7 +12,7 @@ KEPT = ("checkpoints/last.ckpt", "checkpoints/best.ckpt", *RESULTS)
 """Files of a run that another start in its folder would replace."""
 RECORD, NEXT_RECORD = ".hydra", ".hydra.next"
 """Where Hydra writes what a run was started with; until a run that is there already is replaced."""
-PART = re.compile(r"(fold_|candidate_)?\d+")
+PART = re.compile(r"(fold_|candidate_|member_)?\d+")
 """Names of the folders of runs within a run, and of jobs."""
 
 
@@ -30,7 +30,7 @@ def held_run(folder: Path) -> str | None:
 
 
 def held_parts(folder: Path) -> list[Path]:
-    """List the folders of folds, candidates and jobs that hold a run, within that of a run."""
+    """List the folders below that of a run that hold one: of a fold, candidate, member or job."""
     found = [path.parent for path in folder.glob("*/status.json")]
     return sorted(part for part in found if PART.fullmatch(part.name) and held_run(part))
 

@@ -69,6 +69,10 @@ class OpenSmile(FrontEnd):
             _tell_licence()
         return Smile(FeatureSet[self.feature_set], FeatureLevel.Functionals)
 
+    def example(self, samples: int) -> Tensor:
+        """Return zeros of the shape of features: openSMILE is not asked."""
+        return torch.zeros(1, self.features)
+
     def analyse(self, waveform: Tensor) -> Tensor:
         """Transform (batch, samples) to (batch, features)."""
         # Full scale, which openSMILE would turn into the lowest number of 16 bits.

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIXED = (
-    "data", "fold", "frontend", "model", "normalize", "objective", "protocol", "refit", "scheduler",
-    "seed", "select", "window",
+    "data", "ensemble", "ensemble_weights", "fold", "frontend", "model", "normalize", "objective",
+    "protocol", "refit", "scheduler", "seed", "select", "window",
 )  # fmt: skip
 """Root keys that make the model, its classes or its split, or choose the epoch."""
 
@@ -88,13 +88,14 @@ def take_up(config: DictConfig) -> None:
     """
     from ser.checkpoints import ownership
     from ser.checkpoints.format import load_checkpoint
-    from ser.training.estimator import EstimatorClassifier
+    from ser.training.classifier import EmotionClassifier
 
     loaded = load_checkpoint(config.resume, key="resume")
-    if isinstance(loaded.model, EstimatorClassifier):
+    if not isinstance(loaded.model, EmotionClassifier):
         raise ValueError(
-            f"resume={str(loaded.path)!r} holds a classical model, which is fitted once: there is"
-            " nothing to go on with; start a new run"
+            f"resume={str(loaded.path)!r} holds a classical model, which is fitted once, or a"
+            " committee: there is nothing to go on with; start a new run, or that of a committee"
+            " once more with its own overrides and hydra.run.dir="
         )
     if loaded.overrides is None:
         raise ValueError(

@@ -207,8 +207,8 @@ def check(config: DictConfig, folder: Path) -> None:
         if fold == "all":
             folds.begun(cfg)  # under these settings
             return
-        # Its candidates are kept, as folds are.
-        chooses = cfg.select is not None or cfg.refit
+        # Its candidates and members are kept, as folds are.
+        chooses = cfg.select is not None or cfg.refit or cfg.ensemble is not None
         if chooses and not differences(folder, OmegaConf.to_container(cfg)):
             return
     last = folder / KEPT[0]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Predicate
+from annotated_types import Interval, Len, Predicate
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from sklearn.base import BaseEstimator
@@ -15,14 +15,14 @@ from sklearn.base import BaseEstimator
 from ser.audio.clips import ON_ERROR
 from ser.checkpoints import estimator_io, sizes, trust
 from ser.config.differences import leaves
-from ser.config.quantities import Count, Fold, Natural, Positive, Seed
+from ser.config.quantities import Amount, Count, Fold, Natural, Positive, Seed
 from ser.corpora.labels import label_clips, label_emotions
 from ser.corpora.scan import CORPORA
 from ser.features.frontend import build_frontend
 from ser.launch.run_folder import cause_of, one_line
 from ser.splits.leakage import check_objective
 from ser.splits.protocols import OpenShare, shared_labels
-from ser.training import selection
+from ser.training import committee, selection
 
 METRICS = ("uar", "macro_f1", "accuracy")
 OBJECTIVES = tuple(f"{place}/{metric}" for place in ("val", "cv") for metric in METRICS)
@@ -37,6 +37,10 @@ SETTINGS: Mapping[str, object] = {
     "ckpt": str | None,
     "compiled": bool,
     "drop_classes": Sequence[str] | None,
+    "ensemble": Annotated[int, Interval(ge=2, le=trust.MOST)]
+    | Annotated[Sequence[str], Len(2, trust.MOST)]
+    | None,
+    "ensemble_weights": Annotated[Sequence[Amount], Len(2, trust.MOST)] | Literal["val"] | None,
     "fold": Fold,
     "folder": str,
     "group": str | None,
@@ -96,6 +100,16 @@ def check(cfg: DictConfig) -> None:
     if "model" in config:
         chosen = selection.first(cfg) if config["select"] is not None else cfg
         _build(OmegaConf.to_container(chosen, resolve=True))
+    if config.get("ensemble") is None:
+        if config.get("ensemble_weights") is not None:
+            raise ValueError(
+                f"ensemble_weights={config['ensemble_weights']!r} without members: expected"
+                " ensemble=, as 3"
+            )
+    else:
+        _check_ensemble(config)
+        for _, member in committee.members(cfg):
+            check(member)
 
 
 def check_types(config: Mapping, source: str = "", named: Callable[[str], str] = str) -> None:
@@ -147,6 +161,33 @@ def _as_set(written: Mapping, key: str) -> str:
     return key
 
 
+def _check_ensemble(config: Mapping) -> None:
+    """Refuse weights that are not those of the members, and what a committee cannot do."""
+    given, weights = config["ensemble"], config["ensemble_weights"]
+    count = given if isinstance(given, int) else len(given)
+    if isinstance(weights, list) and (len(weights) != count or not any(weights)):
+        raise ValueError(
+            f"ensemble_weights={weights}: expected a number for each of {count} members, one of"
+            " them above 0"
+        )
+    if weights == "val" and config["objective"] is None:
+        raise ValueError(
+            "ensemble_weights=val with objective=null: expected validation speakers and an"
+            " objective of theirs, or weights that are fixed"
+        )
+    for key in ("select", "refit", "normalize"):
+        if config[key]:
+            raise ValueError(
+                f"{key}={config[key]} with ensemble=: a committee's members are plain runs that"
+                f" hear waveforms; expected {key} in runs of their own, or no ensemble"
+            )
+    if str(config["objective"]).startswith("cv/"):
+        raise ValueError(
+            f"objective={config['objective']} with ensemble=: expected one of val/, by which the"
+            " whole is scored"
+        )
+
+
 def _build(config: Mapping) -> None:
     """Build all that a run builds, but the data, and the network without memory for its weights."""
     data, model = config["data"], config["model"]
@@ -169,11 +210,28 @@ def _build(config: Mapping) -> None:
             instantiate(recipe)
     with _naming("frontend", model["frontend"]):
         get_class(model["frontend"]["_target_"]).fetch(model["frontend"])
+    _check_epochs(config)
     with torch.random.fork_rng(devices=[]):
         if "estimator" in model:
             _build_estimator(model, classes, window.samples)
         else:
             _build_network(model, classes, window.samples)
+
+
+def _check_epochs(config: Mapping) -> None:
+    """Refuse epochs of a classical model, and an objective that chooses no epoch of a network."""
+    epochs, objective = config["trainer"].get("max_epochs"), config["objective"]
+    if "estimator" in config["model"]:
+        if epochs is not None:
+            raise ValueError(
+                f"trainer.max_epochs={epochs}: a classical model is fitted once and has no epochs;"
+                " leave trainer=one_pass as the model sets it"
+            )
+    elif str(objective).startswith("cv/"):
+        raise ValueError(
+            f"objective={objective} is for classical models, which are fitted once: expected one of"
+            " val/, which chooses the epoch"
+        )
 
 
 def _build_estimator(model: Mapping, classes: list[str], samples: int) -> None:

@@ -119,7 +119,11 @@ class EmotionClassifier(LightningModule):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return the probabilities (batch, classes) of waveforms (batch, samples)."""
-        return self.network(self.frontend(waveform)).softmax(dim=1)
+        return self.probabilities(self.frontend(waveform))
+
+    def probabilities(self, features: Tensor) -> Tensor:
+        """Return the probabilities (batch, classes) of features (batch, ...)."""
+        return self.network(features).softmax(dim=1)
 
     def on_train_epoch_start(self) -> None:
         """Make all randomness a function of (seed, epoch): a resumed run repeats it."""
@@ -169,8 +173,7 @@ class EmotionClassifier(LightningModule):
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_index: int) -> dict[str, Tensor]:
         """Return each clip's row and probabilities."""
-        probabilities = self.network(self.frontend.of(batch)).softmax(dim=1)
-        return {"row": batch["row"], "probabilities": probabilities}
+        return {"row": batch["row"], "probabilities": self.probabilities(self.frontend.of(batch))}
 
     def configure_optimizers(self) -> tuple[list, list]:
         """Build the optimiser, and its schedule if there is one."""

@@ -78,12 +78,16 @@ class EstimatorClassifier(LightningModule):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return the probabilities (batch, classes) of waveforms (batch, samples)."""
-        return self._probabilities(self.frontend(waveform))
+        return self.probabilities(self.frontend(waveform))
+
+    def probabilities(self, features: Tensor) -> Tensor:
+        """Return the probabilities (batch, classes) of features (batch, features)."""
+        found = self.estimator.predict_proba(features.cpu().numpy())
+        return torch.from_numpy(found).float().to(features.device)
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_index: int) -> dict[str, Tensor]:
         """Return each clip's row and probabilities."""
-        probabilities = self._probabilities(self.frontend.of(batch))
-        return {"row": batch["row"], "probabilities": probabilities}
+        return {"row": batch["row"], "probabilities": self.probabilities(self.frontend.of(batch))}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Put the fitted estimator into the checkpoint, as skops bytes in a uint8 tensor."""
@@ -104,6 +108,3 @@ class EstimatorClassifier(LightningModule):
         # scikit-learn draws from numpy's global state where an estimator is given no other.
         np.random.seed(self.hparams.seed)  # noqa: NPY002
         return instantiate(self.hparams.estimator, _convert_="all")
-
-    def _probabilities(self, features: Tensor) -> Tensor:
-        return torch.from_numpy(self.estimator.predict_proba(features.cpu().numpy())).float()

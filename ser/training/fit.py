@@ -3,9 +3,10 @@
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import lightning
@@ -35,18 +36,22 @@ class Fit(NamedTuple):
 
     Attributes:
         data: Its clips, those of test still withheld.
+        split_info: Under which protocol and fold, and what the model has heard.
         model: As best.ckpt holds it.
         trainer: To score with.
         objective: Its score on the validation clips, or cross-validated on the training speakers;
             None where nothing is chosen.
         interrupted: Whether Ctrl-C ended the training before its last epoch.
+        notes: What metrics.json has of it besides its scores.
     """
 
     data: EmotionDataModule
+    split_info: SplitInfo
     model: LightningModule
     trainer: Trainer
     objective: float | None
     interrupted: bool
+    notes: Mapping = MappingProxyType({})
 
 
 def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], timings: dict[str, float]) -> Fit:
@@ -59,7 +64,7 @@ def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], timings: dict[
         timings: Where the times at which its steps end are noted.
     """
     folder = Path(cfg.folder)
-    config = _portable(cfg)
+    config = portable(cfg)
     resume_from = restart.find(cfg, config)
     data, model = _build(cfg)
     if resume_from:
@@ -67,7 +72,7 @@ def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], timings: dict[
     info = data.split_info(model.frontend.origin)
     recipe = Recipe(config, data.record(), info, folds.started_with(cfg))
     trainer = build_trainer(cfg, recipe, **_limits(data))
-    _check(model, data, trainer, cfg.objective, resume_from)
+    _check(data, trainer, cfg.objective, resume_from)
     begin(*(() if resume_from else (*KEPT, curves.NAME)))
     if resume_from:
         curves.keep(resume_from, folder)
@@ -77,15 +82,15 @@ def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], timings: dict[
     best, stopped = _fit(model, data, trainer, recipe, folder / "checkpoints", resume_from)
     trainer = on_one_device(trainer, cfg)
     timings["fit"] = time.perf_counter()
-    value = _objective(best, data, trainer, cfg.objective)
+    value = validate(best, data, trainer, cfg.objective)
     timings["val"] = time.perf_counter()
-    return Fit(data, best, trainer, value, stopped)
+    return Fit(data, info, best, trainer, value, stopped)
 
 
 def fit_worker_rank(cfg: DictConfig) -> None:
     """Fit as one of several processes, of which the first alone keeps files and scores."""
     logging.disable(logging.WARNING)  # the first says it
-    resume_from = restart.find(cfg, _portable(cfg))
+    resume_from = restart.find(cfg, portable(cfg))
     data, model = _build(cfg)
     trainer = build_trainer(cfg, **_limits(data))
     trainer.loggers = build_loggers(cfg, data.split_info(model.frontend.origin))
@@ -187,29 +192,17 @@ def _fit(
 
 
 def _check(
-    model: LightningModule,
     data: EmotionDataModule,
     trainer: Trainer,
     objective: str | None,
     resume_from: Checkpoint | None,
 ) -> None:
-    """Refuse a trainer or an objective that does not fit the model, or epochs that are done."""
-    classical = isinstance(model, EstimatorClassifier)
-    if classical and trainer.max_epochs is not None:
-        raise ValueError(
-            f"trainer.max_epochs={trainer.max_epochs}: a classical model is fitted once and has no"
-            " epochs; leave trainer=one_pass as the model sets it"
-        )
+    """Refuse an objective that nobody can be asked for, or epochs that are done."""
     place, _, _ = (objective or "").partition("/")
     if place == "val" and not data.validates():
         raise ValueError(
             f"objective={objective}, but there are no validation speakers: expected objective=null,"
             " which takes the last epoch, or protocol.val_speakers=4"
-        )
-    if place == "cv" and not classical:
-        raise ValueError(
-            f"objective={objective} is for classical models, which are fitted once: expected one of"
-            " val/, which chooses the epoch"
         )
     if resume_from and -1 < (trainer.max_epochs or -1) <= resume_from.epoch:
         raise ValueError(
@@ -233,7 +226,7 @@ def _train(
     return False
 
 
-def _objective(
+def validate(
     model: LightningModule, data: EmotionDataModule, trainer: Trainer, name: str | None
 ) -> float | None:
     """Score the model by the objective, which knows no test clip."""
@@ -248,7 +241,7 @@ def _objective(
     return scores(predictions.label.to_numpy(str), predictions.prediction.to_numpy(str))[metric]
 
 
-def _portable(cfg: DictConfig) -> dict:
+def portable(cfg: DictConfig) -> dict:
     """Resolve the config for a checkpoint, which is read from other working folders too."""
     config = OmegaConf.to_container(cfg, resolve=True)  # plain: `weights_only` admits it
     if isinstance(config["data"]["root"], str):

@@ -48,7 +48,7 @@ def recorded_fold(run: Path) -> int | str | None:
 
 
 def is_part(cfg: DictConfig) -> bool:
-    """Return whether a run is part of another: a fold, a candidate or a trial."""
+    """Return whether a run is part of another: a fold, a candidate, a member or a trial."""
     return Path(cfg.folder) != Path(HydraConfig.get().runtime.output_dir)
 
 

@@ -1,7 +1,7 @@
 """Finished runs of an earlier start, which are kept where settings and clips are the same."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +26,23 @@ def outcome(cfg: DictConfig) -> dict | None:
     return None if differing else status
 
 
+def settle(
+    cfg: DictConfig, overrides: Sequence[str], train: Callable[[DictConfig], float | None]
+) -> float | None:
+    """Return the objective of a run within a run; it trains where none has been finished.
+
+    Args:
+        cfg: Of the run within.
+        overrides: What it has besides those of this start.
+        train: Trains it and returns its objective.
+    """
+    ended = outcome(cfg)
+    if ended is not None:
+        return ended["objective"]
+    folds.record(cfg, [*folds.overrides_of(cfg), *overrides])
+    return train(cfg)
+
+
 def check_sweep(folder: Path) -> None:
     """Refuse to complete a sweep whose finished jobs know other clips than there are now."""
     runs = []
@@ -42,7 +59,7 @@ def check(runs: Sequence[DictConfig]) -> None:
     """Refuse runs that were finished on other clips than there are now.
 
     Args:
-        runs: Configs of jobs, folds, candidates or trials; those not finished pass.
+        runs: Configs of jobs, folds, candidates, members or trials; those not finished pass.
     """
     opened = {}
     for cfg in runs:

@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 def find(cfg: DictConfig, recipe: Mapping) -> Checkpoint | None:
     """Return the checkpoint from which a run goes on; None where it starts from nothing.
 
-    It is that of `resume`. A fold, a candidate or a job of a sweep that is started once more goes
-    on by itself where an earlier start under the same recipe has left its last.ckpt that is not
-    to be overwritten; so does what trains after `select` or for `refit`.
+    It is that of `resume`. A fold, a candidate, a member or a job of a sweep that is started once
+    more goes on by itself where an earlier start under the same recipe has left its last.ckpt that
+    is not to be overwritten; so does what trains after `select` or for `refit`.
 
     Args:
         cfg: Of the run.

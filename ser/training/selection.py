@@ -17,7 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ser.checkpoints.format import load_checkpoint
-from ser.training import folds, kept
+from ser.training import kept
 
 log = logging.getLogger(__name__)
 
@@ -49,21 +49,18 @@ def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> tuple[Di
         )
     folder = Path(cfg.folder)
     grid = candidates(cfg.select) if cfg.select else [[]]
-    configs = [_candidate(cfg, overrides) for overrides in grid]
-    runs = copy.deepcopy(configs)
-    for number, candidate in enumerate(runs):
-        candidate.folder = str(folder / f"candidate_{number}")
-        candidate.logger = {}  # its score is in selection.json
-        candidate.refit = False
+    configs = [
+        variant(cfg, overrides, f"select={cfg.select} sets {' '.join(overrides)}")
+        for overrides in grid
+    ]
+    # Their scores are in selection.json.
+    runs = [within(config, f"candidate_{number}") for number, config in enumerate(configs)]
     kept.check(runs)
     scores = []
     for candidate, overrides in zip(runs, grid, strict=True):
         named = " ".join(overrides) or "as the run is"
         try:
-            ended = kept.outcome(candidate)
-            if ended is None:
-                folds.record(candidate, [*folds.overrides_of(candidate), *overrides])
-            score = validate(candidate) if ended is None else ended["objective"]
+            score = kept.settle(candidate, overrides, validate)
         except ValueError as error:
             log.warning("candidate %s failed: %s", named, error)
             score, reason = None, error
@@ -104,7 +101,7 @@ def _prolong(cfg: DictConfig, chosen: Path) -> None:
 
 def first(cfg: DictConfig) -> DictConfig:
     """Return the config of the first candidate: the run's own may be one that cannot be built."""
-    return _candidate(cfg, candidates(cfg.select)[0])
+    return variant(cfg, candidates(cfg.select)[0], f"select={cfg.select}")
 
 
 def candidates(preset: str) -> list[list[str]]:
@@ -124,19 +121,38 @@ def candidates(preset: str) -> list[list[str]]:
     return [list(job) for job in product(*choices)]
 
 
-def _candidate(cfg: DictConfig, overrides: list[str]) -> DictConfig:
-    """Compose the run's own overrides with a candidate's; this fold stays this fold."""
+def variant(
+    cfg: DictConfig, overrides: Sequence[str], source: str, free: Sequence[str] = OPEN
+) -> DictConfig:
+    """Compose the run's own overrides with others; this fold stays this fold.
+
+    Args:
+        cfg: Of the run.
+        overrides: The others.
+        source: What has set them, for messages.
+        free: What they may change of the data.
+
+    Raises:
+        ValueError: They do not compose, or change what the score is of.
+    """
     job = HydraConfig.get()
-    name, source = job.job.config_name, f"select={cfg.select} sets {' '.join(overrides)}"
-    composed = compose_run(name, [*job.overrides.task, *overrides], source)
+    composed = compose_run(job.job.config_name, [*job.overrides.task, *overrides], source)
     for key in ("fold", "folder", "group", "overwrite"):
         composed[key] = cfg[key]
-    if changed := changes(composed, cfg):
+    if changed := changes(composed, cfg, free):
         raise ValueError(
-            f"select={cfg.select} changes {changed[0]} ({' '.join(overrides)}): expected a preset"
-            " that leaves the clips, the protocol and the objective as they are"
+            f"{source}, which changes {changed[0]}: expected what leaves the clips, the protocol"
+            " and the objective as they are"
         )
     return composed
+
+
+def within(cfg: DictConfig, name: str) -> DictConfig:
+    """Return the config of a plain run in a folder below that of a run, without loggers."""
+    part = copy.deepcopy(cfg)
+    part.folder = str(Path(cfg.folder) / name)
+    part.logger, part.select, part.refit = {}, None, False
+    return part
 
 
 def compose_run(name: str, overrides: Sequence[str], source: str) -> DictConfig:
@@ -162,14 +178,18 @@ def compose_run(name: str, overrides: Sequence[str], source: str) -> DictConfig:
     return composed
 
 
-def changes(candidate: DictConfig, cfg: DictConfig) -> list[str]:
-    """List the keys that decide who tests or what is scored, and differ between two configs."""
+def changes(candidate: DictConfig, cfg: DictConfig, free: Sequence[str] = OPEN) -> list[str]:
+    """List the keys that decide who tests or what is scored, and differ between two configs.
+
+    Those that are `free` may.
+    """
     data = sorted({*candidate.data, *cfg.data})
-    keys = ("fold", "protocol", "objective", "normalize", *(f"data.{key}" for key in data))
+    keys = ("fold", "protocol", "objective", "normalize", "select", "resume")
+    keys += tuple(f"data.{key}" for key in data)
     return [
         key
         for key in keys
-        if key not in OPEN and OmegaConf.select(candidate, key) != OmegaConf.select(cfg, key)
+        if key not in free and OmegaConf.select(candidate, key) != OmegaConf.select(cfg, key)
     ]
 
 

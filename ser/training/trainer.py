@@ -7,6 +7,8 @@ from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
+from ser.training import folds
+
 
 def is_rank_zero() -> bool:
     """Return whether this process keeps the files of its run."""
@@ -37,7 +39,9 @@ def check_devices(cfg: DictConfig, hydra: DictConfig) -> None:
         other = "a multirun (-m, sweep=), which each of them would repeat"
     elif cfg.get("fold") == "all":
         other = "fold=all: start a run for each fold"
-    elif cfg.get("select") is not None:
+    elif cfg.get("ensemble") is not None:
+        other = "ensemble="
+    elif cfg.get("select") is not None or folds.is_part(cfg):
         other = "select="
     elif "n_trials" in cfg:
         other = "ser.tune"

@@ -12,12 +12,12 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 
 import pytest
 from hydra._internal.instantiate import _instantiate2
+from hydra.utils import get_class
 
 from ser.checkpoints import trust
 from ser.checkpoints.format import FORMAT, build_checkpoint
 from ser.config.split_info import SplitInfo
 from ser.launch.resume import check_recipe
-from ser.training.classifier import EmotionClassifier
 from ser.training.estimator import EstimatorClassifier
 
 ROUNDS = pytest.mark.parametrize(
@@ -97,8 +97,7 @@ RUN = {
 
 def sound(target: str, recipe: dict) -> dict:
     """Give the content of a checkpoint as `ser.checkpoints.format.read_content` would."""
-    kind = EmotionClassifier if "network" in recipe else EstimatorClassifier
-    model = kind(["calm", "sad"], **recipe)
+    model = get_class(target)(["calm", "sad"], **recipe)
     info = SplitInfo("holdout", 1, "0", 0, 1, leaky=False, transductive=False)
     content = {
         "epoch": 0,
@@ -113,10 +112,11 @@ def sound(target: str, recipe: dict) -> dict:
             "versions": {"ser": "0"},
         },
     }
-    if kind is EstimatorClassifier:
-        features = random_features(60, model.frontend.features)
-        model.fit_estimator(features, (features[:, 0] > 0).astype(int))
-        model.on_save_checkpoint(content)
+    for part in getattr(model, "members", [model]):
+        if isinstance(part, EstimatorClassifier):
+            features = random_features(60, part.frontend.features)
+            part.fit_estimator(features, (features[:, 0] > 0).astype(int))
+    model.on_save_checkpoint(content)
     return content
 
 
@@ -271,6 +271,9 @@ CHECKPOINTS = {
     "network": ("ser.training.classifier.EmotionClassifier", NETWORK),
     "estimator": ("ser.training.estimator.EstimatorClassifier", ESTIMATOR),
 }
+MEMBERS = [{"_target_": target, **recipe} for target, recipe in CHECKPOINTS.values()]
+COMMITTEE = {"members": MEMBERS, "weights": [0.25, 0.75]}
+CHECKPOINTS["committee"] = ("ser.training.committee.Committee", COMMITTEE)
 
 
 @ROUNDS
@@ -329,3 +332,45 @@ def test_nothing_outside_the_lists_is_ever_built(rounds: int, tmp_path: Path, wa
         with pytest.raises(ValueError, match="no code of it was run"):
             check_recipe(build_checkpoint(whole | content, tmp_path, "ckpt='x'"))
         assert not watched, (target, watched)
+
+
+WIDE = {"_target_": "ser.models.cnn.CNN", "widths": [16384] * 8}
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        (MEMBERS * 500, "its recipe has more than 10000 values"),
+        (MEMBERS * 20, "for 40 recipes as model.members: expected at most 10"),
+        ([{"_target_": "ser.training.committee.Committee", **COMMITTEE}] * 2, "expected one of"),
+        ([MEMBERS[0] | {"network": WIDE}, MEMBERS[1]], "such as members.0.network."),
+        ([MEMBERS[1], MEMBERS[1]], "it lacks 'estimator.0'"),
+        ([*MEMBERS, MEMBERS[1]], "expected a weight for each of 3 members"),
+        (["network", "estimator"], "asks to build 'network' as model.members.0"),
+        (MEMBERS[0], "cannot be built"),
+        ([["a", MEMBERS[0]], ["b", MEMBERS[1]]], "cannot be built"),
+        ([MEMBERS[0], MEMBERS[1] | {"frontend": MEMBERS[1]["frontend"] | {"bins": 5}}], "features"),
+    ],
+)
+def test_members_of_a_committee_are_checked_as_models_are(
+    members: object, words: str, tmp_path: Path, watched: list[str]
+):
+    whole = sound(*CHECKPOINTS["committee"])
+    content = copy.deepcopy({key: whole[key] for key in ("hyper_parameters", "ser")})
+    content["hyper_parameters"]["members"] = members
+    watched.clear()
+    with little_memory():
+        watched.clear()
+        with pytest.raises(ValueError, match=r"^ckpt='x'[^\n]+$") as caught:
+            build_checkpoint(whole | content, tmp_path, "ckpt='x'")
+    assert words in str(caught.value)
+    assert not watched
+
+
+def test_the_last_of_a_long_list_of_recipes_is_checked_too():
+    steps = [{"_target_": "sklearn.preprocessing.StandardScaler"}] * trust.LONGEST
+    pipeline = {"_target_": "sklearn.pipeline.make_pipeline"}
+    for planted in (steps[:2], [*steps, steps[0]]):
+        recipe = pipeline | {"_args_": [*planted, {"_target_": "builtins.eval"}]}
+        with pytest.raises(ValueError, match="no code of it was run"):
+            trust.check(recipe, "estimator", "model.estimator", "ckpt='x'")

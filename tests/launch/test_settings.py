@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ser.launch import settings
 from ser.launch.run import quiet_lightning
+from ser.training import committee
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = (
@@ -160,6 +161,36 @@ def test_a_wrong_value_anywhere_is_one_line_that_names_its_key(composed, group, 
         ("protocol=kfold fold=first", "fold='first': expected a whole number or 'all'"),
         ("normalize=voice", "normalize='voice': expected 'speaker' or null"),
         ("model=svm objective=val/uas", "objective='val/uas': expected 'val/uar'"),
+        ("objective=cv/uar", "objective=cv/uar is for classical models"),
+        ("model=svm +trainer.max_epochs=1", "trainer.max_epochs=1: a classical model is fitted"),
+        ("ensemble=1", "ensemble=1: expected at least 2 or a list or null"),
+        ("ensemble=11", "ensemble=11: expected at most 10 or a list or null"),
+        ("ensemble=['seed=1']", "ensemble=['seed=1']: expected "),
+        ("ensemble=['seed=1','sed=1']", "ensemble.1 sets sed=1"),
+        (
+            "ensemble=['seed=1','model=svm'] optimizer.lr=1",
+            "ensemble.1 sets model=svm, which does not fit",
+        ),
+        ("ensemble=['seed=1','optimizer.lr=abc']", "optimizer.lr='abc': expected a number"),
+        ("ensemble=['seed=1','data.drop=[sad]']", "data.drop=[sad], which changes data.drop"),
+        ("ensemble=['seed=1','window.seconds=1']", "which changes data.window"),
+        ("ensemble=['seed=1','select=svm_regularisation']", "which changes select"),
+        ("ensemble=2 select=svm_regularisation", "select=svm_regularisation with ensemble="),
+        ("ensemble=2 refit=true", "refit=True with ensemble="),
+        ("ensemble=2 normalize=speaker", "normalize=speaker with ensemble="),
+        ("ensemble=2 model=svm objective=cv/uar", "objective=cv/uar with ensemble="),
+        ("ensemble=2 ensemble_weights=[1]", "ensemble_weights=[1]: expected "),
+        ("ensemble=2 ensemble_weights=[0,0]", "for each of 2 members, one of them above 0"),
+        (
+            "ensemble=2 ensemble_weights=[1,2,3]",
+            "ensemble_weights=[1, 2, 3]: expected a number for",
+        ),
+        ("ensemble=2 ensemble_weights=test", "ensemble_weights='test': expected "),
+        ("ensemble_weights=val", "ensemble_weights='val' without members"),
+        (
+            "ensemble=2 objective=null ensemble_weights=val",
+            "ensemble_weights=val with objective=null",
+        ),
     ],
 )
 def test_what_a_value_must_be_is_said(composed, given: str, words: str):
@@ -168,6 +199,23 @@ def test_what_a_value_must_be_is_said(composed, given: str, words: str):
         settings.check(cfg)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["cnn", "svm"])
+def test_members_compose_from_any_model_of_the_run(composed, model: str):
+    cfg = composed("experiment=best_from_scratch", f"model={model}")
+    settings.check(cfg)
+    members = [member for _, member in committee.members(cfg)]
+    assert [Path(member.folder).name for member in members] == [f"member_{n}" for n in range(5)]
+    assert [member.seed for member in members] == [0, 1, 2, 0, 0]
+    targets = [member.model.get("estimator", member.model.get("network")) for member in members]
+    named = ["CNN"] * 3 + ["LogisticRegression", "SVC"]
+    assert all(name in str(target) for name, target in zip(named, targets, strict=True))
+    assert [member.frontend._target_.rpartition(".")[2] for member in members] == [
+        *["MFCC"] * 3,
+        "OpenSmile",
+        "Functionals",
+    ]
 
 
 def test_a_wrong_start_writes_nothing(tmp_path: Path):

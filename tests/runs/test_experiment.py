@@ -337,7 +337,7 @@ def test_training_clips_under_the_names_of_test_clips_are_not_scored(
             "expected protocol=holdout",
         ),
         (["data=demo", "model=svm", "select=cnn_learning_rate"], "sets optimizer.lr=0.001, which"),
-        (["data=demo", "model=svm", "select=leakage_gap"], "leakage_gap changes protocol"),
+        (["data=demo", "model=svm", "select=leakage_gap"], "which changes protocol"),
         (["data=demo", "fold=1"], "fold=1: expected 0 or all"),
         (["data=demo", "select=svm", "model=svm"], "select='svm'.*svm_regularisation"),
     ],
