@@ -176,6 +176,21 @@ def finish(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
 
 
 @pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the hub has them: wav2vec 2.0 of two blocks of width 16, at random."""
+    import torch
+    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+
+    folder = tmp_path_factory.mktemp("encoder")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(**sizes, intermediate_size=32, conv_dim=(8,) * 7)
+    Wav2Vec2Model(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def svm_run(small: list[str], finish: Callable[..., Path]) -> Path:
     """A finished run of `model=svm`."""
     return finish(*small, "model=svm", pictures=True)

@@ -43,12 +43,13 @@ def check_window(frontend: Mapping, samples: int) -> None:
     """
     if not 0 < samples <= LONGEST:
         raise ValueError(f"window.seconds makes {samples} samples: expected 1 to {LONGEST}")
-    hop = frontend.get("hop_length", 480)
+    hop = frontend.get("hop_length", 480)  # an encoder's is longer
     bins = max(frontend.get(key, 0) for key in ("bins", "n_fft", "n_mels", "size"))
     if (samples // hop + 1) * max(bins, 2048) > SPECTRUM:
+        shown = f"frontend.hop_length={hop}" if "hop_length" in frontend else "window.seconds"
         raise ValueError(
-            f"frontend.hop_length={hop} makes {samples // hop + 1} frames of a window of {samples}"
-            f" samples: expected at most {SPECTRUM // max(bins, 2048)}"
+            f"{shown} makes {samples // hop + 1} frames of a window of {samples} samples: expected"
+            f" at most {SPECTRUM // max(bins, 2048)}"
         )
 
 
@@ -63,13 +64,13 @@ def clips_at_once(samples: int, frontend: nn.Module, network: nn.Module | None) 
     Raises:
         ValueError: There is no memory for one.
     """
-    largest = samples
-    if network is not None:
-        with torch.inference_mode():
-            features = frontend(torch.zeros(1, samples))
+    with torch.inference_mode():
+        features = frontend.example(samples)
+        largest = max(samples, features.numel())
+        if network is not None:
             with _Sizes() as sizes:
                 network.eval()(torch.empty(features.shape, device="meta"))
-        largest = max(samples, features.numel(), sizes.largest)
+            largest = max(largest, sizes.largest)
     if largest > BATCH:
         raise ValueError(
             f"model.network makes a tensor of {largest} values of one clip: expected at most"

@@ -145,6 +145,8 @@ class Corpus:
         examples: File names, for messages.
         unrecorded: Speaker and channel of what was never recorded.
         oddities: Of the releases.
+        heard_by: Public encoders that were trained on it, by the names that they have where they
+            are published.
     """
 
     name: str
@@ -161,6 +163,7 @@ class Corpus:
     examples: str
     unrecorded: Collection[tuple[str, str]] = ()
     oddities: Oddities = Oddities()
+    heard_by: Collection[str] = ()
 
     @property
     def placed(self) -> bool:

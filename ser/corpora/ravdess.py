@@ -97,4 +97,19 @@ RAVDESS = Corpus(
         alike=("03-01-03-01-02-01-07", "03-01-03-01-02-02-07"),
         zero_runs=264,  # most of actors 20, 04, 14, 24, 02 and 16
     ),
+    heard_by=(
+        # Of the corpora of EmoBox (github.com/ddlBoJack/emotion2vec, issue 46), or by labels of a
+        # model of these.
+        "emotion2vec/emotion2vec_plus_base",
+        "emotion2vec/emotion2vec_plus_large",
+        "emotion2vec/emotion2vec_plus_seed",
+        # By their model cards.
+        "amiriparian/ExHuBERT",
+        "AreejB/wav2vec2-xlsr-english-speech-emotion-recognition",
+        "ehcalabres/wav2vec2-lg-xlsr-en-speech-emotion-recognition",
+        "r-f/wav2vec-english-speech-emotion-recognition",
+        # By their names.
+        "Wiam/wav2vec2-lg-xlsr-en-speech-emotion-recognition-finetuned-ravdess-v8",
+        "Yassmen/Wav2Vec2_Fine_tuned_on_RAVDESS_2_Speech_Emotion_Recognition",
+    ),
 )  # fmt: skip

@@ -118,4 +118,14 @@ TESS = Corpus(
             ),
         },
     ),
+    heard_by=(
+        # Of the corpora of EmoBox (github.com/ddlBoJack/emotion2vec, issue 46), or by labels of a
+        # model of these.
+        "emotion2vec/emotion2vec_plus_base",
+        "emotion2vec/emotion2vec_plus_large",
+        "emotion2vec/emotion2vec_plus_seed",
+        # By their model cards.
+        "amiriparian/ExHuBERT",
+        "r-f/wav2vec-english-speech-emotion-recognition",
+    ),
 )

@@ -26,6 +26,7 @@ from ser.corpora.clip import CHANNELS, MODALITIES
 from ser.corpora.labels import TARGETS, label_clips, label_emotions
 from ser.corpora.scan import CORPORA, Scan, scan
 from ser.data.loading import ClipDataset, ClipReader, Reader
+from ser.features.encoders import DOCUMENTED
 from ser.features.frontend import FrontEnd, cache_key
 from ser.fetch.servers import Servers
 from ser.splits.leakage import audit
@@ -108,6 +109,7 @@ class EmotionDataModule(LightningDataModule):
             )
         self.protocol = self.protocol or Holdout()
         self.recorded: Mapping[str, str] | None = None
+        self.scores_cached = False
         self.cache = cache_directory(self.cache)
         asked = label_clips(label_emotions(self.drop, self.keep, self.merge), self.target)
         self.labels = shared_labels(asked, self.protocol, self.corpora)
@@ -147,10 +149,12 @@ class EmotionDataModule(LightningDataModule):
             self.found, self.protocol, self.tess, self.corpora, self.channels, self.labels
         )
 
-    def split_info(self) -> SplitInfo:
-        """Return under which protocol scores are made, once set up.
+    def split_info(self, encoder: str | None = None) -> SplitInfo:
+        """Return under which protocol scores are made; what the hash covers must not change.
 
-        What the hash covers must not change.
+        Args:
+            encoder: `FrontEnd.origin` of the front end; one that has pretrained weights asks for
+                clips that are parted.
         """
         # The placement of TESS is part of the name where it decides what is tested.
         tess = effective(self.tess, self.protocol, self.corpora)
@@ -165,8 +169,18 @@ class EmotionDataModule(LightningDataModule):
             leaky=self.protocol.leaky,
             transductive=self.normalize is not None,
             refit=self.refit,
-            unvalidated="val" not in set(self.table.split),
+            unvalidated="val" not in self.splits.assign_clips(self.fold).values(),
+            **self._exposure(encoder),
         )
+
+    def _exposure(self, encoder: str | None) -> dict[str, bool]:
+        """Return whether an encoder has heard what is tested, or may have."""
+        if encoder is None:
+            return {}
+        tested = self.table.corpus[self.table.split == "test"].unique()
+        exposed = any(encoder in CORPORA[name].heard_by for name in tested)
+        unknown = not exposed and encoder not in DOCUMENTED
+        return {"exposed": exposed, "exposure_unknown": unknown}
 
     def setup(self, stage: str) -> None:
         """Part and decode, once for all stages.
@@ -201,20 +215,24 @@ class EmotionDataModule(LightningDataModule):
         """Let the test clips be read: the model is final."""
         self.reader.withhold([])
 
-    def cache_features(self, frontend: FrontEnd, recipe: Mapping) -> None:
+    def cache_features(
+        self, frontend: FrontEnd, recipe: Mapping, device: torch.device | str = "cpu"
+    ) -> None:
         """Let training and validation read what is computed once for all runs.
 
         Args:
             frontend: Of the model.
             recipe: From which it was built: plain containers.
+            device: Where it is computed.
         """
+        self.scores_cached = self.normalize is not None or frontend.exact
         if self.normalize == "speaker":
             key = cache_key(frontend, recipe, True)
-            self.reader.cache(frontend, key, self.cache, "features")
+            self.reader.cache(frontend, key, self.cache, "features", device)
             self.reader.standardise(self.table.speaker)
         else:
             key = cache_key(frontend, recipe, False)
-            self.reader.cache(frontend.analyse, key, self.cache, "analysed")
+            self.reader.cache(frontend.analyse, key, self.cache, "analysed", device)
         trim(self.cache, self.cache_max_gb)
 
     def hold_waveforms(self, device: torch.device) -> None:
@@ -278,8 +296,12 @@ class EmotionDataModule(LightningDataModule):
         return self._loader(self.dataset("val", self.reader.read_fastest))
 
     def scoring_loader(self, split: str) -> DataLoader:
-        """Return the clips of a split in order, as waveforms, or as features known by speaker."""
-        read = self.reader.read_fastest if self.normalize else self.reader.read_waveforms
+        """Return the clips of a split in order; those of test as waveforms unless caches are exact.
+
+        Each candidate of a selection scores val: what is cached need not be computed again.
+        """
+        fastest = self.scores_cached or split == "val"
+        read = self.reader.read_fastest if fastest else self.reader.read_waveforms
         return self._loader(self.dataset(split, read))
 
     def _loader(self, dataset: ClipDataset, **options: object) -> DataLoader:

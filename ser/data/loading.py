@@ -75,7 +75,12 @@ class ClipReader:
         return {"waveform": self._waveforms(rows)}
 
     def cache(
-        self, compute: Callable[[Tensor], Tensor], key: object, directory: Path, name: str
+        self,
+        compute: Callable[[Tensor], Tensor],
+        key: object,
+        directory: Path,
+        name: str,
+        device: torch.device | str = "cpu",
     ) -> None:
         """Compute something of every clip once for all runs.
 
@@ -84,10 +89,11 @@ class ClipReader:
             key: What it depends on: plain containers.
             directory: The cache folder.
             name: Of it in batches: `analysed` or `features`.
+            device: Where it is computed.
         """
         leads = {corpus.name: corpus.lead_seconds for corpus in CORPORA.values()}
         key = digest(self.waveforms.key, VERSION, repr(self.window), leads, key)
-        rows = partial(self._computed_rows, compute)
+        rows = partial(self._computed_rows, compute, device)
         self.cached, self.cached_as = load_or_build(directory, "features", key, rows), name
 
     def standardise(self, speakers: pd.Series) -> None:
@@ -146,12 +152,12 @@ class ClipReader:
 
     @torch.no_grad()
     def _computed_rows(
-        self, compute: Callable[[Tensor], Tensor]
+        self, compute: Callable[[Tensor], Tensor], device: torch.device | str
     ) -> Iterator[tuple[np.ndarray, str]]:
         # Every clip of the scan, not the selection: a sweep over drops computes nothing again.
         parts = np.array_split(np.arange(len(self.waveforms)), -(-len(self.waveforms) // PART))
         for rows in track(parts, "features"):
-            for computed in compute(self._waveforms(rows)).numpy():
+            for computed in compute(self._waveforms(rows).to(device)).numpy(force=True):
                 yield computed[None], ""
 
 

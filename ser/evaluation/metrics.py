@@ -17,8 +17,18 @@ if TYPE_CHECKING:
 CALIBRATION_BINS = 15
 SLICES = ("gender", "channel", "intensity", "statement", "corpus", "speaker")
 
-LEAKY = "leaky"
-"""Prefix of every key that a leaky run logs, so `leaky-test/uar`."""
+PREFIXES = ("leaky", "exposed")
+"""Stamps that stand before every key that such a run logs, so `leaky-test/uar`."""
+
+
+def key_prefix(stamps: Mapping[str, bool]) -> dict[str, str]:
+    """Return the argument `prefix` of a logger of a run with these stamps; none where it is plain.
+
+    Args:
+        stamps: By name, such as `leaky`, whether the run has it.
+    """
+    found = "-".join(stamp for stamp in PREFIXES if stamps[stamp])
+    return {"prefix": found} if found else {}
 
 
 def metric_collection(classes: Sequence[str], prefix: str) -> "MetricCollection":

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
@@ -43,6 +43,7 @@ class OpenSmile(FrontEnd):
     """
 
     layout = "vector"
+    exact = True
     library = "opensmile"
 
     def __init__(
@@ -62,14 +63,10 @@ class OpenSmile(FrontEnd):
     @cached_property
     def smile(self) -> "Smile":
         """The extractor."""
-        from opensmile import FeatureLevel, FeatureSet, Smile, __version__
+        from opensmile import FeatureLevel, FeatureSet, Smile
 
-        log.info(
-            "%s by openSMILE %s of audEERING GmbH: free for private, research and educational use;"
-            " a product with it, or with a model of its features, needs a commercial licence",
-            self.feature_set,
-            __version__,
-        )
+        if log.isEnabledFor(logging.INFO):  # not yet where a config is checked
+            _tell_licence()
         return Smile(FeatureSet[self.feature_set], FeatureLevel.Functionals)
 
     def analyse(self, waveform: Tensor) -> Tensor:
@@ -85,3 +82,11 @@ class OpenSmile(FrontEnd):
         )
         values = torch.from_numpy(np.stack(found).reshape(len(found), -1).astype(np.float32))
         return values.nan_to_num(nan=0, posinf=0, neginf=0).to(waveform.device)
+
+
+@cache  # a process says it once
+def _tell_licence() -> None:
+    log.info(
+        "openSMILE by audEERING GmbH: free for private, research and educational use; a product"
+        " with it, or with a model of its features, needs a commercial licence"
+    )

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from ser.analysis import class_drop
 from ser.corpora.labels import label_emotions
 from ser.evaluation.jobs import collect
-from ser.evaluation.metrics import LEAKY
+from ser.evaluation.metrics import PREFIXES, key_prefix
 from ser.launch.run_folder import ending
 from ser.reporting.wandb import finish_wandb, wandb_group
 
@@ -85,7 +85,7 @@ def plan(config: DictConfig) -> list[list[str]]:
 
 def _log(folder: Path, findings: Sequence[Mapping], config: DictConfig) -> None:
     """Log the table and the picture in a W&B run of their own, in the group of the sweep."""
-    options = {"prefix": LEAKY} if any(finding["leaky"] for finding in findings) else {}
+    options = key_prefix({key: any(one[key] for one in findings) for key in PREFIXES})
     group = config.group or wandb_group(folder)
     with finish_wandb():
         logger = instantiate(

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import torch
 from annotated_types import Interval, Len, Predicate
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from sklearn.base import BaseEstimator
 
@@ -22,7 +22,7 @@ from ser.features.frontend import build_frontend
 from ser.launch.run_folder import cause_of, one_line
 from ser.splits.leakage import check_objective
 from ser.splits.protocols import OpenShare, shared_labels
-from ser.training import committee
+from ser.training import committee, selection
 
 METRICS = ("uar", "macro_f1", "accuracy")
 OBJECTIVES = tuple(f"{place}/{metric}" for place in ("val", "cv") for metric in METRICS)
@@ -98,7 +98,8 @@ def check(cfg: DictConfig) -> None:
         )
     check_types(config, named=lambda key: _as_set(written, key))
     if "model" in config:
-        _build(config)
+        chosen = selection.first(cfg) if config["select"] is not None else cfg
+        _build(OmegaConf.to_container(chosen, resolve=True))
     if config.get("ensemble") is None:
         if config.get("ensemble_weights") is not None:
             raise ValueError(
@@ -208,9 +209,11 @@ def _build(config: Mapping) -> None:
             check_objective(f"callbacks.{key}.monitor", recipe.get("monitor"))
             instantiate(recipe)
     _check_epochs(config)
+    with _naming("frontend", model["frontend"]):
+        get_class(model["frontend"]["_target_"]).fetch(model["frontend"])
     with torch.random.fork_rng(devices=[]):
         if "estimator" in model:
-            _build_estimator(model, classes)
+            _build_estimator(model, classes, window.samples)
         else:
             _build_network(model, classes, window.samples)
 
@@ -231,9 +234,10 @@ def _check_epochs(config: Mapping) -> None:
         )
 
 
-def _build_estimator(model: Mapping, classes: list[str]) -> None:
+def _build_estimator(model: Mapping, classes: list[str], samples: int) -> None:
     with _naming("frontend", model["frontend"]):
         built = instantiate(model, classes=classes)
+        sizes.clips_at_once(samples, built.frontend, None)
     with _naming("model.estimator", model["estimator"]):
         for part in estimator_io.parts(built.estimator):
             if isinstance(part, BaseEstimator) and hasattr(part, "_parameter_constraints"):

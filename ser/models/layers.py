@@ -34,13 +34,13 @@ class Standardizer(nn.Module):
     Unlike a batch normalisation it does with a batch of one clip. Before `fit` it does nothing.
 
     Args:
-        features: Their number.
+        shape: Of the features of a clip.
     """
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, *shape: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("deviation", torch.ones(features))
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("deviation", torch.ones(shape))
 
     def fit(self, features: np.ndarray) -> np.ndarray:
         """Learn from the training clips, (clips, features), and give them standardised."""

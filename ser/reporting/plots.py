@@ -1,5 +1,6 @@
 """Pictures of runs and of what is found over several of them."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
@@ -14,6 +15,8 @@ from matplotlib import pyplot as plt
 from sklearn.metrics import ConfusionMatrixDisplay
 
 DPI = 110
+
+_PREFIX = re.compile("((leaky|exposed)-)+")
 
 
 def confusion_matrix(
@@ -65,8 +68,8 @@ def learning_curves(histories: Sequence[pd.DataFrame], path: Path, stamp: str = 
     for axes, (label, columns) in zip(panels, groups.items(), strict=True):
         for color, column in zip(("tab:blue", "tab:orange"), columns, strict=False):
             for history in histories:
-                # The keys of a leaky run carry a prefix.
-                named = {name: name.removeprefix("leaky-") for name in history}
+                # The keys of a leaky or an exposed run carry a prefix.
+                named = {name: _PREFIX.sub("", name) for name in history}
                 curve = history.rename(columns=named).reindex(columns=["epoch", column]).dropna()
                 axes.plot(curve["epoch"], curve[column], color=color, marker=".")
             axes.lines[-1].set_label(column)

@@ -53,7 +53,7 @@ class SplitTable:
         Raises:
             ValueError: The fold is unknown, or a split or a class of it is empty, with the counts.
         """
-        assigned = self._assign(fold)
+        assigned = self.assign_clips(fold)
         needed = [split for split in SPLITS if split != "val" or split in assigned.values()]
         table = self.tabulate(assigned)
         counts = pd.crosstab(table.label, table.split)
@@ -119,7 +119,7 @@ class SplitTable:
             return
         if absent := self.protocol.missing(clips, fold):
             log.warning("%s: speakers %s are missing", self.protocol.name, ", ".join(absent))
-        splits = self._assign(fold)
+        splits = self.assign_clips(fold)
         there = {(clip.speaker, clip.channel) for clip in clips}
         there.update(*(CORPORA[name].unrecorded for name in self.corpora))
         tested = sorted({clip.speaker for clip in clips if splits.get(clip.clip) == "test"})
@@ -128,5 +128,6 @@ class SplitTable:
             if gaps:
                 log.warning("test lacks the %s of speakers %s", channel, ", ".join(gaps))
 
-    def _assign(self, fold: int) -> dict[str, str]:
+    def assign_clips(self, fold: int) -> dict[str, str]:
+        """Map each clip's identity to its split in a fold, before any selection."""
         return assign(self.found.clips, self.protocol, self.tess, fold, self.corpora)

@@ -43,8 +43,8 @@ class EstimatorClassifier(LightningModule):
         del recipe["classes"]
         trust.check(recipe, "model", "model")
         self.classes = list(classes)
-        check_layout(frontend, "vector", "an estimator")
         self.frontend = instantiate(frontend)
+        check_layout(self.frontend, "vector", "an estimator")
         self.estimator = self._build()
         if isinstance(self.estimator, GenderSplit):
             self.estimator.check_classes(self.classes)

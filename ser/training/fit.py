@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from ser.checkpoints.format import Checkpoint, Recipe, load_checkpoint
 from ser.config.split_info import SplitInfo
 from ser.data.datamodule import EmotionDataModule
-from ser.evaluation.metrics import LEAKY, scores, tabulate
+from ser.evaluation.metrics import key_prefix, scores, tabulate
 from ser.evaluation.status import KEPT
 from ser.splits.leakage import check_statistics
 from ser.training import curves, folds, kept, restart
@@ -69,7 +69,7 @@ def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], timings: dict[
     data, model = _build(cfg)
     if resume_from:
         kept.check_clips(f"resume={str(resume_from.path)!r}", resume_from.split, data.record())
-    info = data.split_info()
+    info = data.split_info(model.frontend.origin)
     recipe = Recipe(config, data.record(), info, folds.started_with(cfg))
     trainer = build_trainer(cfg, recipe, **_limits(data))
     _check(data, trainer, cfg.objective, resume_from)
@@ -93,7 +93,7 @@ def fit_worker_rank(cfg: DictConfig) -> None:
     resume_from = restart.find(cfg, portable(cfg))
     data, model = _build(cfg)
     trainer = build_trainer(cfg, **_limits(data))
-    trainer.loggers = build_loggers(cfg, data.split_info())
+    trainer.loggers = build_loggers(cfg, data.split_info(model.frontend.origin))
     _feed(model, data, trainer)
     last = Path(cfg.folder) / "checkpoints" / "last.ckpt"
     trainer.fit(model, data, ckpt_path=last if resume_from else None, weights_only=True)
@@ -117,8 +117,8 @@ def build_trainer(cfg: DictConfig, *callbacks: lightning.Callback, **options: ob
 
 def build_loggers(cfg: DictConfig, split_info: SplitInfo) -> list[Logger]:
     """Build the loggers of a run; log its config and how its clips were split."""
-    # Whatever a leaky run logs says so by its name.
-    options = {"prefix": LEAKY} if split_info.leaky else {}
+    # Whatever a leaky or exposed run logs says so by its name.
+    options = key_prefix(asdict(split_info))
     loggers = [instantiate(logger, **options) for logger in cfg.logger.values()]
     config = OmegaConf.to_container(cfg, resolve=True) | {"stamps": asdict(split_info)}
     for logger in loggers:
@@ -149,6 +149,9 @@ def _feed(model: LightningModule, data: EmotionDataModule, trainer: Trainer) -> 
                 f"normalize={data.normalize} needs features that are cached: expected another"
                 " front end than mel_image"
             )
+    elif model.frontend.exact:
+        data.cache_features(model.frontend, model.hparams.frontend, device)
+        return
     elif model.frontend.layout == "vector" or data.normalize or device.type == "cpu":
         data.cache_features(model.frontend, model.hparams.frontend)
         return

@@ -99,6 +99,11 @@ def _prolong(cfg: DictConfig, chosen: Path) -> None:
         )
 
 
+def first(cfg: DictConfig) -> DictConfig:
+    """Return the config of the first candidate: the run's own may be one that cannot be built."""
+    return _candidate(cfg, candidates(cfg.select)[0])
+
+
 def candidates(preset: str) -> list[list[str]]:
     """List the overrides of each job that a file of conf/sweep stands for."""
     try:
