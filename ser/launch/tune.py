@@ -59,7 +59,7 @@ class Study:
             raise ValueError(f"select={cfg.select} under ser.tune: expected one search at a time")
         if cfg.ensemble is not None:
             raise ValueError(
-                f"ensemble={cfg.ensemble} under ser.tune: expected one model; tune each member alone"
+                f"ensemble={cfg.ensemble} under ser.tune: expected one model, as a member"
             )
         if cfg.objective is None:
             raise ValueError(
