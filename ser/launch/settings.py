@@ -98,16 +98,9 @@ def check(cfg: DictConfig) -> None:
         )
     check_types(config, named=lambda key: _as_set(written, key))
     if "model" in config:
+        _check_ensemble(config)
         chosen = selection.first(cfg) if config["select"] is not None else cfg
         _build(OmegaConf.to_container(chosen, resolve=True))
-    if config.get("ensemble") is None:
-        if config.get("ensemble_weights") is not None:
-            raise ValueError(
-                f"ensemble_weights={config['ensemble_weights']!r} without members: expected"
-                " ensemble=, as 3"
-            )
-    else:
-        _check_ensemble(config)
         for _, member in committee.members(cfg):
             check(member)
 
@@ -163,7 +156,13 @@ def _as_set(written: Mapping, key: str) -> str:
 
 def _check_ensemble(config: Mapping) -> None:
     """Refuse weights that are not those of the members, and what a committee cannot do."""
-    given, weights = config["ensemble"], config["ensemble_weights"]
+    given, weights = config.get("ensemble"), config.get("ensemble_weights")
+    if given is None:
+        if weights is not None:
+            raise ValueError(
+                f"ensemble_weights={weights!r} without members: expected ensemble=, as 3"
+            )
+        return
     count = given if isinstance(given, int) else len(given)
     if isinstance(weights, list) and (len(weights) != count or not any(weights)):
         raise ValueError(
@@ -208,9 +207,9 @@ def _build(config: Mapping) -> None:
         with _naming(f"callbacks.{key}", recipe):
             check_objective(f"callbacks.{key}.monitor", recipe.get("monitor"))
             instantiate(recipe)
+    _check_epochs(config)
     with _naming("frontend", model["frontend"]):
         get_class(model["frontend"]["_target_"]).fetch(model["frontend"])
-    _check_epochs(config)
     with torch.random.fork_rng(devices=[]):
         if "estimator" in model:
             _build_estimator(model, classes, window.samples)

@@ -57,6 +57,10 @@ class Study:
         check_devices(cfg, hydra)
         if cfg.select is not None:
             raise ValueError(f"select={cfg.select} under ser.tune: expected one search at a time")
+        if cfg.ensemble is not None:
+            raise ValueError(
+                f"ensemble={cfg.ensemble} under ser.tune: expected one model, as a member"
+            )
         if cfg.objective is None:
             raise ValueError(
                 "objective=null under ser.tune: expected what it maximises, as val/uar"

@@ -49,10 +49,7 @@ def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> tuple[Di
         )
     folder = Path(cfg.folder)
     grid = candidates(cfg.select) if cfg.select else [[]]
-    configs = [
-        variant(cfg, overrides, f"select={cfg.select} sets {' '.join(overrides)}")
-        for overrides in grid
-    ]
+    configs = [_candidate(cfg, overrides) for overrides in grid]
     # Their scores are in selection.json.
     runs = [within(config, f"candidate_{number}") for number, config in enumerate(configs)]
     kept.check(runs)
@@ -119,6 +116,10 @@ def candidates(preset: str) -> list[list[str]]:
         for override in OverridesParser.create().parse_overrides(texts)
     ]
     return [list(job) for job in product(*choices)]
+
+
+def _candidate(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    return variant(cfg, overrides, f"select={cfg.select} sets {' '.join(overrides)}")
 
 
 def variant(

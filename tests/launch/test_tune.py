@@ -51,6 +51,7 @@ def composed(tmp_path: Path) -> Iterator[Callable[..., DictConfig]]:
         ([], "experiment: [forest, drop_sad]", "experiment=drop_sad is drawn by"),
         ([], "optimizer.lx: [1, 2]", "space draws optimizer.lx=1, which does not fit this run"),
         (["select=svm_regularisation"], "seed: [1, 2]", "expected one search at a time"),
+        (["ensemble=2"], "seed: [1, 2]", "ensemble=2 under ser.tune: expected one model"),
         (["trainer=ddp", "trainer.devices=2"], "seed: [1]", "one device for ser.tune"),
     ],
 )
