@@ -48,6 +48,7 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "network": _names("ser.models.backbone", "Backbone")
     | _names("ser.models.cnn", "CNN")
     | _names("ser.models.conv1d", "Conv1D")
+    | _names("ser.models.frames", "FrameClassifier")
     | _names("ser.models.pca_cnn", "PCACNN")
     | _names("ser.models.probe", "Probe")
     | _names("ser.models.recurrent", "Recurrent"),
@@ -92,7 +93,7 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
 
 GIVEN = {
     "model": ("classes",),
-    "network": ("classes", "bins", "channels", "depth", "features"),
+    "network": ("classes", "bins", "channels", "depth", "features", "upper"),
     "optimizer": ("params",),
     "scheduler": ("optimizer",),
     "estimator": ("memory",),  # a folder that is written to: nobody sets it

@@ -5,10 +5,11 @@ A checkpoint of others may name any files, so nothing that these say is executed
 downloaded but by `fetch`, which a training of the user's own alone calls.
 """
 
+import copy
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -21,6 +22,7 @@ from torch.nn.functional import layer_norm, pad
 from torchaudio.functional import resample
 
 from ser.config.quantities import Hertz
+from ser.features.blocks import Blocks, Step, among
 from ser.features.frontend import FrontEnd, unpadded
 
 RATE = 16000
@@ -28,6 +30,9 @@ RATE = 16000
 
 FEWEST = 1600
 """Samples at that rate that give every encoder a frame."""
+
+FRAME = 320
+"""Samples at that rate from one frame to the next; of no encoder are they fewer."""
 
 BATCH = 8
 """Clips of one length that a GPU encodes at once; on a CPU one at a time is as fast."""
@@ -89,20 +94,40 @@ Layer = Annotated[int, Interval(ge=0, le=200)] | Literal["mean"] | None
 log = logging.getLogger(__name__)
 
 
+class Stack(NamedTuple):
+    """The blocks within an encoder.
+
+    Attributes:
+        layers: All of them.
+        norm: What follows on the last.
+        step: How one is applied.
+        positions: As of `Blocks`.
+    """
+
+    layers: Sequence[nn.Module]
+    norm: nn.Module
+    step: Step
+    positions: nn.Module | None = None
+
+
 class Encoder(FrontEnd):
-    """Mean and deviation over time of an encoder's layers: (batch, samples) -> features.
+    """What an encoder's layers say of clips: (batch, samples) -> features.
+
+    They are mean and deviation over time of the layers, or the frames of one.
 
     Layer 0 is what enters its first block, and each block adds one. A clip is heard without the
     zeros that pad its end, together with clips of the same length alone: the normalisation over
     time that most encoders begin with knows no mask.
 
-    A child has `load` and `states`.
+    A child has `build`, `stack`, `load` and `states`.
 
     Args:
         depth: Number of layers.
         width: Of their states.
         layer: Which one, for features (batch, 2 * width); `mean` is that of all layers, and None
             keeps all, (batch, depth, 2 * width).
+        frames: Whether features are the states of that layer, (batch, width, frames), with zeros
+            after those of a clip.
         sample_rate: Of the waveforms, in Hz.
         files: That hold the weights and their settings.
 
@@ -111,24 +136,44 @@ class Encoder(FrontEnd):
     """
 
     exact = True
-    finishing = ("layer",)
 
     def __init__(
-        self, depth: int, width: int, layer: Layer, sample_rate: int, files: Sequence[Path]
+        self,
+        depth: int,
+        width: int,
+        layer: Layer,
+        frames: bool,
+        sample_rate: int,
+        files: Sequence[Path],
     ) -> None:
         super().__init__()
         if isinstance(layer, int) and layer >= depth:
             raise ValueError(
                 f"frontend.layer={layer}: expected 0 to {depth - 1}, mean, or null for all of them"
             )
+        if frames and not isinstance(layer, int):
+            raise ValueError(
+                f"frontend.frames=true with frontend.layer={layer}: expected the layer, 0 to"
+                f" {depth - 1}"
+            )
         self.depth = depth
-        self.features = 2 * width
+        self.features = width if frames else 2 * width
         self.layer = layer
-        self.layout = "layers" if layer is None else "vector"
+        self.frames = frames
+        self.layout = "frames" if frames else "layers" if layer is None else "vector"
+        self.finishing = () if frames else ("layer",)
         self.sample_rate = sample_rate
         self.files = files
         self.register_buffer("sha256", torch.zeros(32, dtype=torch.uint8))
         self.register_load_state_dict_post_hook(Encoder._check_files)
+
+    def build(self) -> nn.Module:
+        """Return the network without its weights."""
+        raise NotImplementedError
+
+    def stack(self, network: nn.Module) -> Stack:
+        """Return the blocks of a network that `build` or `load` returns."""
+        raise NotImplementedError
 
     def load(self) -> nn.Module:
         """Return the network with its weights."""
@@ -155,28 +200,65 @@ class Encoder(FrontEnd):
         self.sha256.copy_(torch.tensor(list(digest.digest())))
         return digest.hexdigest()
 
-    @torch.no_grad()
+    def upper(self, count: int) -> Blocks:
+        """Return so many blocks above `layer`, without the weights of which they know."""
+        place = torch.get_default_device()
+        with torch.device("meta"):
+            network = self.build()
+        blocks = self._take(network, count, partial(self._pretrained, count))
+        return blocks if place.type == "meta" else blocks.to_empty(device=place)
+
+    def _pretrained(self, count: int) -> Mapping[str, Tensor]:
+        return self._take(self.encoder, count, dict).state_dict()
+
+    def _take(
+        self, network: nn.Module, count: int, pretrained: Callable[[], Mapping[str, Tensor]]
+    ) -> Blocks:
+        layers, norm, step, positions = self.stack(network)
+        end = self.layer + count
+        if end > len(layers):
+            raise ValueError(
+                f"model.network.blocks={count}: expected at most {len(layers) - self.layer}, those"
+                f" above frontend.layer={self.layer}"
+            )
+        last = norm if end == len(layers) else nn.Identity()
+        return Blocks(layers[self.layer : end], last, step, positions, pretrained)
+
     def statistics(self, waveform: Tensor) -> Tensor:
         """Return mean and deviation (batch, depth, 2 * width) of waveforms (batch, samples)."""
+        found = waveform.new_empty(len(waveform), self.depth, self.features)
+        for rows, states in self._encoded(waveform):
+            found[rows] = torch.stack([_moments(layer) for layer in states], 1)
+        return found
+
+    def sequence(self, waveform: Tensor) -> Tensor:
+        """Return the states (batch, width, frames) of `layer` of waveforms (batch, samples)."""
+        found = torch.zeros_like(self._silence(waveform.shape[1]).expand(len(waveform), -1, -1))
+        for rows, states in self._encoded(waveform):
+            clips = states[self.layer].transpose(1, 2)  # (clips, width, frames)
+            found[rows, :, : clips.shape[2]] = clips
+        return found
+
+    @torch.no_grad()
+    def _encoded(self, waveform: Tensor) -> Iterator[tuple[list[int], Sequence[Tensor]]]:
+        """Yield rows of one length, and the states (clips, frames, width) of each layer."""
         clips = [resample(clip, self.sample_rate, RATE) for clip in unpadded(waveform)]
         clips = [pad(clip, (0, max(0, FEWEST - len(clip)))) for clip in clips]
-        found = waveform.new_empty(len(clips), self.depth, self.features)
         by_length = sorted(range(len(clips)), key=lambda row: len(clips[row]))
         size = 1 if waveform.device.type == "cpu" else BATCH
         for _, group in groupby(by_length, lambda row: len(clips[row])):
             rows = list(group)
             for part in (rows[at : at + size] for at in range(0, len(rows), size)):
-                states = self.states(torch.stack([clips[row] for row in part]))
-                found[part] = torch.stack([_moments(layer) for layer in states], 1)
-        return found
+                yield part, self.states(torch.stack([clips[row] for row in part]))
 
     def analyse(self, waveform: Tensor) -> Tensor:
-        """Return `statistics` in half precision, as they are cached."""
-        return self.statistics(waveform).clamp(-65504, 65504).half()
+        """Return `statistics`, or the `sequence`, in half precision, as they are cached."""
+        computed = self.sequence(waveform) if self.frames else self.statistics(waveform)
+        return computed.clamp(-65504, 65504).half()
 
     def finish(self, analysed: Tensor) -> Tensor:
-        """Take a layer, their mean or all of (batch, depth, features)."""
-        if self.layer is None:
+        """Take a layer, their mean or all of (batch, depth, features); frames are as they are."""
+        if self.frames or self.layer is None:
             return analysed.float()
         if self.layer == "mean":
             return analysed.float().mean(1)
@@ -184,7 +266,14 @@ class Encoder(FrontEnd):
 
     def example(self, samples: int) -> Tensor:
         """Return zeros of the shape of features: nothing is loaded."""
+        if self.frames:
+            return self._silence(samples)
         return self.finish(torch.zeros(1, self.depth, self.features))
+
+    def _silence(self, samples: int) -> Tensor:
+        """Return zeros (1, width, frames), with a frame for all that a clip may have."""
+        heard = max(FEWEST, -(-samples * RATE // self.sample_rate))
+        return torch.zeros(1, self.features, -(-heard // FRAME))
 
     def _check_files(self, _: object) -> None:
         """Refuse files that are not those with which a checkpoint was trained."""
@@ -205,6 +294,7 @@ class HubEncoder(Encoder):
     Args:
         model: The name of a repository on the hub, or a folder with the files of one.
         layer: As of `Encoder`.
+        frames: As of `Encoder`.
         context_seconds: What Whisper hears, a clip and then silence, in s: it was trained with 30,
             and less is as much faster. Others hear the clip alone.
         sample_rate: Of the waveforms, in Hz.
@@ -224,6 +314,7 @@ class HubEncoder(Encoder):
         self,
         model: str,
         layer: Layer = None,
+        frames: bool = False,
         context_seconds: Annotated[int, Interval(ge=1, le=30)] = 30,
         sample_rate: Hertz = 48000,
     ) -> None:
@@ -257,7 +348,7 @@ class HubEncoder(Encoder):
             ) from error
         if rate != RATE:
             raise ValueError(f"frontend.model={model!r} hears {rate} Hz: expected {RATE}")
-        super().__init__(blocks + 1, width, layer, sample_rate, files)
+        super().__init__(blocks + 1, width, layer, frames, sample_rate, files)
         self.context_seconds = context_seconds
         self.whisper = self.config.model_type == "whisper"
 
@@ -332,6 +423,24 @@ class HubEncoder(Encoder):
             model.config.max_source_positions = frames
         return model
 
+    def build(self) -> nn.Module:
+        """Return the network without its weights."""
+        config = copy.deepcopy(self.config)
+        model = _transformers().AutoModel.from_config(config, attn_implementation="sdpa")
+        return model.get_encoder() if config.is_encoder_decoder else model
+
+    def stack(self, network: nn.Module) -> Stack:
+        """Return the blocks of a network that `build` or `load` returns."""
+        kind = self.config.model_type
+        if kind not in ("hubert", "wav2vec2", "whisper"):
+            raise ValueError(
+                f"model.network.blocks of frontend.model={self.model!r}, a {kind}: expected hubert,"
+                " wav2vec2 or whisper (WavLM is that of frontend=wavlm)"
+            )
+        encoder = network if self.whisper else network.encoder
+        ends = self.whisper or self.config.do_stable_layer_norm
+        return Stack(encoder.layers, encoder.layer_norm if ends else nn.Identity(), _by_hub)
+
     def states(self, clips: Tensor) -> Sequence[Tensor]:
         """Encode clips (clips, samples) at 16 kHz: each layer's (clips, frames, width)."""
         options, frames = {}, None
@@ -366,6 +475,7 @@ class TorchaudioEncoder(Encoder):
     Args:
         bundle: Its name there.
         layer: As of `Encoder`.
+        frames: As of `Encoder`.
         weights: The file that torchaudio publishes, for machines without a network; None is where
             torchaudio keeps it.
         sample_rate: Of the waveforms, in Hz.
@@ -380,6 +490,7 @@ class TorchaudioEncoder(Encoder):
         self,
         bundle: Literal[*BUNDLES],
         layer: Layer = None,
+        frames: bool = False,
         weights: str | None = None,
         sample_rate: Hertz = 48000,
     ) -> None:
@@ -395,7 +506,7 @@ class TorchaudioEncoder(Encoder):
                 " frontend.weights=<file>"
             )
         with torch.device("meta"):
-            network = getattr(torchaudio.models, self.bundle.architecture)()
+            network = self.build()
         expected = {key: value.shape for key, value in network.state_dict().items()}
         found = {key: value.shape for key, value in self._read().items()}
         if expected != found:
@@ -405,7 +516,7 @@ class TorchaudioEncoder(Encoder):
             )
         depth = len(network.encoder.transformer.layers) + 1
         width = network.encoder.feature_projection.projection.out_features
-        super().__init__(depth, width, layer, sample_rate, [self.path])
+        super().__init__(depth, width, layer, frames, sample_rate, [self.path])
 
     @classmethod
     def fetch(cls, recipe: Mapping) -> None:
@@ -439,9 +550,24 @@ class TorchaudioEncoder(Encoder):
 
     def load(self) -> nn.Module:
         """Return the network with its weights."""
-        network = getattr(torchaudio.models, self.bundle.architecture)()
+        network = self.build()
         network.load_state_dict(self._read())
         return network
+
+    def build(self) -> nn.Module:
+        """Return the network without its weights."""
+        return getattr(torchaudio.models, self.bundle.architecture)()
+
+    def stack(self, network: nn.Module) -> Stack:
+        """Return the blocks of a network that `build` or `load` returns."""
+        inner = network.encoder.transformer
+        # Its name for a norm that has already been, before the first block.
+        norm = nn.Identity() if inner.layer_norm_first else inner.layer_norm
+        if not self.bundle.architecture.startswith("wavlm"):
+            return Stack(inner.layers, norm, _by_torchaudio)
+        positions = copy.deepcopy(inner.layers[0].attention)
+        positions.attention = nn.Identity()  # the bias alone is asked for
+        return Stack(inner.layers, norm, _by_wavlm, positions.requires_grad_(False))
 
     def states(self, clips: Tensor) -> Sequence[Tensor]:
         """Encode clips (clips, samples) at 16 kHz: each layer's (clips, frames, width)."""
@@ -458,6 +584,19 @@ class TorchaudioEncoder(Encoder):
         finally:
             hook.remove()
         return [*first, *layers]
+
+
+def _by_hub(layer: nn.Module, states: Tensor, own: Tensor, _: Tensor | None) -> Tensor:
+    return layer(states, among(own))
+
+
+def _by_torchaudio(layer: nn.Module, states: Tensor, own: Tensor, _: Tensor | None) -> Tensor:
+    return layer(states, among(own))[0]
+
+
+def _by_wavlm(layer: nn.Module, states: Tensor, own: Tensor, bias: Tensor | None) -> Tensor:
+    padding = torch.zeros_like(own, dtype=bias.dtype).masked_fill(~own, float("-inf"))
+    return layer(states, None, bias, padding)[0]
 
 
 def _moments(states: Tensor) -> Tensor:

@@ -73,6 +73,7 @@ def encoders(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> di
             }
             torch.save(state, folder / f"{path.stem}.pth")
             found[path.stem] = ["model=probe", f"frontend.weights={folder / path.stem}.pth"]
+    found["attention"] = found["finetune"] = found["wavlm"][1:]
     return found
 
 
