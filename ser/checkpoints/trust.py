@@ -42,8 +42,9 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
             "frontend": "frontend", "estimator": "estimator",
         },
     },
-    "frontend": _names("ser.features.encoders", "HubEncoder TorchaudioEncoder")
+    "frontend": _names("ser.features.bundles", "TorchaudioEncoder")
     | _names("ser.features.functionals", "Functionals")
+    | _names("ser.features.hub", "HubEncoder")
     | _names("ser.features.spectral", "Chroma LogMel MelImage MFCC MFCCChroma"),
     "network": _names("ser.models.backbone", "Backbone")
     | _names("ser.models.cnn", "CNN")

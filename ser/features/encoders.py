@@ -5,7 +5,6 @@ A checkpoint of others may name any files, so nothing that these say is executed
 downloaded but by `fetch`, which a training of the user's own alone calls.
 """
 
-import copy
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,14 +14,12 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import torch
-import torchaudio
 from annotated_types import Interval
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, pad
+from torch.nn.functional import pad
+from torch.utils.checkpoint import checkpoint
 from torchaudio.functional import resample
 
-from ser.config.quantities import Hertz
-from ser.features.blocks import Blocks, Step, among
 from ser.features.frontend import FrontEnd, unpadded
 
 RATE = 16000
@@ -37,44 +34,10 @@ FRAME = 320
 BATCH = 8
 """Clips of one length that a GPU encodes at once; on a CPU one at a time is as fast."""
 
-
-class Bundle(NamedTuple):
-    """What torchaudio publishes of an encoder.
-
-    Attributes:
-        architecture: The function of `torchaudio.models` that builds it.
-        file: Of its weights.
-        megabytes: That the file takes.
-        normalized: Whether a clip is brought to mean 0 and deviation 1 before it is heard.
-    """
-
-    architecture: str
-    file: str
-    megabytes: int
-    normalized: bool
-
-
-BUNDLES = {
-    "WAVLM_BASE": Bundle("wavlm_base", "wavlm_base.pth", 378, False),
-    "WAVLM_BASE_PLUS": Bundle("wavlm_base", "wavlm_base_plus.pth", 378, False),
-    "WAVLM_LARGE": Bundle("wavlm_large", "wavlm_large.pth", 1262, True),
-    "HUBERT_BASE": Bundle("hubert_base", "hubert_fairseq_base_ls960.pth", 378, False),
-    "HUBERT_LARGE": Bundle("hubert_large", "hubert_fairseq_large_ll60k.pth", 1262, True),
-    "WAV2VEC2_BASE": Bundle("wav2vec2_base", "wav2vec2_fairseq_base_ls960.pth", 378, False),
-    "WAV2VEC2_LARGE": Bundle("wav2vec2_large", "wav2vec2_fairseq_large_ls960.pth", 1262, False),
-    "WAV2VEC2_LARGE_LV60K": Bundle(
-        "wav2vec2_large_lv60k", "wav2vec2_fairseq_large_lv60k.pth", 1262, True
-    ),
-    "WAV2VEC2_XLSR53": Bundle(
-        "wav2vec2_large_lv60k", "wav2vec2_fairseq_large_xlsr53.pth", 1262, True
-    ),
-    "WAV2VEC2_XLSR_300M": Bundle("wav2vec2_xlsr_300m", "wav2vec2_xlsr_300m.pth", 1262, True),
-}
-"""Encoders by their names in `torchaudio.pipelines`."""
-
 DOCUMENTED = frozenset(
     (
-        *BUNDLES,
+        "HUBERT_BASE", "HUBERT_LARGE", "WAV2VEC2_BASE", "WAV2VEC2_LARGE", "WAV2VEC2_LARGE_LV60K",
+        "WAV2VEC2_XLSR53", "WAV2VEC2_XLSR_300M", "WAVLM_BASE", "WAVLM_BASE_PLUS", "WAVLM_LARGE",
         "facebook/hubert-base-ls960", "facebook/hubert-large-ll60k",
         "facebook/hubert-large-ls960-ft", "facebook/hubert-xlarge-ll60k",
         "facebook/wav2vec2-base", "facebook/wav2vec2-base-960h", "facebook/wav2vec2-large",
@@ -91,7 +54,69 @@ are not disclosed."""
 
 Layer = Annotated[int, Interval(ge=0, le=200)] | Literal["mean"] | None
 
+Step = Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]
+"""Applies a block to states (batch, frames, width), given which frames are a clip's own (batch,
+frames) and the bias of their positions."""
+
 log = logging.getLogger(__name__)
+
+
+class Blocks(nn.Module):
+    """Blocks of an encoder: states (batch, frames, width) -> states of a higher layer.
+
+    A frame hears the frames of its own clip alone.
+
+    Args:
+        layers: The blocks.
+        norm: What follows on them.
+        step: How one is applied.
+        positions: WavLM's attention of the first block, which has the bias of positions for all;
+            None of other encoders.
+        pretrained: Returns the state that training starts from.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[nn.Module],
+        norm: nn.Module,
+        step: Step,
+        positions: nn.Module | None,
+        pretrained: Callable[[], Mapping[str, Tensor]],
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.norm = norm
+        self.step = step
+        self.positions = positions
+        self.pretrained = pretrained
+
+    def initialize(self) -> None:
+        """Take the weights of the encoder."""
+        self.load_state_dict(self.pretrained())
+
+    def forward(self, states: Tensor, own: Tensor, checkpointing: bool = False) -> Tensor:
+        """Return the states (batch, frames, width) above.
+
+        Args:
+            states: Of the layer below, (batch, frames, width).
+            own: Which frames are a clip's and not padding, (batch, frames).
+            checkpointing: Whether a training step keeps the states between blocks alone, and
+                computes what is in them once more: slower, with less memory.
+        """
+        bias, (clips, frames) = None, own.shape
+        if self.positions is not None:
+            bias = self.positions.compute_bias(frames, frames).expand(clips, -1, -1, -1)
+        for layer in self.layers:
+            if checkpointing and self.training:
+                states = checkpoint(self.step, layer, states, own, bias, use_reentrant=False)
+            else:
+                states = self.step(layer, states, own, bias)
+        return self.norm(states)
+
+
+def among(own: Tensor) -> Tensor:
+    """Return which frame hears which, (batch, 1, frames, frames): all own (batch, frames)."""
+    return own[:, None, None, :].expand(-1, 1, own.shape[1], -1)
 
 
 class Stack(NamedTuple):
@@ -233,7 +258,8 @@ class Encoder(FrontEnd):
 
     def sequence(self, waveform: Tensor) -> Tensor:
         """Return the states (batch, width, frames) of `layer` of waveforms (batch, samples)."""
-        found = torch.zeros_like(self._silence(waveform.shape[1]).expand(len(waveform), -1, -1))
+        shape = self._silence(waveform.shape[1]).shape[1:]
+        found = waveform.new_zeros(len(waveform), *shape)
         for rows, states in self._encoded(waveform):
             clips = states[self.layer].transpose(1, 2)  # (clips, width, frames)
             found[rows, :, : clips.shape[2]] = clips
@@ -286,334 +312,11 @@ class Encoder(FrontEnd):
             )
 
 
-class HubEncoder(Encoder):
-    """An encoder of the transformers library, such as Whisper's: (batch, samples) -> features.
-
-    Its weights are safetensors, and no code of a repository is run.
-
-    Args:
-        model: The name of a repository on the hub, or a folder with the files of one.
-        layer: As of `Encoder`.
-        frames: As of `Encoder`.
-        context_seconds: What Whisper hears, a clip and then silence, in s: it was trained with 30,
-            and less is as much faster. Others hear the clip alone.
-        sample_rate: Of the waveforms, in Hz.
-
-    Raises:
-        ValueError: There are no such files, or not those of a speech encoder.
-        ModuleNotFoundError: Without transformers.
-    """
-
-    located = ("model",)
-    patterns = (
-        "config.json", "preprocessor_config.json", "processor_config.json", "model.safetensors",
-        "model.safetensors.index.json", "model-*-of-*.safetensors",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        model: str,
-        layer: Layer = None,
-        frames: bool = False,
-        context_seconds: Annotated[int, Interval(ge=1, le=30)] = 30,
-        sample_rate: Hertz = 48000,
-    ) -> None:
-        transformers = _transformers()
-        self.model = model
-        self.origin = "" if Path(model).expanduser().is_dir() else model
-        self.folder = self._folder(model)
-        files = sorted({path for each in self.patterns for path in self.folder.glob(each)})
-        if not any(path.suffix == ".safetensors" for path in files):
-            raise ValueError(
-                f"frontend.model={model!r} has no model.safetensors: expected weights in this"
-                " format, which is the one that is read"
-            )
-        if (self.folder / "adapter_config.json").exists():
-            raise ValueError(
-                f"frontend.model={model!r} is an adapter of another model: expected a whole one"
-            )
-        options = {"local_files_only": True, "trust_remote_code": False}
-        try:
-            self.config = transformers.AutoConfig.from_pretrained(self.folder, **options)
-            self.extractor = transformers.AutoFeatureExtractor.from_pretrained(
-                self.folder, **options
-            )
-            blocks, width = self.config.num_hidden_layers, self.config.hidden_size
-            blocks = getattr(self.config, "encoder_num_hidden_layers", blocks)  # Moonshine's name
-            rate = self.extractor.sampling_rate
-        except Exception as error:  # a foreign file can make transformers raise anything
-            raise ValueError(
-                f"frontend.model={model!r} is no speech encoder ({_reason(error)}): expected"
-                " config.json and preprocessor_config.json of one that transformers knows"
-            ) from error
-        if rate != RATE:
-            raise ValueError(f"frontend.model={model!r} hears {rate} Hz: expected {RATE}")
-        super().__init__(blocks + 1, width, layer, frames, sample_rate, files)
-        self.context_seconds = context_seconds
-        self.whisper = self.config.model_type == "whisper"
-
-    @classmethod
-    def fetch(cls, recipe: Mapping) -> None:
-        """Download the files of a repository on the hub, where they are not in its cache."""
-        _transformers()
-        from huggingface_hub import snapshot_download
-
-        model = recipe["model"]
-        try:
-            cls._folder(model)
-        except ValueError:
-            log.info("downloading %s from the hub", model)
-            try:
-                snapshot_download(model, allow_patterns=list(cls.patterns))
-            except Exception as error:  # of the network, the disk, or the name
-                raise ValueError(
-                    f"frontend.model={model!r} is no folder, and the hub does not give it"
-                    f" ({_reason(error)}): expected the name of a repository, such as"
-                    " openai/whisper-base.en (290 MB), or for machines without a network a folder"
-                    " with its config.json, preprocessor_config.json and model.safetensors"
-                ) from error
-
-    @staticmethod
-    def _folder(model: str) -> Path:
-        """Return the folder of a model: its own, or that of the hub's cache."""
-        from huggingface_hub import snapshot_download
-
-        folder = Path(model).expanduser()
-        if folder.is_dir():
-            return folder
-        try:
-            return Path(snapshot_download(model, local_files_only=True))
-        except Exception as error:  # also of a name that is none
-            raise ValueError(
-                f"frontend.model={model!r} is neither a folder nor in the cache of the hub:"
-                " expected one of these; a training downloads what it names"
-            ) from error
-
-    def load(self) -> nn.Module:
-        """Return the network with its weights."""
-        transformers = _transformers()
-        transformers.utils.logging.disable_progress_bar()
-        try:
-            model, found = transformers.AutoModel.from_pretrained(
-                self.folder,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                # Said here, as config.json may name another, which would be fetched.
-                attn_implementation="sdpa",
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-        except Exception as error:  # a foreign file can make transformers raise anything
-            raise ValueError(
-                f"frontend.model={self.model!r} cannot be loaded ({_reason(error)}): expected a"
-                " speech encoder in safetensors"
-            ) from error
-        if lacking := sorted({*found["missing_keys"]} | {*found["mismatched_keys"]}):
-            raise ValueError(
-                f"frontend.model={self.model!r} lacks {len(lacking)} weights of its encoder, such"
-                f" as {lacking[0]}: expected a whole one"
-            )
-        if self.config.is_encoder_decoder:
-            model = model.get_encoder()
-        if self.whisper:
-            frames = 50 * self.context_seconds
-            places = model.embed_positions.weight[:frames].detach()
-            model.embed_positions = nn.Embedding.from_pretrained(places)
-            model.config.max_source_positions = frames
-        return model
-
-    def build(self) -> nn.Module:
-        """Return the network without its weights."""
-        config = copy.deepcopy(self.config)
-        model = _transformers().AutoModel.from_config(config, attn_implementation="sdpa")
-        return model.get_encoder() if config.is_encoder_decoder else model
-
-    def stack(self, network: nn.Module) -> Stack:
-        """Return the blocks of a network that `build` or `load` returns."""
-        kind = self.config.model_type
-        if kind not in ("hubert", "wav2vec2", "whisper"):
-            raise ValueError(
-                f"model.network.blocks of frontend.model={self.model!r}, a {kind}: expected hubert,"
-                " wav2vec2 or whisper (WavLM is that of frontend=wavlm)"
-            )
-        encoder = network if self.whisper else network.encoder
-        ends = self.whisper or self.config.do_stable_layer_norm
-        return Stack(encoder.layers, encoder.layer_norm if ends else nn.Identity(), _by_hub)
-
-    def states(self, clips: Tensor) -> Sequence[Tensor]:
-        """Encode clips (clips, samples) at 16 kHz: each layer's (clips, frames, width)."""
-        options, frames = {}, None
-        if self.whisper:
-            self._check_length(clips.shape[1] / RATE)
-            options = {"padding": "max_length", "max_length": RATE * self.context_seconds}
-            frames = -(-clips.shape[1] // (RATE // 50))  # those of the clip, not of the silence
-        heard = self.extractor(
-            list(clips.numpy(force=True)), sampling_rate=RATE, return_tensors="pt", **options
-        )[self.extractor.model_input_names[0]]
-        encoder = self.encoder.to(clips.device)
-        layers = encoder(heard.to(clips.device), output_hidden_states=True).hidden_states
-        return [layer[:, :frames] for layer in layers]
-
-    def example(self, samples: int) -> Tensor:
-        """Return zeros of the shape of features, for a clip that is not too long."""
-        if self.whisper:
-            self._check_length(samples / self.sample_rate)
-        return super().example(samples)
-
-    def _check_length(self, seconds: float) -> None:
-        if seconds > self.context_seconds:
-            raise ValueError(
-                f"frontend.context_seconds={self.context_seconds}: expected at least"
-                f" {seconds:g}, the seconds of a window"
-            )
-
-
-class TorchaudioEncoder(Encoder):
-    """An encoder of `torchaudio.pipelines`: (batch, samples) -> features.
-
-    Args:
-        bundle: Its name there.
-        layer: As of `Encoder`.
-        frames: As of `Encoder`.
-        weights: The file that torchaudio publishes, for machines without a network; None is where
-            torchaudio keeps it.
-        sample_rate: Of the waveforms, in Hz.
-
-    Raises:
-        ValueError: There is no such file, or it holds other weights.
-    """
-
-    located = ("weights",)
-
-    def __init__(
-        self,
-        bundle: Literal[*BUNDLES],
-        layer: Layer = None,
-        frames: bool = False,
-        weights: str | None = None,
-        sample_rate: Hertz = 48000,
-    ) -> None:
-        self.bundle = BUNDLES[bundle]
-        self.path = self._path(bundle, weights)
-        # Another file may hold what somebody has trained on.
-        self.origin = bundle if self.path.name == self.bundle.file else ""
-        if not self.path.is_file():
-            raise ValueError(
-                f"the weights of frontend.bundle={bundle} are not at {str(self.path)!r}: expected"
-                f" the {self.bundle.megabytes} MB that a training with a network downloads from"
-                f" download.pytorch.org/torchaudio/models/{self.bundle.file}, or"
-                " frontend.weights=<file>"
-            )
-        with torch.device("meta"):
-            network = self.build()
-        expected = {key: value.shape for key, value in network.state_dict().items()}
-        found = {key: value.shape for key, value in self._read().items()}
-        if expected != found:
-            raise ValueError(
-                f"{str(self.path)!r} holds other weights than those of {bundle}: expected"
-                f" {self.bundle.file} as torchaudio publishes it"
-            )
-        depth = len(network.encoder.transformer.layers) + 1
-        width = network.encoder.feature_projection.projection.out_features
-        super().__init__(depth, width, layer, frames, sample_rate, [self.path])
-
-    @classmethod
-    def fetch(cls, recipe: Mapping) -> None:
-        """Let torchaudio download the weights, where they are not in its folder."""
-        path = cls._path(recipe["bundle"], recipe.get("weights"))
-        if recipe.get("weights") is None and not path.is_file():
-            log.info("downloading %s to %s", recipe["bundle"], path)
-            try:
-                getattr(torchaudio.pipelines, recipe["bundle"]).get_model(
-                    dl_kwargs={"weights_only": True}
-                )
-            except OSError as error:  # what was not downloaded is said where it is missed
-                log.warning("%s", _reason(error))
-
-    @staticmethod
-    def _path(bundle: str, weights: str | None) -> Path:
-        if weights is not None:
-            return Path(weights).expanduser()
-        return Path(torch.hub.get_dir()) / "checkpoints" / BUNDLES[bundle].file
-
-    def _read(self) -> Mapping[str, Tensor]:
-        """Map the file into memory, of which nothing is taken before it is used."""
-        try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
-            return {key: value for key, value in state.items() if isinstance(value, Tensor)}
-        except Exception as error:  # a foreign file can make torch raise anything
-            raise ValueError(
-                f"frontend.weights: {str(self.path)!r} is no file of weights ({_reason(error)}):"
-                f" expected {self.bundle.file} as torchaudio publishes it"
-            ) from error
-
-    def load(self) -> nn.Module:
-        """Return the network with its weights."""
-        network = self.build()
-        network.load_state_dict(self._read())
-        return network
-
-    def build(self) -> nn.Module:
-        """Return the network without its weights."""
-        return getattr(torchaudio.models, self.bundle.architecture)()
-
-    def stack(self, network: nn.Module) -> Stack:
-        """Return the blocks of a network that `build` or `load` returns."""
-        inner = network.encoder.transformer
-        # Its name for a norm that has already been, before the first block.
-        norm = nn.Identity() if inner.layer_norm_first else inner.layer_norm
-        if not self.bundle.architecture.startswith("wavlm"):
-            return Stack(inner.layers, norm, _by_torchaudio)
-        positions = copy.deepcopy(inner.layers[0].attention)
-        positions.attention = nn.Identity()  # the bias alone is asked for
-        return Stack(inner.layers, norm, _by_wavlm, positions.requires_grad_(False))
-
-    def states(self, clips: Tensor) -> Sequence[Tensor]:
-        """Encode clips (clips, samples) at 16 kHz: each layer's (clips, frames, width)."""
-        if self.bundle.normalized:
-            clips = layer_norm(clips, clips.shape[1:])
-        first: list[Tensor] = []
-        encoder = self.encoder.to(clips.device)
-        # Its own list of layers begins behind the first block.
-        hook = encoder.encoder.transformer.layers[0].register_forward_pre_hook(
-            lambda _, inputs: first.append(inputs[0])
-        )
-        try:
-            layers, _ = encoder.extract_features(clips)
-        finally:
-            hook.remove()
-        return [*first, *layers]
-
-
-def _by_hub(layer: nn.Module, states: Tensor, own: Tensor, _: Tensor | None) -> Tensor:
-    return layer(states, among(own))
-
-
-def _by_torchaudio(layer: nn.Module, states: Tensor, own: Tensor, _: Tensor | None) -> Tensor:
-    return layer(states, among(own))[0]
-
-
-def _by_wavlm(layer: nn.Module, states: Tensor, own: Tensor, bias: Tensor | None) -> Tensor:
-    padding = torch.zeros_like(own, dtype=bias.dtype).masked_fill(~own, float("-inf"))
-    return layer(states, None, bias, padding)[0]
-
-
 def _moments(states: Tensor) -> Tensor:
     """Return mean and deviation (clips, 2 * width) over time of states (clips, frames, width)."""
     return torch.cat([states.mean(1), states.std(1, correction=0)], 1)  # 0 of a single frame
 
 
-def _transformers() -> object:
-    try:
-        import transformers
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"frontend=hub needs transformers ({error}): start with `uv run --extra hub train.py`"
-            " or `uv run --extra hub eval.py`"
-        ) from error
-    return transformers
-
-
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return what an error says, in one short line."""
     return " ".join(str(error).split())[:300] or type(error).__name__

@@ -22,7 +22,9 @@ from transformers import (
     WhisperModel,
 )
 
-from ser.features.encoders import BUNDLES, FEWEST, RATE, HubEncoder, TorchaudioEncoder
+from ser.features.bundles import BUNDLES, TorchaudioEncoder
+from ser.features.encoders import DOCUMENTED, FEWEST, RATE
+from ser.features.hub import HubEncoder
 
 SIZES = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 16}
 WHISPER = WhisperConfig(
@@ -275,6 +277,7 @@ def test_statistics_are_those_of_torchaudio(
 
 
 def test_bundles_are_as_torchaudio_has_them():
+    assert BUNDLES.keys() <= DOCUMENTED
     for name, bundle in BUNDLES.items():
         published = getattr(torchaudio.pipelines, name)
         assert (published._path, published._normalize_waveform) == (bundle.file, bundle.normalized)

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ser.checkpoints.sizes import build_network
 from ser.checkpoints.trust import GIVEN
-from ser.features.encoders import BUNDLES
+from ser.features.bundles import BUNDLES
 from ser.features.frontend import build_frontend
 from ser.launch.tune import distributions
 

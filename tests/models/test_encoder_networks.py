@@ -7,7 +7,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn.functional import cross_entropy, pad
 
-from ser.features.blocks import Blocks
+from ser.features.encoders import Blocks
 from ser.models.frames import FrameClassifier
 from ser.models.probe import Probe
 

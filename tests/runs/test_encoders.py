@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ser.data.datamodule import EmotionDataModule
-from ser.features.encoders import HubEncoder
+from ser.features.hub import HubEncoder
 
 TUNED = "ehcalabres/wav2vec2-lg-xlsr-en-speech-emotion-recognition"
 
