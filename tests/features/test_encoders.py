@@ -227,16 +227,29 @@ def test_weights_that_are_missing_are_not_drawn_at_random(tiny_encoder: Path, tm
     folder = tmp_path / "model"
     shutil.copytree(tiny_encoder, folder)
     state = load_file(folder / "model.safetensors")
+    state.pop("masked_spec_embed")  # of pretraining alone
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    assert torch.equal(
+        HubEncoder(str(folder))(clips(1.0)), HubEncoder(str(tiny_encoder))(clips(1.0))
+    )
     state.pop("encoder.layers.1.attention.q_proj.weight")
     save_file(state, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match=r"lacks 1 weights .*encoder\.layers\.1"):
         HubEncoder(str(folder))(clips(1.0))
 
 
-def test_building_asks_no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_building_asks_no_server(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a server was asked"))
     with pytest.raises(ValueError, match="neither a folder nor in the cache of the hub"):
         HubEncoder("nobody/nothing")
+
+
+@pytest.mark.parametrize("name", ["nobody/nothing", "/no/such/folder"])
+def test_what_cannot_be_downloaded_is_one_line(monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="is no folder, and the hub does not give it") as refused:
+        HubEncoder.fetch({"model": name})
+    assert "\n" not in str(refused.value)
 
 
 @pytest.fixture(scope="module")
