@@ -46,13 +46,15 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "servers": _names("ser.fetch.servers", "Servers"),
     "model": _MODELS | {"ser.training.committee.Committee": {"members": "member"}},
     "member": _MODELS,  # a committee has no committees
-    "frontend": _names("ser.features.encoders", "HubEncoder TorchaudioEncoder")
+    "frontend": _names("ser.features.bundles", "TorchaudioEncoder")
     | _names("ser.features.functionals", "Functionals")
+    | _names("ser.features.hub", "HubEncoder")
     | _names("ser.features.opensmile", "OpenSmile")
     | _names("ser.features.spectral", "Chroma LogMel MelImage MFCC MFCCChroma"),
     "network": _names("ser.models.backbone", "Backbone")
     | _names("ser.models.cnn", "CNN")
     | _names("ser.models.conv1d", "Conv1D")
+    | _names("ser.models.frames", "FrameClassifier")
     | _names("ser.models.pca_cnn", "PCACNN")
     | _names("ser.models.probe", "Probe")
     | _names("ser.models.recurrent", "Recurrent"),
@@ -99,7 +101,7 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
 GIVEN = {
     "model": ("classes",),
     "member": ("classes",),
-    "network": ("classes", "bins", "channels", "depth", "features"),
+    "network": ("classes", "bins", "channels", "depth", "features", "upper"),
     "optimizer": ("params",),
     "scheduler": ("optimizer",),
     "estimator": ("memory",),  # a folder that is written to: nobody sets it

@@ -225,11 +225,16 @@ class EmotionDataModule(LightningDataModule):
             recipe: From which it was built: plain containers.
             device: Where it is computed.
         """
+        if self.normalize and frontend.layout == "frames":
+            raise ValueError(
+                f"normalize={self.normalize} would fill the padding of frames: expected"
+                " frontend.frames=false, or no normalize"
+            )
         self.scores_cached = self.normalize is not None or frontend.exact
         if self.normalize == "speaker":
             key = cache_key(frontend, recipe, True)
             self.reader.cache(frontend, key, self.cache, "features", device)
-            self.reader.standardise(self.table.speaker)
+            self.reader.standardise(self.table.speaker, frontend.layout == "planes")
         else:
             key = cache_key(frontend, recipe, False)
             self.reader.cache(frontend.analyse, key, self.cache, "analysed", device)

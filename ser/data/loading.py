@@ -96,17 +96,18 @@ class ClipReader:
         rows = partial(self._computed_rows, compute, device)
         self.cached, self.cached_as = load_or_build(directory, "features", key, rows), name
 
-    def standardise(self, speakers: pd.Series) -> None:
+    def standardise(self, speakers: pd.Series, over_time: bool) -> None:
         """Centre and scale cached features by what the rows of one speaker have in common.
 
         Unlabelled clips of a test speaker count too: what is scored so is transductive.
 
         Args:
             speakers: Who speaks, by row; other rows stay as they are.
+            over_time: Whether the last axis of the features is time, to be taken together.
         """
         for rows in speakers.groupby(speakers).groups.values():
-            values = self.cached.values[rows]  # (clips, features) or (..., bins, frames)
-            axes = (0,) if values.ndim == 2 else (0, values.ndim - 1)
+            values = self.cached.values[rows]  # (clips, ..., features) or (..., bins, frames)
+            axes = (0, values.ndim - 1) if over_time else (0,)
             scale = values.std(axis=axes, keepdims=True)[0]
             centre = values.mean(axis=axes, keepdims=True)[0]
             scale = np.where(scale > 0, scale, 1).astype(np.float32)

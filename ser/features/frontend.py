@@ -13,6 +13,7 @@ VERSION = f"1, torchaudio {torchaudio.__version__}"
 """Part of the key of cached features: raise it when a front end gives other values than before."""
 
 OPTIONS = {
+    "frames": "that of an encoder, with frontend.frames=true and frontend.layer=<number>",
     "layers": "wavlm, hubert, wav2vec2, xlsr or hub, with frontend.layer=null",
     "planes": "mfcc, logmel, mfcc_chroma or mel_image",
     "vector": "functionals, compare or egemaps, or that of an encoder with frontend.layer=<number>"
@@ -21,6 +22,7 @@ OPTIONS = {
 """By layout, the choices of frontend=."""
 
 SIZES = {
+    "frames": ("features", "upper"),
     "layers": ("depth", "features"),
     "planes": ("bins", "channels"),
     "vector": ("features",),
@@ -34,8 +36,9 @@ class FrontEnd(nn.Module):
     Features of a clip depend neither on the rest of the batch nor on the zeros that pad it.
 
     Attributes:
-        layout: `planes` of `channels` and `bins`, a `vector` of `features`, or `layers`, of which
-            there are `depth`, of `features` each. A network declares the layout that it takes.
+        layout: `planes` of `channels` and `bins`, a `vector` of `features`, `layers`, of which
+            there are `depth`, of `features` each, or `frames` of `features` each, where `upper`
+            returns blocks of the encoder above them. A network declares the layout that it takes.
         cached: Whether what `analyse` returns is worth a cache.
         in_decibels: Whether `analyse` returns spectra in dB, (batch, 1, bands, frames).
         exact: Whether `analyse` returns the very values that a cache holds, so that scores may be

@@ -26,12 +26,12 @@ class EmotionClassifier(LightningModule):
 
     Args:
         classes: Their names, in the order of the logits.
-        frontend: Builds the front end, (batch, samples) -> (batch, channels, bins, frames) or
-            (batch, features).
-        network: Builds the network, given `classes`, and `bins` and `channels` or `features`. What
-            it learns from the training clips, or fetches, before the first step is the task of its
-            method `initialize`, if it has one.
-        optimizer: Builds the optimiser, given the parameters.
+        frontend: Builds the front end, (batch, samples) -> features of the network's layout.
+        network: Builds the network, given `classes` and the sizes of its layout. What it learns
+            from the training clips, or fetches, before the first step is the task of its method
+            `initialize`, if it has one.
+        optimizer: Builds the optimiser, given the parameters; a network whose parameters have
+            learning rates of their own gives them by its method `groups`.
         scheduler: Builds the schedule of the learning rate, stepped each epoch; None for none.
         augment: Builds what alters the features of training clips; None for nothing.
         channel: Builds what alters the spectra in dB that the front end analyses of training clips,
@@ -112,10 +112,11 @@ class EmotionClassifier(LightningModule):
         lr = changed.pop("lr", None)
         for group in self.optimizers().param_groups:
             group.update(changed)
-            if lr is not None:
+            # Groups may have rates of their own, which are their network's.
+            if lr is not None and group.get("initial_lr", before["lr"]) == before["lr"]:
                 group.update(lr=group["lr"] * lr / before["lr"], initial_lr=lr)
         if lr is not None and (schedule := self.lr_schedulers()) is not None:
-            schedule.base_lrs = [lr] * len(schedule.base_lrs)
+            schedule.base_lrs = [group["initial_lr"] for group in schedule.optimizer.param_groups]
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return the probabilities (batch, classes) of waveforms (batch, samples)."""
@@ -178,7 +179,11 @@ class EmotionClassifier(LightningModule):
     def configure_optimizers(self) -> tuple[list, list]:
         """Build the optimiser, and its schedule if there is one."""
         trained = [each for each in self.network.parameters() if each.requires_grad]
-        optimizer = instantiate(self.hparams.optimizer, params=trained)
+        groups = self.network.groups() if hasattr(self.network, "groups") else trained
+        optimizer = instantiate(self.hparams.optimizer, _partial_=True)(groups)
+        for group in optimizer.param_groups:
+            # Groups share tuples such as Adam's betas, and a file that does is not read again.
+            group.update({key: (*each,) for key, each in group.items() if isinstance(each, tuple)})
         scheduler = self.hparams.scheduler
         return [optimizer], [instantiate(scheduler, optimizer=optimizer)] if scheduler else []
 

@@ -22,7 +22,9 @@ from transformers import (
     WhisperModel,
 )
 
-from ser.features.encoders import BUNDLES, FEWEST, RATE, HubEncoder, TorchaudioEncoder
+from ser.features.bundles import BUNDLES, TorchaudioEncoder
+from ser.features.encoders import DOCUMENTED, FEWEST, RATE
+from ser.features.hub import HubEncoder
 
 SIZES = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 16}
 WHISPER = WhisperConfig(
@@ -109,18 +111,23 @@ def test_statistics_are_those_of_the_library(saved, name: str):
         torch.testing.assert_close(found[row], expected, atol=1e-5, rtol=1e-5)
 
 
+def whisper_of(model: WhisperModel, frames: int) -> WhisperModel:
+    """Return a Whisper with fewer positions, and else the same weights."""
+    small = WhisperModel(WhisperConfig(**WHISPER.to_diff_dict() | {"max_source_positions": frames}))
+    state, places = model.state_dict(), "encoder.embed_positions.weight"
+    small.load_state_dict(state | {places: state[places][:frames]})
+    return small.eval()
+
+
 def test_a_shorter_context_is_that_of_a_whisper_with_fewer_positions(saved):
     folder, model = saved("whisper")
     found = HubEncoder(str(folder), context_seconds=2).statistics(clips(1.5))
-    small = WhisperModel(WhisperConfig(**WHISPER.to_diff_dict() | {"max_source_positions": 100}))
-    state = model.state_dict()
-    places = "encoder.embed_positions.weight"
-    small.load_state_dict(state | {places: state[places][:100]})
     heard = resample(clips(1.5)[0], 48000, RATE).numpy()
     extractor = WhisperFeatureExtractor(chunk_length=2)
     mel = extractor(heard, sampling_rate=RATE, return_tensors="pt").input_features
     with torch.no_grad():
-        layers = small.eval().get_encoder()(mel, output_hidden_states=True).hidden_states
+        encoder = whisper_of(model, 100).get_encoder()
+        layers = encoder(mel, output_hidden_states=True).hidden_states
     torch.testing.assert_close(found[0], moments(layers, frames=75), atol=1e-5, rtol=1e-5)
     whole = HubEncoder(str(folder)).statistics(clips(1.5))
     assert (found - whole).abs().max() > 1e-3
@@ -220,16 +227,29 @@ def test_weights_that_are_missing_are_not_drawn_at_random(tiny_encoder: Path, tm
     folder = tmp_path / "model"
     shutil.copytree(tiny_encoder, folder)
     state = load_file(folder / "model.safetensors")
+    state.pop("masked_spec_embed")  # of pretraining alone
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    assert torch.equal(
+        HubEncoder(str(folder))(clips(1.0)), HubEncoder(str(tiny_encoder))(clips(1.0))
+    )
     state.pop("encoder.layers.1.attention.q_proj.weight")
     save_file(state, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match=r"lacks 1 weights .*encoder\.layers\.1"):
         HubEncoder(str(folder))(clips(1.0))
 
 
-def test_building_asks_no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_building_asks_no_server(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a server was asked"))
     with pytest.raises(ValueError, match="neither a folder nor in the cache of the hub"):
         HubEncoder("nobody/nothing")
+
+
+@pytest.mark.parametrize("name", ["nobody/nothing", "/no/such/folder"])
+def test_what_cannot_be_downloaded_is_one_line(monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="is no folder, and the hub does not give it") as refused:
+        HubEncoder.fetch({"model": name})
+    assert "\n" not in str(refused.value)
 
 
 @pytest.fixture(scope="module")
@@ -270,6 +290,7 @@ def test_statistics_are_those_of_torchaudio(
 
 
 def test_bundles_are_as_torchaudio_has_them():
+    assert BUNDLES.keys() <= DOCUMENTED
     for name, bundle in BUNDLES.items():
         published = getattr(torchaudio.pipelines, name)
         assert (published._path, published._normalize_waveform) == (bundle.file, bundle.normalized)
@@ -305,3 +326,73 @@ def test_weights_that_are_missing_or_others_are_one_line(
     torch.save({"encoder": WHISPER}, path)
     with pytest.raises(ValueError, match="is no file of weights"):
         TorchaudioEncoder("HUBERT_BASE", weights=str(path))
+
+
+@torch.no_grad()
+def last_state(folder: Path, model: PreTrainedModel, clip: Tensor) -> Tensor:
+    """Return what a model ends with, (frames, width), of a clip (samples,) at 16 kHz."""
+    options = {"sampling_rate": RATE, "return_tensors": "pt"}
+    if isinstance(model, WhisperModel):
+        mel = WhisperFeatureExtractor(chunk_length=1)(clip.numpy(), **options).input_features
+        return whisper_of(model, 50).get_encoder()(mel).last_hidden_state[0]
+    heard = Wav2Vec2FeatureExtractor.from_pretrained(folder)(clip.numpy(), **options)
+    return model(heard.input_values).last_hidden_state[0]
+
+
+UPPER = [("hubert", 0), ("hubert", 1), ("hubert_stable", 1), ("whisper", 1)]
+
+
+@pytest.mark.parametrize(("name", "layer"), UPPER)
+def test_blocks_above_the_frames_of_a_layer_end_where_the_library_does(
+    saved, name: str, layer: int
+):
+    folder, model = saved(name)
+    # Whisper hears its whole context, of which a clip is a part: here it is all of it.
+    options = {"context_seconds": 1} if name == "whisper" else {}
+    seconds = (1.0, 1.0) if name == "whisper" else (1.0, 0.6)
+    encoder = HubEncoder(str(folder), layer, frames=True, **options)
+    assert (encoder.layout, encoder.features) == ("frames", 16)
+    waveform = clips(*seconds, total=1.0)
+    states = encoder.sequence(waveform)
+    assert states.shape == (2, 16, 50)
+    assert states[:1].shape == encoder.example(48000).shape
+    assert torch.equal(encoder(waveform), states.half().float())
+    own = (states != 0).any(1)
+    blocks = encoder.upper(2 - layer).eval()
+    blocks.initialize()
+    found = blocks(states.transpose(1, 2), own)
+    for row, length in enumerate(seconds):
+        heard = resample(waveform[row, : round(48000 * length)], 48000, RATE)
+        expected = last_state(folder, model, heard)
+        assert int(own[row].sum()) == len(expected)
+        torch.testing.assert_close(found[row, : len(expected)], expected, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"blocks=3: expected at most \d, those above"):
+        encoder.upper(3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["WAVLM_BASE", "WAV2VEC2_BASE"])
+def test_blocks_of_torchaudio_end_where_it_does(
+    monkeypatch: pytest.MonkeyPatch, torchaudio_weights: Path, name: str
+):
+    monkeypatch.setenv("TORCH_HOME", str(torchaudio_weights))
+    encoder = TorchaudioEncoder(name, 9, frames=True)
+    waveform = clips(0.5, 0.3, total=0.6)
+    states = encoder.sequence(waveform)
+    blocks = encoder.upper(3).eval()
+    blocks.initialize()
+    own = (states != 0).any(1)
+    found = blocks(states.transpose(1, 2), own)
+    model = getattr(torchaudio.pipelines, name).get_model()
+    for row, seconds in enumerate((0.5, 0.3)):
+        heard = resample(waveform[row : row + 1, : round(48000 * seconds)], 48000, RATE)
+        with torch.no_grad():
+            expected = model(heard)[0][0]
+        assert int(own[row].sum()) == len(expected)
+        torch.testing.assert_close(found[row, : len(expected)], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_frames_are_of_one_layer(tiny_encoder: Path):
+    for layer in (None, "mean"):
+        with pytest.raises(ValueError, match="expected the layer, 0 to 2"):
+            HubEncoder(str(tiny_encoder), layer, frames=True)

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ser.checkpoints.sizes import build_network
 from ser.checkpoints.trust import GIVEN
-from ser.features.encoders import BUNDLES
+from ser.features.bundles import BUNDLES
 from ser.features.frontend import build_frontend
 from ser.launch.tune import distributions
 
@@ -73,6 +73,7 @@ def encoders(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> di
             }
             torch.save(state, folder / f"{path.stem}.pth")
             found[path.stem] = ["model=probe", f"frontend.weights={folder / path.stem}.pth"]
+    found["attention"] = found["finetune"] = found["wavlm"][1:]
     return found
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ser.data.datamodule import EmotionDataModule
+from ser.features.hub import HubEncoder
 
 TUNED = "ehcalabres/wav2vec2-lg-xlsr-en-speech-emotion-recognition"
 
@@ -47,6 +48,28 @@ def test_a_probe_scores_the_same_from_its_checkpoint_without_the_cache(
     assert state["network.shares"].abs().max() > 0
     assert json.loads((probed / "metrics.json").read_text())["exposure_unknown"]
     assert (probed / "report.txt").read_text().startswith("EXPOSURE UNKNOWN")
+
+
+def test_upper_blocks_are_trained_from_their_weights_on(
+    small: list[str], tiny_encoder: Path, launch: Callable[..., Path], tmp_path: Path
+):
+    tuned = ["model=finetune", "frontend.layer=1", "model.network.blocks=1"]
+    options = [*small, *encoder(tiny_encoder, *tuned), "trainer.max_epochs=1"]
+    run = launch("train", *options)
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    again = launch("eval", f"ckpt={checkpoint}", f"cache.dir={tmp_path / 'empty'}", folder="eval")
+    written = [(one / "predictions.csv").read_text() for one in (run, again)]
+    assert written[0] == written[1]
+    state = torch.load(checkpoint, weights_only=True)["state_dict"]
+    blocks = {key for key in state if key.startswith("network.blocks.")}
+    before = HubEncoder(str(tiny_encoder), 1, frames=True).upper(1)
+    before.initialize()
+    for name, value in before.state_dict().items():
+        moved = (state[key := f"network.blocks.{name}"] - value).abs().max()
+        # So many steps of Adam, of 2e-5 each at most.
+        assert 0 < moved < 2e-4 or name.endswith("k_proj.bias"), key
+        blocks.remove(key)
+    assert not blocks
 
 
 def test_other_weights_are_not_those_of_a_checkpoint(
