@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Mapping
 
 TARGETS = {
-    "lightning.pytorch.loggers.CSVLogger": "ser.training.curves.CurvesLogger",
+    "lightning.pytorch.loggers.CSVLogger": "ser.training.restart.CurvesLogger",
     "ser.augment.SpecAugment": "ser.features.augment.SpecAugment",
     "ser.checkpoint_io.WholeFiles": "ser.checkpoints.atomic_io.WholeFiles",
     "ser.classifier.EmotionClassifier": "ser.training.classifier.EmotionClassifier",
@@ -26,6 +26,7 @@ TARGETS = {
     "ser.frontend.MFCCChroma": "ser.features.spectral.MFCCChroma",
     "ser.frontend.MelImage": "ser.features.spectral.MelImage",
     "ser.gender.GenderSplit": "ser.models.gender_split.GenderSplit",
+    "ser.training.curves.CurvesLogger": "ser.training.restart.CurvesLogger",
     "ser.tracking.wandb_logger": "ser.reporting.wandb.wandb_logger",
 }
 """By `_target_`."""

@@ -94,7 +94,7 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     ),
     "logger": _names("lightning.pytorch.loggers", "CSVLogger TensorBoardLogger")
     | _names("ser.reporting.wandb", "wandb_logger")
-    | _names("ser.training.curves", "CurvesLogger"),
+    | _names("ser.training.restart", "CurvesLogger"),
 }  # fmt: skip
 """By slot, what may be built there; by argument, the slot of the recipes that it takes."""
 

@@ -21,7 +21,7 @@ from ser.config.quantities import Amount
 from ser.config.split_info import STAMPS
 from ser.data.datamodule import EmotionDataModule
 from ser.evaluation.status import KEPT
-from ser.training import curves, folds, kept, selection
+from ser.training import folds, kept, restart, selection
 from ser.training.estimator import EstimatorClassifier
 from ser.training.fit import Fit, build_loggers, build_trainer, portable, score, validate
 
@@ -172,7 +172,7 @@ def fit_members(
     info = replace(data.split_info(), **stamps)
     recipe = Recipe(config, data.record(), info, folds.started_with(cfg))
     trainer = build_trainer(cfg, recipe)
-    begin(*KEPT, curves.NAME)
+    begin(*KEPT, restart.CURVES)
     data.table.to_csv(folder / "split.csv", index=False)
     trainer.loggers = build_loggers(cfg, info)
     trainer.strategy.connect(model)

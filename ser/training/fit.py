@@ -24,7 +24,7 @@ from ser.data.datamodule import EmotionDataModule
 from ser.evaluation.metrics import key_prefix, scores, tabulate
 from ser.evaluation.status import KEPT
 from ser.splits.leakage import check_statistics
-from ser.training import curves, folds, kept, restart
+from ser.training import folds, kept, restart
 from ser.training.estimator import EstimatorClassifier
 from ser.training.trainer import on_one_device
 
@@ -73,9 +73,9 @@ def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], timings: dict[
     recipe = Recipe(config, data.record(), info, folds.started_with(cfg))
     trainer = build_trainer(cfg, recipe, **_limits(data))
     _check(data, trainer, cfg.objective, resume_from)
-    begin(*(() if resume_from else (*KEPT, curves.NAME)))
+    begin(*(() if resume_from else (*KEPT, restart.CURVES)))
     if resume_from:
-        curves.keep(resume_from, folder)
+        restart.keep_curves(resume_from, folder)
     data.table.to_csv(folder / "split.csv", index=False)
     trainer.loggers = build_loggers(cfg, info)
     timings["data"] = time.perf_counter()

@@ -36,7 +36,7 @@ ELSEWHERE = {
     "ser.launch.run_folder.RunFolder": {"exit_code"},  # doctor.yaml adds it
     "ser.models.gender_split.GenderSplit": {"gender", "emotion"},  # of the group estimator
     "ser.reporting.wandb.wandb_logger": {"id", "resume"},  # resume= adds them
-    "ser.training.curves.CurvesLogger": {"prefix", "flush_logs_every_n_steps"},  # Lightning's
+    "ser.training.restart.CurvesLogger": {"prefix", "flush_logs_every_n_steps"},  # Lightning's
     "ser.training.estimator.EstimatorClassifier": {"estimator"},  # of the group estimator
 }  # fmt: skip
 """Arguments that no node with the `_target_` names, as they are set elsewhere."""

@@ -22,7 +22,7 @@ import torch
 from ser.checkpoints import training_state
 from ser.checkpoints.atomic_io import WholeFiles
 from ser.checkpoints.format import load_checkpoint, read_content
-from ser.training.curves import CurvesLogger, keep
+from ser.training.restart import CurvesLogger, keep_curves
 
 REPOSITORY = Path(__file__).parents[2]
 KILLS = int(os.environ.get("KILLS", "3"))
@@ -265,7 +265,7 @@ def test_damaged_curves_are_set_aside(
 ):
     stands = SimpleNamespace(path=tmp_path / "checkpoints" / "last.ckpt", epoch=1)
     (tmp_path / "metrics.csv").write_bytes(damaged)
-    keep(stands, tmp_path)
+    keep_curves(stands, tmp_path)
     assert reason in caplog.text
     assert "set aside as" in caplog.text
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
@@ -275,7 +275,7 @@ def test_damaged_curves_are_set_aside(
     (tmp_path / "metrics.csv").write_bytes(damaged)
     other = tmp_path / "other"
     other.mkdir()
-    keep(stands, other)
+    keep_curves(stands, other)
     assert (tmp_path / "metrics.csv").read_bytes() == damaged
     assert not list(other.iterdir())
 
@@ -287,7 +287,7 @@ def test_the_curves_go_on_after_the_last_whole_epoch(tmp_path: Path):
     (tmp_path / "metrics.csv").write_text(f"{before}2,9,0.7\r\n2", newline="")
     (tmp_path / "other").mkdir()
     for folder in (tmp_path, tmp_path / "other"):
-        keep(stands, folder)
+        keep_curves(stands, folder)
         logger = CurvesLogger(folder, "", "")
         logger.log_metrics({"epoch": 2, "val/uar": 0.75}, step=9)
         logger.save()
