@@ -43,7 +43,7 @@ def test_two_processes_write_one_run_that_scores_each_clip_once(
     ("overrides", "expected"),
     [
         (["fold=all"], "2 processes: expected one device for fold=all"),
-        (["select=svm_regularisation"], "one device for select="),
+        (["select=cnn_learning_rate"], "one device for select="),
         (["model=svm", "trainer.max_epochs=null"], "one device for scoring and classical models"),
     ],
 )
