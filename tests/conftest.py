@@ -191,6 +191,32 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def with_encoder(
+    tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[str]]:
+    """By an option of conf/ that takes an encoder, what it needs while no weights are there."""
+    import torch
+    import torchaudio
+
+    from ser.features.bundles import BUNDLES
+
+    tiny = ["model=probe", "frontend=hub", f"frontend.model={tiny_encoder}"]
+    names = {
+        "hubert": "HUBERT_BASE", "wav2vec2": "WAV2VEC2_BASE", "wavlm": "WAVLM_BASE_PLUS",
+        "xlsr": "WAV2VEC2_XLSR_300M",
+    }  # fmt: skip
+    found, folder = {"hub": tiny, "probe": tiny}, tmp_path_factory.mktemp("weights")
+    for option, name in names.items():
+        with torch.device("meta"):
+            state = getattr(torchaudio.models, BUNDLES[name].architecture)().state_dict()
+        # Of one zero, as large as the weights claim to be.
+        zeros = {key: torch.zeros(()).expand(each.shape) for key, each in state.items()}
+        torch.save(zeros, folder / f"{option}.pth")
+        found[option] = ["model=probe", f"frontend.weights={folder / option}.pth"]
+    return found | dict.fromkeys(("attention", "finetune"), found["wavlm"][1:])
+
+
+@pytest.fixture(scope="session")
 def svm_run(small: list[str], finish: Callable[..., Path]) -> Path:
     """A finished run of `model=svm`."""
     return finish(*small, "model=svm", pictures=True)

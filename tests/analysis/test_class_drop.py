@@ -15,6 +15,7 @@ from ser.analysis.class_drop import (
     show_findings,
     write_findings,
 )
+from ser.config.split_info import STAMPS
 from ser.launch.class_drop import plan
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -169,7 +170,7 @@ def test_classes_of_emotion_and_gender_are_left_out_by_emotion(leave_run, tmp_pa
         told |= {"happy_female": "sad_male"} if "sad" in kept else {}
         leave_run(tmp_path / str(len(rows)), clips(by_gender, told), by_gender)
         varied = {"data.drop": "[sad]" if rows else "[]"}
-        stamps = {"leaky": False, "transductive": False}
+        stamps = dict.fromkeys(STAMPS, False)
         rows.append({"job": len(rows), **varied, "status": "finished", **stamps})
     (finding,), left_out = collect_findings(tmp_path, rows)
     assert left_out == []
@@ -190,7 +191,7 @@ def jobs(leave_run: Callable[..., Path], tmp_path: Path) -> list[dict]:
             kept = [name for name in classes if name != drop]
             leave_run(tmp_path / str(len(rows)), clips(kept, {}), kept, leaky=True)
             varied = {"data.drop": f"[{drop}]", "seed": seed}
-            stamps = {"leaky": True, "transductive": False}
+            stamps = dict.fromkeys(STAMPS, False) | {"leaky": True}
             rows.append({"job": len(rows), **varied, "status": "finished", **stamps})
     return rows
 

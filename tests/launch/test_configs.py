@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-import torch
-import torchaudio
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, MissingConfigException
@@ -19,7 +17,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ser.checkpoints.sizes import build_network
 from ser.checkpoints.trust import GIVEN
-from ser.features.bundles import BUNDLES
 from ser.features.frontend import build_frontend
 from ser.launch.tune import distributions
 
@@ -57,33 +54,13 @@ def composed(tmp_path: Path, cache: Path) -> Iterator[object]:
         yield build
 
 
-@pytest.fixture(scope="module")
-def encoders(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """By an option, what it takes to have an encoder without its weights at hand."""
-    tiny = ["model=probe", "frontend=hub", f"frontend.model={tiny_encoder}"]
-    found, folder = {"hub": tiny, "probe": tiny}, tmp_path_factory.mktemp("weights")
-    for path in CONF.glob("frontend/*.yaml"):
-        if name := OmegaConf.load(path).get("bundle"):
-            with torch.device("meta"):
-                network = getattr(torchaudio.models, BUNDLES[name].architecture)()
-            # Of one zero, as large as the weights claim to be.
-            state = {
-                key: torch.zeros(()).expand(each.shape)
-                for key, each in network.state_dict().items()
-            }
-            torch.save(state, folder / f"{path.stem}.pth")
-            found[path.stem] = ["model=probe", f"frontend.weights={folder / path.stem}.pth"]
-    found["attention"] = found["finetune"] = found["wavlm"][1:]
-    return found
-
-
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_is_composed_and_built(composed, encoders, group: str, option: str):
+def test_every_option_is_composed_and_built(composed, with_encoder, group: str, option: str):
     # What only a classical model wants comes with one, and an encoder with a probe.
     vectors = ("compare", "egemaps", "functionals", "mean_mfcc", "means", "one_pass")
     extra = ["model=svm"] if option in vectors or group == "estimator" else []
     extra += ["channel=none"] if option in ("mfcc_chroma", "mel_image") else []
-    extra += encoders.get(option, [])
+    extra += with_encoder.get(option, [])
     place = {"estimator": "estimator@model.estimator", "search": "model"}.get(group, group)
     cfg = composed("tune" if group == "search" else "train", f"{place}={option}", *extra)
     if group == "search":

@@ -75,8 +75,10 @@ def options() -> Iterator[object]:
 
 
 @pytest.mark.parametrize(("group", "option"), list(options()))
-def test_a_wrong_value_anywhere_is_one_line_that_names_its_key(composed, group, option):
-    extra = ["model=svm"] if option in CLASSICAL else []
+def test_a_wrong_value_anywhere_is_one_line_that_names_its_key(
+    composed, with_encoder, group, option
+):
+    extra = ["model=svm"] if option in CLASSICAL else with_encoder.get(option, [])
     cfg = composed(f"{group}={option}", *extra)
     settings.check(cfg)
     whole = OmegaConf.to_container(cfg)

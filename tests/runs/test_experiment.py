@@ -78,7 +78,7 @@ def test_a_second_run_decodes_and_computes_nothing_again(
     cnn_run: Path, small: list[str], launch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("ser.audio.clips._decode_all", refuse)
-    monkeypatch.setattr("ser.data.loading.ClipReader._feature_rows", refuse)
+    monkeypatch.setattr("ser.data.loading.ClipReader._computed_rows", refuse)
     overrides = ["experiment=drop_sad", "data.merge={calm: neutral}"]
     run = launch("train", *small, "trainer.max_epochs=1", *overrides)
     metrics = read(run)
@@ -320,7 +320,7 @@ def test_training_clips_under_the_names_of_test_clips_are_not_scored(
         (["data.root=/nowhere"], "data.root='/nowhere' is not a folder"),
         (["data=demo", "data.tess=test"], "no test clips of calm"),
         (["data=demo", "model=svm", "+trainer.max_epochs=3"], "fitted once and has no epochs"),
-        (["data=demo", "trainer.max_epochs=0"], "no epoch was validated"),
+        (["data=demo", "trainer.max_epochs=0"], "no epoch was finished"),
         (["data=demo", "optimizer.lr=1e30", "trainer.max_epochs=1"], "lower optimizer.lr"),
         (
             ["data=demo", "data.corpora=[tess]"],
