@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 COLUMNS = (
     "run", "score", "a", "b", "difference", "low", "high", "p", "p_holm", "minimum_detectable",
-    "n", "speakers", "leaky_a", "leaky_b",
+    "n", "speakers", *(f"{stamp}_{run}" for stamp in STAMPS for run in "ab"),
 )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def write_comparison(folder: Path, pairs: Sequence[Mapping]) -> None:
     rows = []
     for pair in pairs:
         facts = {"run": pair["b"]["folder"], "n": pair["n"], "speakers": len(pair["speakers"])}
-        facts |= {f"leaky_{run}": pair[run]["leaky"] for run in ("a", "b")}
+        facts |= {f"{stamp}_{run}": pair[run][stamp] for stamp in STAMPS for run in "ab"}
         for score, values in pair["scores"].items():
             low, high = values["interval"] or (None, None)
             rows.append(facts | values | {"score": score, "low": low, "high": high})

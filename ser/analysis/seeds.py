@@ -9,6 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from ser.config.split_info import STAMPS
 from ser.evaluation.results import RunResult
 from ser.evaluation.statistics import seed_spread
 
@@ -49,8 +50,8 @@ def collect_spreads(
             tables[0].speaker.to_numpy(str),
             "uar",
         )
-        leaky = of_setting[0]["leaky"]
-        rows.append({**dict(setting), "leaky": leaky, "seeds": len(tables), **spread})
+        stamps = {stamp: of_setting[0][stamp] for stamp in STAMPS}
+        rows.append({**dict(setting), **stamps, "seeds": len(tables), **spread})
     return rows
 
 
@@ -70,6 +71,6 @@ def show_spreads(rows: Sequence[Mapping[str, object]], varied: Sequence[str]) ->
             f"{row['mean']:.3f}",
             f"{row['seed_sd']:.3f}",
             "" if row["speaker_se"] is None else f"{row['speaker_se']:.3f}",
-            "LEAKY" if row["leaky"] else "",
+            " ".join(stamp.upper() for stamp in STAMPS if row[stamp]),
         )
     Console(markup=False).print(table)  # [sad] is a value, no style

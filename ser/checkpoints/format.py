@@ -1,6 +1,5 @@
 """The checkpoint: what it carries besides the weights, and how it is read and built."""
 
-import pickletools
 import re
 import struct
 import zipfile
@@ -16,6 +15,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import nn
 
 from ser.checkpoints import ownership, renames, sizes, trust
+from ser.config.pickles import check_names
 from ser.config.split_info import STAMPS, SplitInfo
 from ser.corpora.scan import from_name
 from ser.features.frontend import build_frontend
@@ -25,20 +25,11 @@ FORMAT = 4
 3 has two stamps."""
 
 
-GLOBALS = re.compile(
-    r"collections OrderedDict|torch\._utils _rebuild_tensor_v2"
-    r"|torch (BFloat16|Bool|Byte|Double|Float|Half|Int|Long|Short)Storage"
-)
-"""What its pickle names: `weights_only` also lets one ask for a bytearray of any size."""
-
 RECORD = re.compile(
     r"data\.pkl|data/\d+|version|byteorder|\.format_version|\.storage_alignment"
     r"|\.data/serialization_id"
 )
 """What torch calls the records of a file."""
-
-OPERATIONS = 4 * 10**6
-"""Of a pickle: a corpus of a hundred thousand clips needs a tenth."""
 
 NODES = 10_000
 """Values of a recipe."""
@@ -244,25 +235,7 @@ def _check_archive(path: Path) -> None:
         names = [record.filename.removeprefix(f"{top}/") for record in records]
         if len({*names}) < len(names) or not all(map(RECORD.fullmatch, names)):
             raise ValueError("its records have names that torch does not write")
-        _check_names(archive.read(f"{top}/data.pkl"))
-
-
-def _check_names(pickled: bytes) -> None:
-    """Refuse a pickle that names more than tensors, or builds more than it has bytes."""
-    before, tuples = "", set()
-    for number, (code, value, _) in enumerate(pickletools.genops(pickled)):
-        if number > OPERATIONS:
-            raise ValueError(f"its pickle has more than {OPERATIONS} operations")
-        if code.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "DUP", "MEMOIZE") or (
-            code.name == "GLOBAL" and not GLOBALS.fullmatch(value)
-        ):
-            raise ValueError(f"it names {value}: expected tensors and plain containers alone")
-        # Tuples of tuples of one tuple are small in a file, but not where they are compared.
-        if code.name.endswith("BINPUT") and before.startswith("TUPLE"):
-            tuples.add(value)
-        if code.name.endswith("BINGET") and value in tuples:
-            raise ValueError("its pickle uses a tuple twice")
-        before = code.name
+        check_names(archive.read(f"{top}/data.pkl"))
 
 
 def _read_split(columns: Mapping) -> pd.DataFrame:

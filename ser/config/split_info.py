@@ -22,8 +22,8 @@ class SplitInfo:
         transductive: Whether features are normalised by other clips of the test speakers.
         exposed: Whether a pretrained encoder was trained on a corpus that is scored.
         exposure_unknown: Whether it is not known what the encoder was trained on.
-        refit: Whether the validation speakers trained too, once the model was chosen on them.
-        unvalidated: Whether there were no validation speakers, and nothing was chosen.
+        refit: Whether the validation speakers trained too, once the model was chosen.
+        unvalidated: Whether there were no validation speakers.
     """
 
     protocol: str

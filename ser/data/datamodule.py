@@ -178,8 +178,8 @@ class EmotionDataModule(LightningDataModule):
         if encoder is None:
             return {}
         tested = self.table.corpus[self.table.split == "test"].unique()
-        exposed = any(encoder in CORPORA[name].heard_by for name in tested)
-        unknown = not exposed and encoder not in DOCUMENTED
+        exposed = any(encoder.lower() in map(str.lower, CORPORA[name].heard_by) for name in tested)
+        unknown = not exposed and encoder.lower() not in map(str.lower, DOCUMENTED)
         return {"exposed": exposed, "exposure_unknown": unknown}
 
     def setup(self, stage: str) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,8 +12,12 @@ import torchaudio
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
+from ser.config.pickles import check_names
 from ser.config.quantities import Hertz
 from ser.features.encoders import Encoder, Layer, Stack, among, reason
+
+PICKLE = 2**24
+"""Bytes of the pickle of a file, which holds the names of weights alone."""
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +85,7 @@ class TorchaudioEncoder(Encoder):
         self.bundle = BUNDLES[bundle]
         self.path = self._path(bundle, weights)
         # Another file may hold what somebody has trained on.
-        self.origin = bundle if self.path.name == self.bundle.file else ""
+        self.origin = bundle if weights is None else ""
         if not self.path.is_file():
             raise ValueError(
                 f"the weights of frontend.bundle={bundle} are not at {str(self.path)!r}: expected"
@@ -123,6 +128,11 @@ class TorchaudioEncoder(Encoder):
     def _read(self) -> Mapping[str, Tensor]:
         """Map the file into memory, of which nothing is taken before it is used."""
         try:
+            with zipfile.ZipFile(
+                self.path
+            ) as archive:  # what torch asks `weights_only` for is more
+                named = next(each for each in archive.namelist() if each.endswith("/data.pkl"))
+                check_names(archive.read(named))
             state = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
             return {key: value for key, value in state.items() if isinstance(value, Tensor)}
         except Exception as error:  # a foreign file can make torch raise anything

@@ -29,7 +29,7 @@ FEWEST = 1600
 """Samples at that rate that give every encoder a frame."""
 
 FRAME = 320
-"""Samples at that rate from one frame to the next; of no encoder are they fewer."""
+"""Shortest hop of any encoder, in samples at that rate."""
 
 BATCH = 8
 """Clips of one length that a GPU encodes at once; on a CPU one at a time is as fast."""
@@ -226,7 +226,7 @@ class Encoder(FrontEnd):
         return digest.hexdigest()
 
     def upper(self, count: int) -> Blocks:
-        """Return so many blocks above `layer`, without the weights of which they know."""
+        """Return so many blocks above `layer`, uninitialised: `initialize` loads the weights."""
         place = torch.get_default_device()
         with torch.device("meta"):
             network = self.build()

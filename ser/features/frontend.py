@@ -9,7 +9,7 @@ import torchaudio
 from hydra.utils import get_class, instantiate
 from torch import Tensor, nn
 
-VERSION = f"1, torchaudio {torchaudio.__version__}"
+VERSION = f"2, torchaudio {torchaudio.__version__}"
 """Part of the key of cached features: raise it when a front end gives other values than before."""
 
 OPTIONS = {
@@ -149,7 +149,8 @@ def cache_key(frontend: FrontEnd, recipe: Mapping, finished: bool) -> list:
         finished: Whether it holds features; else what `FrontEnd.analyse` returns.
     """
     ignored = (*frontend.located, *(() if finished else frontend.finishing))
-    facts = [VERSION, {key: value for key, value in recipe.items() if key not in ignored}]
+    step = "finished" if finished else "analysed"
+    facts = [VERSION, step, {key: value for key, value in recipe.items() if key not in ignored}]
     if frontend.library:
         facts.append(f"{frontend.library} {version(frontend.library)}")
     return [*facts, frontend.contents] if frontend.contents else facts

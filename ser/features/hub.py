@@ -35,6 +35,7 @@ class HubEncoder(Encoder):
         ModuleNotFoundError: Without transformers.
     """
 
+    library = "transformers"
     located = ("model",)
     patterns = (
         "config.json", "preprocessor_config.json", "processor_config.json", "model.safetensors",
@@ -142,7 +143,7 @@ class HubEncoder(Encoder):
                 f"frontend.model={self.model!r} cannot be loaded ({reason(error)}): expected a"
                 " speech encoder in safetensors"
             ) from error
-        # What is heard in training alone, or never, need not be there.
+        # What is used in training alone, or not at all, need not be there.
         lacking = sorted(
             key
             for key in {*found["missing_keys"], *found["mismatched_keys"]}

@@ -203,10 +203,19 @@ def _build(config: Mapping) -> None:
     classes = list(dict.fromkeys(shared_labels(labels, protocol, data["corpora"]).values()))
     with _naming("trainer", config["trainer"]):
         instantiate(config["trainer"], logger=False, default_root_dir=None)
+    unvalidated = config["objective"] is None or config["refit"]
     for key, recipe in config["callbacks"].items():
+        monitor = recipe.get("monitor")
         with _naming(f"callbacks.{key}", recipe):
-            check_objective(f"callbacks.{key}.monitor", recipe.get("monitor"))
+            check_objective(f"callbacks.{key}.monitor", monitor)
             instantiate(recipe)
+        if (unvalidated and monitor not in (None, config["objective"])) or (
+            unvalidated and "EarlyStopping" in recipe["_target_"]
+        ):
+            raise ValueError(
+                f"callbacks.{key}.monitor={monitor!r} with objective=null or refit=true: expected"
+                " no callback that asks for validation, as a training without it has none"
+            )
     _check_epochs(config)
     with _naming("frontend", model["frontend"]):
         get_class(model["frontend"]["_target_"]).fetch(model["frontend"])

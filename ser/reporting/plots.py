@@ -83,11 +83,12 @@ def jobs(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> None:
     scored = [row for row in rows if row["uar"] is not None]
     figure, axes = plt.subplots(figsize=(9, 2 + 0.35 * len(scored)), layout="constrained")
     for place, row in enumerate(scored):
-        _draw_score(axes, row, "uar", place, "tab:red" if row["leaky"] else "tab:blue")
+        heard = row["leaky"] or row["exposed"]
+        _draw_score(axes, row, "uar", place, "tab:red" if heard else "tab:blue")
     names = [" ".join(f"{key}={row[key]}" for key in varied) or str(row["job"]) for row in scored]
     names = [shorten(name, 60) for name in names]  # or there is no room for the axes
     axes.set(yticks=range(len(scored)), yticklabels=names, ylim=(len(scored) - 0.5, -0.5))
-    axes.set(xlabel="UAR, 95 % by speaker; red is leaky")
+    axes.set(xlabel="UAR, 95 % by speaker; red is leaky or exposed")
     save(figure, path)
 
 

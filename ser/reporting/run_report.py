@@ -19,8 +19,8 @@ STAMPED = {
     "transductive": "TRANSDUCTIVE: features are normalised by other clips of the test speakers.",
     "exposed": "EXPOSED: the encoder was trained on a corpus that is scored.",
     "exposure_unknown": "EXPOSURE UNKNOWN: nobody knows what the encoder was trained on.",
-    "refit": "REFIT: the validation speakers chose the model, then trained it too.",
-    "unvalidated": "UNVALIDATED: there were no validation speakers, and nothing was chosen.",
+    "refit": "REFIT: the validation speakers trained too, once the model was chosen.",
+    "unvalidated": "UNVALIDATED: there were no validation speakers.",
 }
 HEADLINE = {"accuracy": "accuracy (WA)", "uar": "UAR", "macro_f1": "macro F1"}
 

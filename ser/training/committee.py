@@ -1,6 +1,7 @@
 """The committee: models of one run, each trained by itself, whose probabilities are averaged."""
 
 import logging
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -124,7 +125,7 @@ def members(cfg: DictConfig) -> list[tuple[list[str], DictConfig]]:
         given = [f"seed={cfg.seed + number}" for number in range(given)]
     found = []
     for number, text in enumerate(given or ()):
-        overrides = [*text.split(), *ALONE]
+        overrides = [*shlex.split(text), *ALONE]
         member = selection.variant(cfg, overrides, f"ensemble.{number} sets {text}", OPEN)
         found.append((overrides, selection.within(member, f"member_{number}")))
     return found

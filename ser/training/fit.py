@@ -143,6 +143,11 @@ def _limits(data: EmotionDataModule) -> dict[str, int]:
 def _feed(model: LightningModule, data: EmotionDataModule, trainer: Trainer) -> None:
     """Bring what training reads to where it is read fastest."""
     device = trainer.strategy.root_device
+    if data.normalize and not isinstance(model, EstimatorClassifier) and model.has_channel():
+        raise ValueError(
+            f"normalize={data.normalize} standardises finished features: expected channel=none,"
+            " as a channel alters what they are made of"
+        )
     if not model.frontend.cached:
         if data.normalize:
             raise ValueError(
@@ -246,4 +251,8 @@ def portable(cfg: DictConfig) -> dict:
     config = OmegaConf.to_container(cfg, resolve=True)  # plain: `weights_only` admits it
     if isinstance(config["data"]["root"], str):
         config["data"]["root"] = str(Path(config["data"]["root"]).expanduser().resolve())
+    frontend = config["model"].get("frontend", {})
+    for key in ("model", "weights"):  # of an encoder: a folder or a file, unless on the hub
+        if (place := frontend.get(key)) and (path := Path(place).expanduser()).exists():
+            frontend[key] = str(path.resolve())
     return config

@@ -49,7 +49,8 @@ def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> tuple[Di
         )
     folder = Path(cfg.folder)
     grid = candidates(cfg.select) if cfg.select else [[]]
-    configs = [_candidate(cfg, overrides) for overrides in grid]
+    # A refit alone is of the run as it is: a trial's draws are in no override of the start.
+    configs = [_candidate(cfg, each) for each in grid] if cfg.select else [copy.deepcopy(cfg)]
     # Their scores are in selection.json.
     runs = [within(config, f"candidate_{number}") for number, config in enumerate(configs)]
     kept.check(runs)
@@ -59,6 +60,8 @@ def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> tuple[Di
         try:
             score = kept.settle(candidate, overrides, validate)
         except ValueError as error:
+            if not cfg.select:
+                raise
             log.warning("candidate %s failed: %s", named, error)
             score, reason = None, error
         else:

@@ -41,6 +41,8 @@ def check_devices(cfg: DictConfig, hydra: DictConfig) -> None:
         other = "fold=all: start a run for each fold"
     elif cfg.get("ensemble") is not None:
         other = "ensemble="
+    elif cfg.get("refit"):
+        other = "refit=true"
     elif cfg.get("select") is not None or folds.is_part(cfg):
         other = "select="
     elif "n_trials" in cfg:

@@ -323,7 +323,7 @@ def test_a_missing_key_is_one_line_wherever_it_is(saved: Path, tmp_path: Path):
     whole = torch.load(saved, weights_only=True)
     # The rest has defaults, or is checked when the data are built.
     optional = {"overrides", "drop", "torch", "torchaudio", "soxr", "bins", "n_fft", "start"}
-    optional |= {"protocol"}
+    optional |= {"protocol", "channel", "f_min", "f_max", "floor_db", "level", "n_mels"}
     optional |= {"scheduler", "augment", "label_smoothing", "class_weights", "autocast", "seed"}
     for place in keys_of(whole):
         *parents, key = place
@@ -367,7 +367,7 @@ def test_a_pickle_of_more_than_tensors_is_refused(
     pickled: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """`weights_only` lets a pickle ask for a bytearray of any size."""
-    monkeypatch.setattr("ser.checkpoints.format.OPERATIONS", 99)
+    monkeypatch.setattr("ser.config.pickles.OPERATIONS", 99)
     path = repacked(tmp_path / "planted.ckpt", [("data.pkl", b"\x80\x02" + pickled)])
     with pytest.raises(ValueError, match=words):
         load_checkpoint(path)

@@ -9,6 +9,7 @@ import soundfile
 import torch
 
 from ser.checkpoints import trust
+from ser.features.frontend import cache_key
 from ser.features.functionals import Functionals
 from ser.features.spectral import MFCC, Chroma, LogMel, MelImage, MFCCChroma
 
@@ -161,3 +162,8 @@ def test_what_is_analysed_and_finished_is_torchaudios_own():
     assert torch.allclose(frontend(waveform), own, atol=1e-4)
     with pytest.raises(ValueError, match=r"frontend.f_max=30000.0: expected a band between 0"):
         MFCC(f_max=30000.0)
+
+
+def test_a_cache_of_features_is_not_that_of_what_is_analysed():
+    keys = {str(cache_key(LogMel(), {}, finished)) for finished in (True, False)}
+    assert len(keys) == 2

@@ -74,6 +74,14 @@ def test_without_validation_the_last_epoch_is_kept(small: list[str], launch: Cal
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
+        (
+            (
+                "refit=true",
+                "+callbacks.early._target_=lightning.pytorch.callbacks.EarlyStopping",
+                "+callbacks.early.monitor=val/uar",
+            ),
+            "callbacks.early.monitor='val/uar' with objective=null or refit=true: expected no",
+        ),
         (("protocol.val_speakers=0",), "objective=val/uar, but there are no validation speakers"),
         (("objective=null", "refit=true"), "objective=null with refit=true: expected what chooses"),
     ],
