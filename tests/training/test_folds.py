@@ -167,6 +167,15 @@ def test_a_pool_takes_one_run_a_fold(whole: Path, tmp_path: Path):
         pool(sweep / "0")
 
 
+def test_a_pool_has_heard_what_one_of_its_folds_has(whole: Path, tmp_path: Path):
+    run = shutil.copytree(whole, tmp_path / "run")
+    path = run / "fold_1" / "metrics.json"
+    path.write_text(path.read_text().replace('"exposed": false', '"exposed": true'))
+    pooled = pool(run, "fold_*")
+    assert pooled.metrics["exposed"]
+    assert not pooled.metrics["leaky"]
+
+
 def test_what_a_folder_held_is_gone_before_the_first_fold(
     three: list[str],
     launch: Callable[..., Path],

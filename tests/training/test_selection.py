@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ser import experiment
+from ser.training import selection
 
 FOLD = ("model=svm", "protocol=luna5", "fold=1")
 SELECT = "select=svm_regularisation"
@@ -97,3 +98,20 @@ def test_a_finished_candidate_is_kept_and_a_failed_one_is_out(
     assert out["score"] is None
     assert selection["winner"] == max(one, other, key=itemgetter("score"))["overrides"]
     assert "C=10 failed: not this one" in capfd.readouterr().err
+
+
+def test_a_refit_alone_is_of_the_run_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A trial of a study has drawn what no override of its start says."""
+    protocol = {"_target_": "ser.splits.protocols.Holdout"}
+    drawn = {"trainer": {}, "data": {}, "logger": {}, "protocol": protocol, "C": 72.6}
+    cfg = OmegaConf.create(
+        {"folder": str(tmp_path), "select": None, "refit": True, "objective": "cv/uar", **drawn}
+    )
+    trained = []
+    monkeypatch.setattr(selection.kept, "check", lambda runs: None)
+    monkeypatch.setattr(
+        selection.kept, "settle", lambda run, *_: trained.append((run.C, run.refit)) or 0.5
+    )
+    chosen, score = selection.choose(cfg, lambda run: 0.5)
+    assert trained == [(72.6, False)]
+    assert (chosen.C, chosen.objective, score) == (72.6, None, 0.5)
