@@ -64,7 +64,7 @@ def evaluate(cfg: DictConfig) -> None:
     with one_line_errors(), Run(cfg.folder) as run, finish_wandb():
         timings = {"start": time.perf_counter()}
         _check(cfg)
-        loaded = load_checkpoint(cfg.ckpt, cfg.compiled)
+        loaded = load_checkpoint(cfg.ckpt, cfg.compiled, encoder=cfg.encoder)
         trainer = build_trainer(cfg)
         if cfg.input is not None:
             _score_recordings(loaded, trainer, cfg, run)

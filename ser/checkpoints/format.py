@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from hydra.utils import get_object, instantiate
+from hydra.utils import get_class, get_object, instantiate
 from lightning import Callback, LightningModule, Trainer
 from torch import nn
 
@@ -102,7 +102,10 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    path: str | Path | None, compiled: bool = False, key: str = "ckpt"
+    path: str | Path | None,
+    compiled: bool = False,
+    key: str = "ckpt",
+    encoder: str | None = None,
 ) -> Checkpoint:
     """Read a checkpoint and build its model, in eval mode on the CPU.
 
@@ -111,6 +114,7 @@ def load_checkpoint(
         compiled: Whether what compiled code reads unchecked may be in it: trees, boosters, nearest
             neighbours.
         key: What names the file, for the message.
+        encoder: File or folder of the weights of its encoder; None is where they lay in training.
 
     Raises:
         ValueError: It is missing, no checkpoint of this program, or names code that may not run.
@@ -127,11 +131,15 @@ def load_checkpoint(
         content = read_content(path)
     except Exception as error:  # a foreign file can make torch raise anything, also without words
         raise ValueError(f"{source} is no checkpoint of ser ({_reason(error)})") from error
-    return build_checkpoint(content, path, source, compiled)
+    return build_checkpoint(content, path, source, compiled, encoder)
 
 
 def build_checkpoint(
-    content: Mapping, path: Path, source: str, compiled: bool = False
+    content: Mapping,
+    path: Path,
+    source: str,
+    compiled: bool = False,
+    encoder: str | None = None,
 ) -> Checkpoint:
     """Check the content of a checkpoint and build its model, in eval mode on the CPU.
 
@@ -140,6 +148,7 @@ def build_checkpoint(
         path: The file that it is from.
         source: How messages name the file.
         compiled: As of `load_checkpoint`.
+        encoder: As there.
 
     Raises:
         ValueError: It is no checkpoint of this program, or names code that may not run.
@@ -169,6 +178,8 @@ def build_checkpoint(
         raise ValueError(f"{source} is no checkpoint of ser ({_reason(error)})") from error
     for slot, recipe in (("data", data), ("model", config["model"]), ("model", built)):
         trust.check(recipe, slot, slot, source)
+    if encoder is not None:
+        _relocate([recipe for _, recipe in _models(own)], encoder, source)
     try:
         window = instantiate(data["window"], _convert_="all")
         _check_stored(state, source)
@@ -321,6 +332,21 @@ def _models(recipe: Mapping) -> Iterator[tuple[str, Mapping]]:
         return
     for number, member in enumerate(recipe["members"]):
         yield f"members.{number}.", member
+
+
+def _relocate(recipes: Sequence[Mapping], encoder: str, source: str) -> None:
+    """Let the front ends that read weights read those of another place; their checksum stays.
+
+    Raises:
+        ValueError: There is none.
+    """
+    found = 0
+    for recipe in recipes:
+        for name in get_class(recipe["frontend"]["_target_"]).located:
+            recipe["frontend"][name] = encoder
+            found += 1
+    if not found:
+        raise ValueError(f"encoder={encoder!r}, but {source} has no encoder: leave it out")
 
 
 def _check_model(

@@ -91,7 +91,7 @@ class TorchaudioEncoder(Encoder):
                 f"the weights of frontend.bundle={bundle} are not at {str(self.path)!r}: expected"
                 f" the {self.bundle.megabytes} MB that a training with a network downloads from"
                 f" download.pytorch.org/torchaudio/models/{self.bundle.file}, or"
-                " frontend.weights=<file>"
+                " frontend.weights=<file> (encoder=<file> of eval.py)"
             )
         with torch.device("meta"):
             network = self.build()

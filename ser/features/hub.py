@@ -120,7 +120,8 @@ class HubEncoder(Encoder):
         except Exception as error:  # also of a name that is none
             raise ValueError(
                 f"frontend.model={model!r} is neither a folder nor in the cache of the hub:"
-                " expected one of these; a training downloads what it names"
+                " expected one of these (encoder=<folder> of eval.py); a training downloads what it"
+                " names"
             ) from error
 
     def load(self) -> nn.Module:

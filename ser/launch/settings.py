@@ -37,6 +37,7 @@ SETTINGS: Mapping[str, object] = {
     "ckpt": str | None,
     "compiled": bool,
     "drop_classes": Sequence[str] | None,
+    "encoder": str | None,
     "ensemble": Annotated[int, Interval(ge=2, le=trust.MOST)]
     | Annotated[Sequence[str], Len(2, trust.MOST)]
     | None,

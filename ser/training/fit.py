@@ -251,8 +251,4 @@ def portable(cfg: DictConfig) -> dict:
     config = OmegaConf.to_container(cfg, resolve=True)  # plain: `weights_only` admits it
     if isinstance(config["data"]["root"], str):
         config["data"]["root"] = str(Path(config["data"]["root"]).expanduser().resolve())
-    frontend = config["model"].get("frontend", {})
-    for key in ("model", "weights"):  # of an encoder: a folder or a file, unless on the hub
-        if (place := frontend.get(key)) and (path := Path(place).expanduser()).exists():
-            frontend[key] = str(path.resolve())
     return config

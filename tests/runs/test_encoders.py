@@ -92,8 +92,11 @@ def test_other_weights_are_not_those_of_a_checkpoint(
         "train", *small, *encoder(moved, "frontend.layer=1"), "model=logistic", folder="again"
     )
     assert {*tmp_path.parent.glob("*/features-*")} == kept
-    written = [(one / "predictions.csv").read_text() for one in (run, again)]
-    assert written[0] == written[1]
+    scored = launch(
+        "eval", f"ckpt={run}/checkpoints/best.ckpt", f"encoder={moved}", folder="scored"
+    )
+    written = [(one / "predictions.csv").read_text() for one in (run, again, scored)]
+    assert written[0] == written[1] == written[2]
 
 
 def test_a_classical_model_asks_for_a_layer(
