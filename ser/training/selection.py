@@ -101,7 +101,7 @@ def _prolong(cfg: DictConfig, chosen: Path) -> None:
 
 def first(cfg: DictConfig) -> DictConfig:
     """Return the config of the first candidate: the run's own may be one that cannot be built."""
-    return variant(cfg, candidates(cfg.select)[0], f"select={cfg.select}")
+    return _candidate(cfg, candidates(cfg.select)[0])
 
 
 def candidates(preset: str) -> list[list[str]]:
