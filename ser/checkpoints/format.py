@@ -1,8 +1,6 @@
 """The checkpoint: what it carries besides the weights, and how it is read and built."""
 
 import re
-import struct
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -15,8 +13,8 @@ from lightning import Callback, LightningModule, Trainer
 from torch import nn
 
 from ser.checkpoints import ownership, renames, sizes, trust
-from ser.config.pickles import check_names
 from ser.config.split_info import STAMPS, SplitInfo
+from ser.config.tensor_files import check_archive
 from ser.corpora.scan import from_name
 from ser.features.frontend import build_frontend
 
@@ -24,12 +22,6 @@ FORMAT = 4
 """Raised when a checkpoint's `ser` entry changes its keys; 2 names clips without their corpus, and
 3 has two stamps."""
 
-
-RECORD = re.compile(
-    r"data\.pkl|data/\d+|version|byteorder|\.format_version|\.storage_alignment"
-    r"|\.data/serialization_id"
-)
-"""What torch calls the records of a file."""
 
 NODES = 10_000
 """Values of a recipe."""
@@ -216,37 +208,8 @@ def read_content(path: Path) -> Mapping:
     Raises:
         ValueError: It would take more memory than disk, or names other than tensors.
     """
-    _check_archive(path)
+    check_archive(path)
     return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _check_archive(path: Path) -> None:
-    """Refuse an archive that torch and zipfile could read in two ways, or that grows when read."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        first = file.read(4)
-        file.seek(max(0, size - 98))
-        tail = file.read(98)
-    # Two records of its end and the one between them, as torch writes them; no comment follows.
-    if len(tail) < 98 or (first, tail[:4], tail[76:80]) != (b"PK\3\4", b"PK\6\6", b"PK\5\6"):
-        raise ValueError("it does not begin and end as torch writes archives")
-    length, start = struct.unpack("<QQ", tail[40:56])
-    count, short_length, short_start, comment = struct.unpack("<H2LH", tail[86:98])
-    short = [(short_length, length), (short_start, start)]
-    if start + length != size - 98 or comment or count == 0:
-        raise ValueError("its directory is not where torch writes it")
-    if any(one not in (other, 2**32 - 1) for one, other in short):
-        raise ValueError("its directory is in two places")
-    with zipfile.ZipFile(path) as archive:
-        records = archive.infolist()
-        packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
-        if packed or sum(record.file_size for record in records) > size:
-            raise ValueError("its records are packed or overlap, as torch never writes them")
-        top = records[0].filename.partition("/")[0]
-        names = [record.filename.removeprefix(f"{top}/") for record in records]
-        if len({*names}) < len(names) or not all(map(RECORD.fullmatch, names)):
-            raise ValueError("its records have names that torch does not write")
-        check_names(archive.read(f"{top}/data.pkl"))
 
 
 def _read_split(columns: Mapping) -> pd.DataFrame:

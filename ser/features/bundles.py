@@ -12,8 +12,8 @@ import torchaudio
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
-from ser.config.pickles import check_names
 from ser.config.quantities import Hertz
+from ser.config.tensor_files import check_names
 from ser.features.encoders import Encoder, Layer, Stack, among, reason
 
 PICKLE = 2**24

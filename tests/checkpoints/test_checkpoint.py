@@ -367,7 +367,7 @@ def test_a_pickle_of_more_than_tensors_is_refused(
     pickled: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """`weights_only` lets a pickle ask for a bytearray of any size."""
-    monkeypatch.setattr("ser.config.pickles.OPERATIONS", 99)
+    monkeypatch.setattr("ser.config.tensor_files.OPERATIONS", 99)
     path = repacked(tmp_path / "planted.ckpt", [("data.pkl", b"\x80\x02" + pickled)])
     with pytest.raises(ValueError, match=words):
         load_checkpoint(path)
