@@ -94,15 +94,15 @@ def time_bare(cfg: object, data: EmotionDataModule) -> float:
     model.on_fit_start()
     loader = data.train_dataloader()
     labels = torch.tensor(loader.dataset.labels)
-    features = torch.tensor(data.reader.cached.values[loader.dataset.rows])
+    analysed = torch.tensor(data.reader.cached.values[loader.dataset.rows])
     optimizer = instantiate(cfg.optimizer, params=model.network.parameters())
     model.train()
     seconds, count = [], len(loader.sampler)
     for _ in range(EPOCHS):
         start = time.perf_counter()
-        for chosen in torch.randperm(len(features))[:count].split(data.batch_size):
+        for chosen in torch.randperm(len(analysed))[:count].split(data.batch_size):
             optimizer.zero_grad()
-            batch = {"features": features[chosen], "label": labels[chosen]}
+            batch = {"analysed": analysed[chosen], "label": labels[chosen]}
             model.training_step(batch, 0).backward()
             optimizer.step()
         seconds.append(time.perf_counter() - start)
