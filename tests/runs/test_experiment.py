@@ -139,8 +139,8 @@ def test_a_random_split_is_stamped(
 def test_what_is_normalised_by_speaker_is_stamped(
     small: list[str], few: Path, launch: Callable[..., Path], capfd: pytest.CaptureFixture
 ):
-    for name, choice in (("svm", "model=svm"), ("cnn", "trainer.max_epochs=1")):
-        run = launch("train", *small, choice, "normalize=speaker", folder=name)
+    for name, choice in (("svm", ["model=svm"]), ("cnn", ["channel=none", "trainer.max_epochs=1"])):
+        run = launch("train", *small, *choice, "normalize=speaker", folder=name)
         metrics = read(run)
         assert metrics["transductive"]
         assert not metrics["leaky"]
@@ -151,6 +151,9 @@ def test_what_is_normalised_by_speaker_is_stamped(
     with pytest.raises(SystemExit):
         launch("eval", ckpt, f"input={few / 'Actor_01'}", folder="input", logger="none")
     assert "input= does not say who speaks" in capfd.readouterr().err
+    with pytest.raises(SystemExit):
+        launch("train", *small, "normalize=speaker", folder="channel")
+    assert "finished features: expected channel=none" in capfd.readouterr().err
 
 
 def test_a_placement_of_tess_is_part_of_the_protocols_name(
