@@ -220,6 +220,12 @@ def _build(config: Mapping) -> None:
     _check_epochs(config)
     with _naming("frontend", model["frontend"]):
         get_class(model["frontend"]["_target_"]).fetch(model["frontend"])
+    channel = (model.get("channel") or {}).get("_target_", "")
+    if data["normalize"] is not None and channel.endswith("RandomChannel"):
+        raise ValueError(
+            f"normalize={data['normalize']} standardises finished features, of which a channel"
+            " alters what they are made of: expected channel=none"
+        )
     with torch.random.fork_rng(devices=[]):
         if "estimator" in model:
             _build_estimator(model, classes, window.samples)

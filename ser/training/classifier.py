@@ -74,7 +74,7 @@ class EmotionClassifier(LightningModule):
                 f"{augment['_target_']} alters planes, but {frontend['_target_']}"
                 f" gives features as {self.frontend.layout}: expected augment=none"
             )
-        if self.has_channel() and not self.frontend.in_decibels:
+        if isinstance(self.channel, RandomChannel) and not self.frontend.in_decibels:
             raise ValueError(
                 f"{channel['_target_']} alters spectra in dB, which {frontend['_target_']} does not"
                 " analyse: expected channel=none, or frontend=mfcc"
@@ -82,10 +82,6 @@ class EmotionClassifier(LightningModule):
         self.val_metrics = metric_collection(classes, "val/")
         self.class_weights = None
         self.resumed: Mapping | None = None
-
-    def has_channel(self) -> bool:
-        """Return whether training alters what the front end analyses."""
-        return isinstance(self.channel, RandomChannel)
 
     def on_load_checkpoint(self, checkpoint: Mapping) -> None:
         """Keep the hyperparameters with which a training that goes on has broken off."""

@@ -143,11 +143,6 @@ def _limits(data: EmotionDataModule) -> dict[str, int]:
 def _feed(model: LightningModule, data: EmotionDataModule, trainer: Trainer) -> None:
     """Bring what training reads to where it is read fastest."""
     device = trainer.strategy.root_device
-    if data.normalize and not isinstance(model, EstimatorClassifier) and model.has_channel():
-        raise ValueError(
-            f"normalize={data.normalize} standardises finished features: expected channel=none,"
-            " as a channel alters what they are made of"
-        )
     if not model.frontend.cached:
         if data.normalize:
             raise ValueError(

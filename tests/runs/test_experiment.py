@@ -153,7 +153,7 @@ def test_what_is_normalised_by_speaker_is_stamped(
     assert "input= does not say who speaks" in capfd.readouterr().err
     with pytest.raises(SystemExit):
         launch("train", *small, "normalize=speaker", folder="channel")
-    assert "finished features: expected channel=none" in capfd.readouterr().err
+    assert "made of: expected channel=none" in capfd.readouterr().err
 
 
 def test_a_placement_of_tess_is_part_of_the_protocols_name(
