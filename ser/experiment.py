@@ -11,7 +11,6 @@ from types import MappingProxyType
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning import LightningModule, Trainer
@@ -28,7 +27,6 @@ from ser.evaluation.results import pool, read_metrics
 from ser.evaluation.status import KEPT, RESULTS, held_parts
 from ser.launch import settings
 from ser.launch.run import Run, finished_before, one_line_errors
-from ser.launch.run_folder import cause_of
 from ser.reporting.run_report import show_recordings, show_report, write_report, write_result
 from ser.reporting.wandb import check_loggers, finish_wandb, log_report
 from ser.training import committee, folds, kept, selection
@@ -152,10 +150,7 @@ def _validate(cfg: DictConfig) -> float:
     """Train a candidate or a member; return its objective. The test clips stay withheld."""
     with Run(cfg.folder) as run:
         _check(cfg)
-        try:
-            fit = fit_and_validate(cfg, run.begin, {})
-        except InstantiationException as error:
-            raise cause_of(error) from error  # such as of a layer that an encoder does not have
+        fit = fit_and_validate(cfg, run.begin, {})
         if fit.interrupted:
             raise KeyboardInterrupt
         run.objective = fit.objective

@@ -1,9 +1,12 @@
 """SplitInfo: protocol and fold of a split, and whether it leaks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 
-STAMPS = ("leaky", "transductive", "exposed", "exposure_unknown", "refit", "unvalidated")
+EXPOSURE = ("exposed", "exposure_unknown")
+"""Fields that say what an encoder has heard of the corpus that is scored."""
+
+STAMPS = ("leaky", "transductive", *EXPOSURE, "refit", "unvalidated")
 """Fields that say how far scores are those of unknown speakers, and how the model was chosen."""
 
 
@@ -58,3 +61,9 @@ class SplitInfo:
         if wrong:
             raise ValueError(f"{', '.join(wrong)} are of another type")
         return cls(**values)
+
+
+def joint_stamps(infos: Iterable[SplitInfo]) -> dict[str, bool]:
+    """Return the stamps of what is made of several runs: those that any of them has."""
+    infos = list(infos)
+    return {stamp: any(getattr(info, stamp) for info in infos) for stamp in STAMPS}

@@ -11,7 +11,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from ser.config.differences import differences
-from ser.config.split_info import STAMPS, SplitInfo
+from ser.config.split_info import EXPOSURE, STAMPS, SplitInfo, joint_stamps
 from ser.evaluation.metrics import measure, scores, tabulate
 from ser.evaluation.status import check_finished
 
@@ -192,7 +192,7 @@ def vote(runs: Sequence[RunResult], weights: Sequence[float], folder: Path) -> R
     )
     clips = first.predictions.loc[:, :"prediction"].iloc[:, :-1]
     predictions = tabulate(clips, classes, probabilities)
-    split_info = replace(first.split_info, **_stamps(runs))
+    split_info = replace(first.split_info, **joint_stamps(run.split_info for run in runs))
     # One split has one audit.
     split, audit = first.metrics["split"], first.metrics["audit"]
     metrics = measure(predictions, classes, split_info, split, audit, _seconds(runs))
@@ -202,11 +202,6 @@ def vote(runs: Sequence[RunResult], weights: Sequence[float], folder: Path) -> R
     for run, weight in zip(runs, weights, strict=True):
         log.info("weight %g, UAR %.3f alone: %s", weight, run.metrics["uar"], run.folder)
     return RunResult(folder, split_info, metrics, predictions, first.splits)
-
-
-def _stamps(runs: Sequence[RunResult]) -> dict[str, bool]:
-    """Return the stamps of what is made of several runs: those that any of them has."""
-    return {stamp: any(run.metrics[stamp] for run in runs) for stamp in STAMPS}
 
 
 def _seconds(runs: Sequence[RunResult]) -> dict[str, float]:
@@ -234,7 +229,9 @@ def pool(folder: Path, parts: str = "*") -> RunResult:
     predictions = _join_predictions(runs)
     splits = _join_splits(runs, predictions)
     first, audits = runs[0], [run.metrics["audit"] for run in runs]
-    split_info = replace(first.split_info, fold="all", **_stamps(runs))
+    split_info = replace(
+        first.split_info, fold="all", **joint_stamps(run.split_info for run in runs)
+    )
     audit = {
         "passed": all(audit["passed"] for audit in audits),
         "folds": audits,
@@ -276,7 +273,7 @@ def _require_one_setting(runs: Sequence[RunResult]) -> None:
     """Refuse folds that are missing, or whose runs differ in more than the fold."""
     first = runs[0]
     # What an encoder has heard may be the corpus that one fold tests, and not the other.
-    stamps = [stamp for stamp in STAMPS if not stamp.startswith("expos")]
+    stamps = [stamp for stamp in STAMPS if stamp not in EXPOSURE]
     keys = [key for key in (*_parted_by(), *stamps, "split", "classes") if key != "fold"]
     for run in runs:
         first.require_same(keys, run, "one setting under every fold")

@@ -210,9 +210,8 @@ def _build(config: Mapping) -> None:
         with _naming(f"callbacks.{key}", recipe):
             check_objective(f"callbacks.{key}.monitor", monitor)
             instantiate(recipe)
-        if (unvalidated and monitor not in (None, config["objective"])) or (
-            unvalidated and "EarlyStopping" in recipe["_target_"]
-        ):
+        early = "EarlyStopping" in recipe["_target_"]
+        if unvalidated and (early or monitor not in (None, config["objective"])):
             raise ValueError(
                 f"callbacks.{key}.monitor={monitor!r} with objective=null or refit=true: expected"
                 " no callback that asks for validation, as a training without it has none"

@@ -19,7 +19,7 @@ from torch import Tensor
 from ser.checkpoints import trust
 from ser.checkpoints.format import Checkpoint, Recipe, load_checkpoint
 from ser.config.quantities import Amount
-from ser.config.split_info import STAMPS
+from ser.config.split_info import joint_stamps
 from ser.data.datamodule import EmotionDataModule
 from ser.evaluation.status import KEPT
 from ser.training import folds, kept, restart, selection
@@ -169,8 +169,7 @@ def fit_members(
     model.members = torch.nn.ModuleList(each.model for each in loaded)
     config = portable(cfg) | {"model": {"_target_": NAME, **model.hparams}}
     del config["model"]["classes"]
-    stamps = {stamp: any(getattr(each.split_info, stamp) for each in loaded) for stamp in STAMPS}
-    info = replace(data.split_info(), **stamps)
+    info = replace(data.split_info(), **joint_stamps(each.split_info for each in loaded))
     recipe = Recipe(config, data.record(), info, folds.started_with(cfg))
     trainer = build_trainer(cfg, recipe)
     begin(*KEPT, restart.CURVES)
