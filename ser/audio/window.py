@@ -53,7 +53,7 @@ class Window:
         return round(self.seconds * self.sample_rate)
 
     def spans(
-        self, recording: np.ndarray, corpus: str | None = None, lead_seconds: float = 0.0
+        self, recording: np.ndarray, corpus: str | None = None, lead_seconds: float | None = 0.0
     ) -> list[tuple[int, int]]:
         """Return where the windows of a recording begin and end, in samples.
 
@@ -63,13 +63,16 @@ class Window:
         Args:
             recording: (samples,) int16.
             corpus: Whose clip it is; None of anyone's recording.
-            lead_seconds: Of silence before the words in clips of that corpus.
+            lead_seconds: Of silence before the words in clips of that corpus; None where that
+                differs, so that the onset is looked for.
         """
         start = "corpus" if corpus else "onset"
         if isinstance(self.start, Mapping):
             start = self.start.get(corpus or "other", start)
         elif corpus:
             start = self.start
+        if start == "corpus" and lead_seconds is None:
+            start = "onset"
         onset, offset = 0, len(recording)
         if self.trim_end or start == "onset":
             onset, offset = self._sound(recording)

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
-"""Canonical class order."""
+"""Canonical class order; other emotions follow by name."""
 
+GENDERS = ("male", "female")
 CHANNELS = ("speech", "song")
 MODALITIES = ("audio", "video")
 """A recording of sound alone, or the sound of a video."""
@@ -29,13 +30,17 @@ class Clip:
         path: Its file.
         corpus: The name of its corpus.
         speaker: Unique within the corpus.
-        gender: `male` or `female`.
+        gender: One of `GENDERS`; empty where it is not known, as all that follows may be but the
+            channel and the emotion.
         channel: One of `CHANNELS`.
-        emotion: One of `EMOTIONS`.
-        intensity: `normal` or `strong`.
+        emotion: One of `EMOTIONS`, or another word.
+        intensity: `normal`, `strong` or another word.
         statement: What is said.
         repetition: From 1.
         modality: One of `MODALITIES`.
+        start: Where it begins in its file, in s.
+        end: Where it ends there; None is the file's end.
+        given: The split that a manifest gives it, empty for none.
     """
 
     clip: str
@@ -49,6 +54,14 @@ class Clip:
     statement: str
     repetition: int
     modality: str
+    start: float = 0.0
+    end: float | None = None
+    given: str = ""
+
+    @property
+    def voice(self) -> str:
+        """Its speaker over all corpora, `<corpus>/<speaker>`."""
+        return f"{self.corpus}/{self.speaker}"
 
     @property
     def name(self) -> str:
@@ -58,13 +71,17 @@ class Clip:
     @property
     def sentence(self) -> tuple[str, ...]:
         """What its repetitions have in common: who says what in which way."""
-        other = ("clip", "path", "modality", "repetition")
-        return tuple(value for key, value in vars(self).items() if key not in other)
+        said = self.statement or self.clip  # of which it is not known what is said, each is one
+        return self.voice, self.gender, self.channel, self.emotion, self.intensity, said
 
     @property
     def take(self) -> tuple:
         """What the audio file and the video of one moment have in common."""
         return self.sentence, self.repetition
+
+
+COLUMNS = tuple(name for name in Clip.__dataclass_fields__ if name not in ("start", "end", "given"))
+"""Of tables, a row a clip; those with segments have `start` and `end` too."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +91,13 @@ class Release:
     Attributes:
         sample_rate: Hz.
         seconds: Of the shortest and of the longest clip.
-        peaks_dbfs: The median peaks of the quietest and of the loudest speaker.
+        peaks_dbfs: The median peaks of the quietest and of the loudest speaker; None where they
+            were not measured.
     """
 
     sample_rate: int
     seconds: tuple[float, float]
-    peaks_dbfs: tuple[float, float]
+    peaks_dbfs: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -137,12 +155,15 @@ class Corpus:
         from_name: Returns the clip of a `Clip.name`, with a path of no file; None likewise.
         official: The file names of the releases.
         speakers: By name, their gender.
-        emotions: That its clips have, of `EMOTIONS`.
-        lead_seconds: Silence before the words of a clip, where the window starts.
+        emotions: That its clips have, in canonical order.
+        lead_seconds: Silence before the words of a clip, where the window starts; None where that
+            differs, so that it starts at the onset.
         releases: By channel.
-        record: Where it is downloaded from.
+        record: Where it is downloaded from; None where that takes a person.
+        source: The address where people find it.
         licence: Under which.
         examples: File names, for messages.
+        ages: By speaker, in years, where the corpus says them.
         unrecorded: Speaker and channel of what was never recorded.
         oddities: Of the releases.
         heard_by: Public encoders that were trained on it, by the names that they have where they
@@ -156,11 +177,13 @@ class Corpus:
     official: Callable[[], Iterable[Path]]
     speakers: Mapping[str, str]
     emotions: tuple[str, ...]
-    lead_seconds: float
+    lead_seconds: float | None
     releases: Mapping[str, Release]
-    record: Record
+    record: Record | None
+    source: str
     licence: str
     examples: str
+    ages: Mapping[str, int] = field(default_factory=dict)
     unrecorded: Collection[tuple[str, str]] = ()
     oddities: Oddities = Oddities()
     heard_by: Collection[str] = ()

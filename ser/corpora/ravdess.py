@@ -85,6 +85,7 @@ RAVDESS = Corpus(
         holds=_holds,
         example=lambda channel, modality: f"{modality.title()}_{channel.title()}_Actors_01-24.zip",
     ),
+    source="https://zenodo.org/records/1188976",
     licence="RAVDESS (Livingstone & Russo 2018, doi:10.1371/journal.pone.0196391) is CC BY-NC-SA"
     " 4.0: non-commercial use, with attribution; what is made of it is shared alike",
     examples="03-01-05-02-01-01-12.wav (a video: 01-01-05-02-01-01-12.mp4)",

@@ -1,8 +1,9 @@
 """The clips below a folder, found by the names that the corpora give their files."""
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ser.corpora.clip import AUDIO_SUFFIXES, CHANNELS, MODALITIES, Clip, Corpus
@@ -27,6 +28,7 @@ class Scan:
         foreign: Audio and video files of other names.
         copies: Second files of a clip.
         unasked: Recordings of other modalities.
+        corpora: What is known of each corpus, by name.
     """
 
     root: Path
@@ -35,12 +37,12 @@ class Scan:
     foreign: tuple[Path, ...]
     copies: tuple[Path, ...]
     unasked: tuple[Path, ...]
+    corpora: Mapping[str, Corpus] = field(default_factory=lambda: CORPORA)
 
     def describe(self) -> str:
         """Describe in one line what was found, taken and left."""
-        counts = ", ".join(
-            f"{sum(clip.corpus == corpus for clip in self.clips)} {corpus}" for corpus in CORPORA
-        )
+        tally = Counter(clip.corpus for clip in self.clips)
+        counts = ", ".join(f"{tally[name]} {name}" for name in self.corpora)
         line = f"{self.root}: {counts} clips"
         if "video" in self.modality:
             line += f", {sum(clip.modality == 'video' for clip in self.clips)} of them videos"

@@ -99,6 +99,7 @@ TESS = Corpus(
         holds=_holds,
         example=lambda channel, modality: "OAF_back_angry.wav",
     ),
+    source="https://doi.org/10.5683/SP2/E8H2MF",
     licence="TESS (Pichora-Fuller & Dupuis 2020, doi:10.5683/SP2/E8H2MF) is CC BY-NC-ND 4.0:"
     " non-commercial use, with attribution; nothing made of it is passed on",
     examples="OAF_back_angry.wav",

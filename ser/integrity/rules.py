@@ -208,6 +208,8 @@ def levels(pairs: Sequence[tuple[Clip, Examination]]) -> list[dict[str, object]]
 def outliers(table: Sequence[Mapping]) -> Iterator[Finding]:
     """Name the speakers who are louder or quieter than any of the release."""
     for row in table:
+        if row["release_peaks_dbfs"] is None:
+            continue
         low, high = row["release_peaks_dbfs"]
         inside = low - MARGIN_DB <= row["peak_dbfs"] <= high + MARGIN_DB
         if row["clips"] >= ENOUGH and not inside:

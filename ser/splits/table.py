@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ser.corpora.clip import Clip
+from ser.corpora.clip import COLUMNS
 from ser.corpora.names import cell
 from ser.corpora.scan import CORPORA, Scan
 from ser.splits.protocols import SPLITS, SplitProtocol
@@ -109,7 +109,8 @@ class SplitTable:
             and (clip.emotion, clip.gender) in self.labels
             and clip.clip in splits
         }
-        columns = [*Clip.__dataclass_fields__, "label", "split"]
+        segments = any(self.found.clips[row].end is not None for row in rows)
+        columns = [*COLUMNS, *(("start", "end") if segments else ()), "label", "split"]
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
     def report_gaps(self, fold: int) -> None:

@@ -157,7 +157,7 @@ TOY = Corpus(
     official=lambda: [], speakers=SPEAKERS, emotions=EMOTIONS, lead_seconds=0.5,
     releases={"speech": Release(48000, (1.0, 5.0), (-30.0, -10.0))},
     record=Record("zenodo", "api/records/0", "TOY", lambda *_: False, lambda *_: "toy.zip"),
-    licence="CC0", examples="toy_t1_sad_yes.wav",
+    source="https://example.org", licence="CC0", examples="toy_t1_sad_yes.wav",
 )
 """
 
