@@ -172,7 +172,9 @@ def _report(
     timings[split] = time.perf_counter()
     spans = pairwise(timings.items())
     seconds = {name: round(end - begin, 3) for (_, begin), (name, end) in spans}
-    metrics = measure(predictions, data.classes, split_info, split, data.audit, seconds) | notes
+    metrics = (
+        measure(predictions, data.labels.classes, split_info, split, data.audit, seconds) | notes
+    )
     write_report(folder, predictions, metrics, [folder / "metrics.csv"])
     log_report(trainer.loggers, metrics, folder, data.found.root)
     return metrics

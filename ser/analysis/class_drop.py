@@ -16,7 +16,7 @@ from ser.config.split_info import STAMPS
 from ser.evaluation.jobs import varied
 from ser.evaluation.metrics import marginalise_gender, per_class, scores
 from ser.evaluation.results import RunResult
-from ser.evaluation.statistics import METHOD, holm, lowest_p, paired_difference
+from ser.evaluation.statistics import METHOD, holm, lowest_p, paired_difference, speakers_of
 from ser.reporting import plots
 from ser.reporting.html import embed_picture, render_page
 
@@ -149,7 +149,7 @@ def compare_models(full: pd.DataFrame, retrained: pd.DataFrame, dropped: str) ->
     if (clips.sha256 != retrained.sha256[clips.index]).any():
         raise ValueError("the clips of the full model sound different")
     masked = np.array(kept)[full[[f"p_{name}" for name in kept]].to_numpy().argmax(axis=1)]
-    truth, speakers = clips.label.to_numpy(str), clips.speaker.to_numpy(str)
+    truth, speakers = clips.label.to_numpy(str), speakers_of(clips)
     predictions = {
         "full": clips.prediction.to_numpy(str),
         "masked": masked[~own],

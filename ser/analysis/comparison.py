@@ -13,7 +13,14 @@ from rich.table import Table
 
 from ser.config.split_info import STAMPS
 from ser.evaluation.results import RunResult
-from ser.evaluation.statistics import METHOD, SCORES, holm, lowest_p, paired_difference
+from ser.evaluation.statistics import (
+    METHOD,
+    SCORES,
+    holm,
+    lowest_p,
+    paired_difference,
+    speakers_of,
+)
 from ser.evaluation.status import recorded_data
 
 log = logging.getLogger(__name__)
@@ -76,7 +83,7 @@ def compare(a: RunResult, b: RunResult) -> dict:
             "%d clips sound different in the runs: what differs may be the data, not the model",
             altered,
         )
-    speakers = of_a.speaker.to_numpy(str)
+    speakers = speakers_of(of_a)
     names = np.unique(speakers).tolist()
     columns = (of_a.label, of_a.prediction, of_b.prediction)
     return {

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from ser.analysis.spectra import levels
 from ser.data.datamodule import EmotionDataModule
+from ser.evaluation.statistics import speakers_of
 from ser.reporting.html import embed_picture, render_page
 from ser.reporting.plots import save
 
@@ -53,9 +54,10 @@ def measure(data: EmotionDataModule) -> pd.DataFrame:
 
 def summarise(clips: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Count and describe the clips of each group: durations in s, levels in dBFS."""
-    return clips.groupby(by, observed=True, as_index=False).agg(
+    voices = clips.assign(voice=speakers_of(clips))
+    return voices.groupby(by, observed=True, as_index=False).agg(
         clips=("path", "size"),
-        speakers=("speaker", "nunique"),
+        speakers=("voice", "nunique"),
         duration_s=("duration_s", "sum"),
         shortest_s=("duration_s", "min"),
         median_s=("duration_s", "median"),
@@ -68,7 +70,7 @@ def summarise(clips: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 def write_statistics(data: EmotionDataModule, folder: Path) -> None:
     """Write clips.csv, corpus.csv, corpus.png and corpus.html, and print a row a class."""
     clips = measure(data)
-    clips["label"] = pd.Categorical(clips.label, data.classes)
+    clips["label"] = pd.Categorical(clips.label, data.labels.classes)
     groups = summarise(clips, ["label", *GROUP])
     clips.round(4).to_csv(folder / "clips.csv", index=False)
     groups.round(4).to_csv(folder / "corpus.csv", index=False)
@@ -76,7 +78,7 @@ def write_statistics(data: EmotionDataModule, folder: Path) -> None:
     short = int((clips.window_end_s - clips.window_start_s < data.window.seconds).sum())
     lines = [
         data.found.describe(),
-        f"{len(clips)} clips of {clips.speaker.nunique()} speakers,"
+        f"{len(clips)} clips of {len(np.unique(speakers_of(clips)))} speakers,"
         f" {clips.duration_s.sum() / 3600:.2f} h; in {short} of them less than"
         f" {data.window.seconds:g} s is left for the window, and zeros follow",
     ]

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ser.config.split_info import STAMPS
 from ser.evaluation.results import RunResult
-from ser.evaluation.statistics import seed_spread
+from ser.evaluation.statistics import seed_spread, speakers_of
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def collect_spreads(
         spread = seed_spread(
             tables[0].label.to_numpy(str),
             [table.prediction.to_numpy(str) for table in tables],
-            tables[0].speaker.to_numpy(str),
+            speakers_of(tables[0]),
             "uar",
         )
         stamps = {stamp: of_setting[0][stamp] for stamp in STAMPS}

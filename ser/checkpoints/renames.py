@@ -4,6 +4,8 @@ import io
 import zipfile
 from collections.abc import Mapping
 
+from ser.corpora.tess import FORMER_ROLES
+
 TARGETS = {
     "lightning.pytorch.loggers.CSVLogger": "ser.training.restart.CurvesLogger",
     "ser.augment.SpecAugment": "ser.features.augment.SpecAugment",
@@ -45,6 +47,9 @@ def rename(node: object) -> object:
         target = node.get("_target_")
         if isinstance(target, str) and target in TARGETS:
             renamed["_target_"] = TARGETS[target]
+        for key, roles in FORMER_ROLES.items():
+            if target is not None and key in node and str(node[key]) in roles:
+                renamed["roles"] = roles[str(renamed.pop(key))]
         return renamed
     if isinstance(node, list | tuple):
         return [rename(child) for child in node]

@@ -68,10 +68,10 @@ def open_data(
         raise ValueError(
             f"ckpt={str(loaded.path)!r}: the data of its own recipe cannot be built ({reason})"
         ) from error
-    if found.classes != loaded.model.classes:
+    if found.labels.classes != loaded.model.classes:
         raise ValueError(
             f"ckpt={str(loaded.path)!r} tells {loaded.model.classes} apart, but its data have the"
-            f" classes {found.classes}: expected an untouched file"
+            f" classes {found.labels.classes}: expected an untouched file"
         )
     found.recorded = loaded.split["split"].to_dict()
     found.setup("test")

@@ -40,7 +40,7 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     },
     "corpus": _names("ser.corpora.demo", "build"),
     "protocol": _names(
-        "ser.splits.protocols", "CrossCorpus Holdout KFold NamedFolds Random Statement"
+        "ser.splits.protocols", "CrossCorpus Given Holdout KFold NamedFolds Random Statement"
     ),
     "window": _names("ser.audio.window", "Window"),
     "servers": _names("ser.fetch.servers", "Servers"),
@@ -116,7 +116,7 @@ _BUILT = {"_recursive_": False, "_convert_": "all"}
 CONTROLS = {"model": _BUILT, "member": _BUILT, "data": {"_convert_": "all"}}
 """Hydra's own keys, as `conf/` writes them; others change what a name builds, and when."""
 
-COMPOUND = ("folds", "merge", "start")
+COMPOUND = ("folds", "merge", "roles", "start")
 """Arguments that may be lists of lists, or mappings, of scalars."""
 
 LONGEST = 1000

@@ -28,6 +28,18 @@ CODES = {
 # One file of the release begins `OA_` instead of `OAF_`.
 _NAME = re.compile(r"(OAF?|YAF)_([a-z]+)_([a-z]+)", re.IGNORECASE)
 
+FORMER_ROLES = {
+    "tess": {
+        "train": None,
+        "mixed": {"tess": "split"},
+        "off": {"tess": "off"},
+        "test": {"ravdess": "train", "tess": "test"},
+        "oaf_to_yaf": {"ravdess": "val", "tess": "split"},
+        "yaf_to_oaf": {"ravdess": "val", "tess": "split"},
+    }
+}
+"""`data.roles` by key and value of before, in checkpoints of then: these know their own split."""
+
 _WORDS = """
 back bar base bath bean beg bite boat bone book bought burn cab calm came cause chain chair chalk
 chat check cheek chief choice cool dab date dead death deep dime dip ditch dodge dog doll door fail

@@ -23,21 +23,31 @@ from ser.cache.store import cache_directory, digest
 from ser.config.quantities import Count, Fold, Hertz, Positive, Seed
 from ser.config.split_info import SplitInfo
 from ser.corpora.clip import CHANNELS, MODALITIES
-from ser.corpora.labels import TARGETS, label_clips, label_emotions
+from ser.corpora.labels import TARGETS, Labels, in_order, label_emotions
 from ser.corpora.scan import CORPORA, Scan, scan
 from ser.data.loading import ClipDataset, ClipReader, Reader
 from ser.features.encoders import DOCUMENTED
 from ser.features.frontend import FrontEnd, cache_key
 from ser.fetch.servers import Servers
 from ser.splits.leakage import audit
-from ser.splits.protocols import VERSION, Holdout, SplitProtocol, shared_labels
-from ser.splits.roles import ROLES, effective
+from ser.splits.protocols import VERSION, Given, Holdout, SplitProtocol
+from ser.splits.roles import ROLES, deciding, defaults, groups, resolve
 from ser.splits.table import SplitTable
 
 log = logging.getLogger(__name__)
 
 _Name = TypeVar("_Name")
 Some = Annotated[Sequence[_Name], MinLen(1)]
+
+TESS = {
+    "train": "data.roles='{tess: train}'",
+    "off": "data.roles='{tess: off}'",
+    "test": "protocol=cross_corpus, or data.roles='{ravdess: train, tess: test}'",
+    "oaf_to_yaf": "experiment=tess_speakers fold=1",
+    "yaf_to_oaf": "experiment=tess_speakers fold=0",
+    "mixed": "data.roles='{tess: split}'",
+}
+"""What does what `data.tess` did, by its values."""
 
 
 @dataclass(eq=False, repr=False)
@@ -58,11 +68,15 @@ class EmotionDataModule(LightningDataModule):
         corpora: Some of `ser.corpora.scan.CORPORA`.
         channels: `speech`, `song` or both.
         modality: `audio`, `video` (the sound of mp4 files) or both.
-        tess: The role of the corpus of few speakers, see `ser.splits.roles.assign`.
+        roles: By corpus, what it is for, where that is not the default of
+            `ser.splits.roles.resolve`.
+        tess: Replaced by `roles`.
         drop: Emotions to leave out.
         keep: Emotions to keep; None keeps all.
         merge: By emotion, the one whose name and place it takes.
         target: What a class is: `emotion`, or `emotion_gender` for sad_male, sad_female, ...
+        classes: `shared` leaves out those that one of the corpora that are split lacks; `all` keeps
+            them.
         normalize: `speaker` standardises features by what is known of their speaker's other clips,
             test speakers included; it takes `cache_features` before any reading. None does nothing.
         refit: Whether the validation clips train too, as the model has been chosen on them.
@@ -84,11 +98,13 @@ class EmotionDataModule(LightningDataModule):
     corpora: Some[Literal[*CORPORA]] = tuple(CORPORA)
     channels: Some[Literal[CHANNELS]] = CHANNELS
     modality: Some[Literal[MODALITIES]] = ("audio",)
-    tess: Literal[ROLES] = "train"
+    roles: Mapping[str, Literal[ROLES]] | None = None
+    tess: str | None = None
     drop: Sequence[str] | None = ()
     keep: Sequence[str] | None = None
     merge: Mapping[str, str] | None = None
     target: Literal[TARGETS] = "emotion"
+    classes: Literal["shared", "all"] = "shared"
     normalize: Literal["speaker"] | None = None
     refit: bool = False
     on_error: Literal[ON_ERROR] = "raise"
@@ -107,21 +123,41 @@ class EmotionDataModule(LightningDataModule):
                 "data.download=true: expected data=ravdess_tess; these data are made here, there is"
                 " nothing to download"
             )
+        if self.tess is not None:
+            instead = TESS.get(self.tess, "data.roles='{tess: train}' or the like")
+            raise ValueError(f"data.tess={self.tess} is no key any more: expected {instead}")
         self.protocol = self.protocol or Holdout()
         self.recorded: Mapping[str, str] | None = None
         self.scores_cached = False
         self.cache = cache_directory(self.cache)
-        asked = label_clips(label_emotions(self.drop, self.keep, self.merge), self.target)
-        self.labels = shared_labels(asked, self.protocol, self.corpora)
-        self.left_out = sorted({*asked.values()} - {*self.labels.values()})
-        self.classes = list(dict.fromkeys(self.labels.values()))
+        self.known = {name: CORPORA[name] for name in self.corpora}
+        self.resolved = resolve(self.roles, self.known, self.protocol)
+        self.labels = self._labels()
+
+    def _labels(self) -> Labels:
+        """Return the classes that the corpora in their roles can be told apart by."""
+        held = {emotion for corpus in self.known.values() for emotion in corpus.emotions}
+        asked = Labels(label_emotions(self.drop, self.keep, self.merge, held), self.target)
+        shared = self.classes == "shared" and not isinstance(self.protocol, Given)
+        return asked.shared(groups(self.resolved, self.known, shared))
+
+    def _report_classes(self) -> None:
+        """Log what corpora in use lack of the classes that any of them has."""
+        used = [corpus for corpus in self.known.values() if self.resolved[corpus.name] != "off"]
+        emotions = {emotion for corpus in used for emotion in corpus.emotions}
+        asked = Labels(label_emotions(self.drop, self.keep, self.merge, emotions))
+        held = {corpus.name: asked.held(corpus.emotions) for corpus in used}
+        for name, classes in held.items():
+            if lacking := in_order(set().union(*held.values()) - classes):
+                left = [one for one in lacking if one not in self.labels.emotions.values()]
+                line = f"{name} has no clips of {', '.join(lacking)}"
+                log.info(line + (f"; left out: {', '.join(left)}" if left else ""))
 
     @cached_property
     def scanned(self) -> Scan:
         """What lies below the root, once what is missing has been fetched."""
         if self.download:
-            used = self.tess != "off"
-            corpora = [name for name in self.corpora if used or not CORPORA[name].placed]
+            corpora = [name for name, role in self.resolved.items() if role != "off"]
             self.servers.fetch(self.root, corpora, self.channels, self.modality)
         found = scan(self.root, self.modality)
         log.info(found.describe())
@@ -145,9 +181,7 @@ class EmotionDataModule(LightningDataModule):
     @cached_property
     def splits(self) -> SplitTable:
         """The protocol's folds of what was found."""
-        return SplitTable(
-            self.found, self.protocol, self.tess, self.corpora, self.channels, self.labels
-        )
+        return SplitTable(self.found, self.protocol, self.resolved, self.channels, self.labels)
 
     def split_info(self, encoder: str | None = None) -> SplitInfo:
         """Return under which protocol scores are made; what the hash covers must not change.
@@ -156,14 +190,15 @@ class EmotionDataModule(LightningDataModule):
             encoder: `FrontEnd.origin` of the front end; one that has pretrained weights asks for
                 clips that are parted.
         """
-        # The placement of TESS is part of the name where it decides what is tested.
-        tess = effective(self.tess, self.protocol, self.corpora)
-        scored = tess not in ("train", "off")
+        # A role is part of the name where it is not the usual one and decides what is tested.
+        decided = deciding(self.resolved)
+        usual = defaults(self.resolved, self.known, self.protocol)
+        named = [f"{name} {role}" for name, role in decided.items() if role != usual[name]]
         settings = {"protocol": type(self.protocol).__name__, **asdict(self.protocol)}
         return SplitInfo(
-            protocol=f"{self.protocol.name}, tess {tess}" if scored else self.protocol.name,
+            protocol=", ".join([self.protocol.name, *named]),
             protocol_version=VERSION,
-            protocol_hash=digest(settings, VERSION, tess),
+            protocol_hash=digest(settings, VERSION, decided),
             fold=self.fold,
             folds=self.splits.count(),
             leaky=self.protocol.leaky,
@@ -192,8 +227,7 @@ class EmotionDataModule(LightningDataModule):
             return
         clips = self.found.clips
         if stage == "fit":
-            if self.left_out:
-                log.info("left out, as not all corpora hold it: %s", ", ".join(self.left_out))
+            self._report_classes()
             self.table = self.splits.table(self.fold)
             self.splits.report_gaps(self.fold)
         else:
@@ -234,7 +268,8 @@ class EmotionDataModule(LightningDataModule):
         if self.normalize == "speaker":
             key = cache_key(frontend, recipe, True)
             self.reader.cache(frontend, key, self.cache, "features", device)
-            self.reader.standardise(self.table.speaker, frontend.layout == "planes")
+            speakers = self.table.corpus + "/" + self.table.speaker
+            self.reader.standardise(speakers, frontend.layout == "planes")
         else:
             key = cache_key(frontend, recipe, False)
             self.reader.cache(frontend.analyse, key, self.cache, "analysed", device)
@@ -255,7 +290,7 @@ class EmotionDataModule(LightningDataModule):
     def dataset(self, split: str, read: Reader) -> ClipDataset:
         """Return the clips that train, or those of `val` or `test`, to be read by `read`."""
         chosen = self.trained() if split == "train" else self.table[self.table.split == split]
-        labels = chosen.label.map(self.classes.index).to_numpy(np.int64)
+        labels = chosen.label.map(self.labels.classes.index).to_numpy(np.int64)
         return ClipDataset(chosen.index.to_numpy(), labels, read)
 
     def training_features(self, frontend: FrontEnd) -> tuple[np.ndarray, np.ndarray]:
@@ -280,7 +315,7 @@ class EmotionDataModule(LightningDataModule):
 
     def balanced_weights(self) -> Tensor:
         """Weigh each class by the inverse of its training clips, 1 on average: (classes,)."""
-        counts = self.trained().label.value_counts()[self.classes]
+        counts = self.trained().label.value_counts()[self.labels.classes]
         return torch.tensor((counts.sum() / len(counts) / counts).to_numpy(np.float32))
 
     def train_dataloader(self) -> DataLoader:

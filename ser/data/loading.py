@@ -33,7 +33,14 @@ def window_spans(window: Window, recording: np.ndarray, clip: Clip | None) -> li
     """
     if clip is None:
         return window.spans(recording)
-    return window.spans(recording, clip.corpus, CORPORA[clip.corpus].lead_seconds)
+    return window.spans(recording, clip.corpus, lead_seconds(clip))
+
+
+def lead_seconds(clip: Clip) -> float | None:
+    """Return the silence before the words of a clip, in s; None where the onset is looked for."""
+    if clip.corpus not in CORPORA or (clip.start, clip.end) != (0.0, None):
+        return None
+    return CORPORA[clip.corpus].lead_seconds
 
 
 class ClipReader:
@@ -91,7 +98,7 @@ class ClipReader:
             name: Of it in batches: `analysed` or `features`.
             device: Where it is computed.
         """
-        leads = {corpus.name: corpus.lead_seconds for corpus in CORPORA.values()}
+        leads = {clip.corpus: lead_seconds(clip) for clip in self.clips}
         key = digest(self.waveforms.key, VERSION, repr(self.window), leads, key)
         rows = partial(self._computed_rows, compute, device)
         self.cached, self.cached_as = load_or_build(directory, "features", key, rows), name

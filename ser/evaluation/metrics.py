@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
 from ser.config.split_info import SplitInfo
-from ser.evaluation.statistics import METHOD, speaker_interval, why_unknown
+from ser.evaluation.statistics import METHOD, speaker_interval, speakers_of, why_unknown
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -120,20 +120,25 @@ def measure(
         audit: The leak audit.
         seconds: What the steps of the run took.
     """
+    speakers = speakers_of(predictions)
+    by_column = {column: predictions[column].astype(str) for column in SLICES} | {
+        "speaker": speakers
+    }
     slices = {
         column: {
             str(value): {"n": len(rows)}
             | scores(rows.label.to_numpy(str), rows.prediction.to_numpy(str))
-            for value, rows in predictions.groupby(column)
+            for value, rows in predictions.groupby(values)
         }
-        for column in SLICES
+        for column, values in by_column.items()
+        if column == "speaker" or (values != "").any()  # a manifest need not say them
     }
     metrics = asdict(split_info) | {"split": split} | _scores(predictions, classes)
     if (folded := marginalise_gender(predictions, classes)) is not None:
         metrics["emotion"] = _scores(*folded)
     return metrics | {
         "ci_method": METHOD,
-        "speakers": sorted(set(predictions.speaker.to_numpy(str))),
+        "speakers": np.unique(speakers).tolist(),
         "worst_speaker": min(
             slices["speaker"], key=lambda speaker: slices["speaker"][speaker]["uar"]
         ),
@@ -171,7 +176,7 @@ def _scores(predictions: pd.DataFrame, classes: Sequence[str]) -> dict:
         return lambda chosen: scores(truth[chosen], predicted[chosen])[metric]
 
     whole = scores(truth, predicted)
-    speakers = predictions.speaker.to_numpy(str)
+    speakers = speakers_of(predictions)
     intervals = {metric: speaker_interval(of(metric), speakers) for metric in whole}
     return {
         "classes": list(classes),

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from ser.config.differences import differences
 from ser.config.split_info import EXPOSURE, STAMPS, SplitInfo, joint_stamps
 from ser.evaluation.metrics import measure, scores, tabulate
+from ser.evaluation.statistics import speakers_of
 from ser.evaluation.status import check_finished
 
 log = logging.getLogger(__name__)
@@ -305,7 +306,7 @@ def _join_splits(runs: Sequence[RunResult], predictions: pd.DataFrame) -> pd.Dat
     """Return a row a clip, with the fold that tests it; clips that only train have none."""
     first = runs[0]
     for run in runs:
-        if strangers := sorted(set(run.splits.speaker) ^ set(first.splits.speaker)):
+        if strangers := sorted({*speakers_of(run.splits)} ^ {*speakers_of(first.splits)}):
             raise ValueError(
                 f"{run.folder.name} and {first.folder.name} know different speakers"
                 f" ({', '.join(strangers)}): expected the same recordings under every fold"
@@ -316,8 +317,8 @@ def _join_splits(runs: Sequence[RunResult], predictions: pd.DataFrame) -> pd.Dat
     for run in runs:
         lacking = known[~known.index.isin(run.splits.index)]
         if "tested" in config.protocol:  # it leaves out one whole sentence of each tested speaker
-            spoken = run.splits.speaker + run.splits.statement
-            left_out = ~(lacking.speaker + lacking.statement).isin(spoken)
+            spoken = speakers_of(run.splits) + run.splits.statement
+            left_out = ~(speakers_of(lacking) + lacking.statement).isin(spoken)
             lacking = lacking[~(left_out & lacking.corpus.isin(predictions.corpus))]
         if len(lacking):
             raise ValueError(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 METHOD = (
@@ -13,6 +14,11 @@ FEWEST_SPEAKERS = 3
 ROUNDING = 1e-12
 """A standard error up to this is zero: the score is the same whichever speaker is left out."""
 SCORES = ("accuracy", "uar", "macro_f1")
+
+
+def speakers_of(clips: pd.DataFrame) -> np.ndarray:
+    """Return who speaks in each clip, named with the corpus: (clips,)."""
+    return (clips.corpus.astype(str) + "/" + clips.speaker.astype(str)).to_numpy(str)
 
 
 def speaker_interval(

@@ -43,7 +43,8 @@ class ClassDrop(Callback):
 def plan(config: DictConfig) -> list[list[str]]:
     """List what each job drops: first the full model, then it and one of `drop_classes` each.
 
-    The full model lacks what a protocol or an experiment drops, such as calm under cross_corpus.
+    The full model lacks what an experiment drops, or a corpus of it, such as calm under
+    cross_corpus.
 
     Raises:
         ValueError: `drop_classes` is no list of different classes of the full model, or data.drop
@@ -58,15 +59,16 @@ def plan(config: DictConfig) -> list[list[str]]:
         if override.key_or_group == "drop_classes" and override.is_sweep_override():
             value = override.input_line.partition("=")[2]
             raise ValueError(f"{override.input_line} is no list: expected drop_classes=[{value}]")
-    data = OmegaConf.to_container(OmegaConf.masked_copy(config.data, ["drop", "keep", "merge"]))
-    labels = label_emotions(**data)
+    whole = OmegaConf.to_container(config.data, resolve=True)
+    labels = instantiate(whole | {"root": "", "download": False}).labels.emotions
+    data = {key: whole[key] for key in ("keep", "merge")} | {"others": list(labels)}
     classes = list(dict.fromkeys(labels.values()))
     names = classes if config.drop_classes is None else config.drop_classes
     if not (names is classes or OmegaConf.is_list(names)) or not names:
         raise ValueError(f"drop_classes={names}: expected a list of classes, such as [sad,calm]")
-    base = list(data.pop("drop") or [])
+    base = list(whole["drop"] or [])
     for name in names:
-        label_emotions([name])
+        label_emotions([name], others=labels)
         if name not in classes:
             raise ValueError(
                 f"drop_classes={names}: {name} is no class of the full model; expected some of"

@@ -16,12 +16,11 @@ from ser.audio.clips import ON_ERROR
 from ser.checkpoints import estimator_io, sizes, trust
 from ser.config.differences import leaves
 from ser.config.quantities import Amount, Count, Fold, Natural, Positive, Seed
-from ser.corpora.labels import label_clips, label_emotions
 from ser.corpora.scan import CORPORA
 from ser.features.frontend import build_frontend
 from ser.launch.run_folder import cause_of, one_line
 from ser.splits.leakage import check_objective
-from ser.splits.protocols import OpenShare, shared_labels
+from ser.splits.protocols import OpenShare
 from ser.training import committee, selection
 
 METRICS = ("uar", "macro_f1", "accuracy")
@@ -192,7 +191,7 @@ def _build(config: Mapping) -> None:
     """Build all that a run builds, but the data, and the network without memory for its weights."""
     data, model = config["data"], config["model"]
     with _naming("protocol", data["protocol"]):
-        protocol = instantiate(data["protocol"], _convert_="all")
+        instantiate(data["protocol"], _convert_="all")
     with _naming("window", data["window"]):
         window = instantiate(data["window"], _convert_="all")
         known = (*CORPORA, "other")
@@ -200,8 +199,7 @@ def _build(config: Mapping) -> None:
             if name not in known:
                 raise ValueError(f"window.start.{name}: expected one of {', '.join(known)}")
         sizes.check_window(model["frontend"], window.samples)
-    labels = label_clips(label_emotions(data["drop"], data["keep"], data["merge"]), data["target"])
-    classes = list(dict.fromkeys(shared_labels(labels, protocol, data["corpora"]).values()))
+    classes = instantiate(data | {"root": "", "download": False}).labels.classes
     with _naming("trainer", config["trainer"]):
         instantiate(config["trainer"], logger=False, default_root_dir=None)
     unvalidated = config["objective"] is None or config["refit"]

@@ -35,7 +35,7 @@ def audit(
     members = defaultdict(list)
     takes, sentences = defaultdict(list), defaultdict(list)
     for clip, split, digest in zip(clips, splits, hashes, strict=True):
-        speakers[split].add(clip.speaker)
+        speakers[split].add(clip.voice)
         members[digest].append((split, clip.path.name))
         takes[clip.take].append(split)
         sentences[clip.sentence].append((clip.repetition, split))
@@ -53,7 +53,8 @@ def audit(
     if not leaky and shared_speakers:
         raise ValueError(
             f"speakers {shared_speakers} are in more than one of train, val and test: expected"
-            " disjoint speakers; only protocol=random may share them"
+            " disjoint speakers; only protocol=random may share them, or protocol=given with"
+            " protocol.allow_leak=true"
         )
     if not leaky and crossing:
         (one, first), (other, second) = list(dict(crossing[0]).items())[:2]

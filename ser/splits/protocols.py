@@ -1,12 +1,12 @@
 """Protocols: which clip is for training, validation or test, fold by fold.
 
-A protocol sees every clip of the scan whose corpus has speakers enough to be spread, before any
+A protocol sees every clip of the corpora whose role is `split` (see `ser.splits.roles`), before any
 selection: dropping a class or a channel moves no speaker. No fold's test speakers are drawn, or
 move, by what is validated.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Protocol
 
@@ -16,16 +16,19 @@ from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, tra
 
 from ser.config.quantities import Seed
 from ser.corpora.clip import Clip
-from ser.corpora.ravdess import SPEAKERS, STATEMENTS
-from ser.corpora.scan import CORPORA
+from ser.corpora.ravdess import RAVDESS, SPEAKERS, STATEMENTS
 from ser.splits.speakers import (
+    corpora_of,
     draw_validators,
+    enrolled,
     genders_of,
-    is_spread,
     missing,
     part_by_speaker,
     spread_speakers,
 )
+
+FEWEST = 4
+"""Speakers of a corpus from which on they are spread over train, val and test."""
 
 Folds = Annotated[int, Interval(ge=2, le=1000)]
 Speakers = Annotated[int, Interval(ge=0, le=1000)]
@@ -43,6 +46,8 @@ class SplitProtocol(Protocol):
 
     name: str
     leaky: ClassVar[bool] = False
+    places: ClassVar[bool] = False
+    """Whether it says what each corpus is for, so that no role does."""
 
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds; by default there is one."""
@@ -60,22 +65,23 @@ class SplitProtocol(Protocol):
 class Holdout(SplitProtocol):
     """Four unseen speakers test, four others validate, the rest train; 2 men and 2 women each.
 
-    StratifiedGroupKFold on emotion x gender with one fold per four speakers: the first fold tests,
-    the second validates.
+    StratifiedGroupKFold on corpus x emotion x gender, with one fold per four speakers of the
+    smallest corpus but at most ten: the first fold tests, the second validates. Of more than forty
+    speakers a tenth tests.
     """
 
     name: str = "holdout"
     seed: Seed = 0
 
     def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
-        """List the speakers who are not there, where test or val is not 2 and 2 for it."""
+        """List the speakers who are not there, where test or val is not half of men for it."""
         genders = genders_of(clips)
         splits = self.assign(clips, fold)
         for split in ("test", "val"):
-            speakers = {clip.speaker for clip in clips if splits[clip.clip] == split}
+            speakers = {clip.voice for clip in clips if splits[clip.clip] == split}
             men = sum(genders[speaker] == "male" for speaker in speakers)
-            if (men, len(speakers)) != (2, 4):
-                return missing(genders)
+            if len(speakers) < FEWEST or 2 * men != len(speakers):
+                return missing(clips)
         return []
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
@@ -86,13 +92,15 @@ class Holdout(SplitProtocol):
                 f"protocol={self.name} needs at least 3 speakers, got {sorted(genders)}:"
                 " one each to train, validate and test; check data.root"
             )
-        test, val, *_ = spread_speakers(clips, max(3, round(len(genders) / 4)), self.seed)
+        counts = Counter(voice.partition("/")[0] for voice in genders)
+        folds = min(10, max(3, round(min(counts.values()) / 4)))
+        test, val, *_ = spread_speakers(clips, folds, self.seed)
         return part_by_speaker(clips, test, val)
 
 
 @dataclass(frozen=True)
 class KFold(SplitProtocol):
-    """Each fold of StratifiedGroupKFold on emotion x gender tests once.
+    """Each fold of StratifiedGroupKFold on corpus x emotion x gender tests once.
 
     Of the other speakers, `val_speakers` validate, as many men as women, and the rest train; with 0
     all others train.
@@ -109,7 +117,7 @@ class KFold(SplitProtocol):
 
     def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
         """List the speakers who are not there when the folds are drawn."""
-        return missing(genders_of(clips))
+        return missing(clips)
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a clip's identity to its split, by speaker."""
@@ -120,7 +128,8 @@ class KFold(SplitProtocol):
                 f" {len(genders)} speakers"
             )
         test = spread_speakers(clips, self.folds, self.seed)[fold]
-        val = draw_validators(genders, test, self.val_speakers, self.seed, fold)
+        order = enrolled(clips)
+        val = draw_validators(genders, order, test, self.val_speakers, self.seed, fold)
         return part_by_speaker(clips, test, val)
 
 
@@ -128,23 +137,27 @@ class KFold(SplitProtocol):
 class NamedFolds(SplitProtocol):
     """The speakers named for a fold test; of the others `val_speakers` validate, the rest train.
 
+    Corpora none of whose speakers is named only train.
+
     Attributes:
-        folds: Numbers of RAVDESS's actors, a list a fold; None gives each speaker at hand a fold.
+        folds: A list a fold, of numbers of RAVDESS's actors or of names such as `tess/OAF`; None
+            gives each speaker at hand a fold.
         val_speakers: How many validate, as many men as women; 0 for none.
         seed: Of the draw of those.
     """
 
     name: str
-    folds: Sequence[Annotated[Sequence[Number], MinLen(1)]] | None = None
+    folds: Sequence[Annotated[Sequence[Number | str], MinLen(1)]] | None = None
     val_speakers: Speakers = 4
     seed: Seed = 0
 
     def __post_init__(self) -> None:
         named = [speaker for speakers in self.folds or () for speaker in speakers]
-        if len({*named}) < len(named):
+        voices = [*map(_voice, named)]
+        if len({*voices}) < len(voices) or not all("/" in voice for voice in voices):
             raise ValueError(
                 f"protocol.folds={self.folds}: expected each speaker in one list at most, such as"
-                " [[1,2],[3,4]]"
+                " [[1,2],[3,4]], or [[tess/OAF],[tess/YAF]]"
             )
 
     def count(self, clips: Sequence[Clip]) -> int:
@@ -155,7 +168,7 @@ class NamedFolds(SplitProtocol):
         """List the speakers whom the fold would test and who are not there."""
         genders = genders_of(clips)
         if self.folds is None:  # an absent speaker has no fold
-            return missing(genders)
+            return missing(clips)
         return [speaker for speaker in self._tested(clips)[fold] if speaker not in genders]
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
@@ -169,13 +182,19 @@ class NamedFolds(SplitProtocol):
                 f" {', '.join(named)}, but data.root holds {len(genders)} speakers:"
                 f" {', '.join(genders)}"
             )
-        val = draw_validators(genders, test, self.val_speakers, self.seed, fold)
+        corpora = {voice.partition("/")[0] for voices in self._tested(clips) for voice in voices}
+        order = enrolled([clip for clip in clips if clip.corpus in corpora])
+        val = draw_validators(genders, order, test, self.val_speakers, self.seed, fold)
         return part_by_speaker(clips, test, val)
 
     def _tested(self, clips: Sequence[Clip]) -> list[list[str]]:
         if self.folds is None:
             return [[speaker] for speaker in genders_of(clips)]
-        return [[f"{speaker:02}" for speaker in speakers] for speakers in self.folds]
+        return [[_voice(speaker) for speaker in speakers] for speakers in self.folds]
+
+
+def _voice(speaker: int | str) -> str:
+    return f"{RAVDESS.name}/{speaker:02}" if isinstance(speaker, int) else speaker
 
 
 @dataclass(frozen=True)
@@ -200,6 +219,10 @@ class Random(SplitProtocol):
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a clip's identity to its split, blind to its speaker."""
         strata = np.array([clip.corpus + clip.emotion + clip.channel for clip in clips])
+        names, places, counts = np.unique(strata, return_inverse=True, return_counts=True)
+        # Too few to be in every part: these are spread together.
+        names[counts < 2 * self.folds] = ""
+        strata = names[places]
         if self.test_size is None:
             folds = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
         else:
@@ -235,54 +258,103 @@ class Statement(KFold):
 
 @dataclass(frozen=True)
 class CrossCorpus(SplitProtocol):
-    """Fold 0 trains on the corpus of many speakers and tests on that of two; fold 1 goes back.
+    """Each corpus is tested once by a model of the others, the last one first.
 
-    `val_speakers` of the former validate in fold 0. In fold 1 one of the two speakers trains, and
-    the other validates; with `val_speakers` 0 both train. The classes are those that both corpora
-    hold.
+    With `train` and `test` there is one fold, of these corpora. The classes are those that all
+    corpora hold.
+
+    Attributes:
+        name: Of the protocol.
+        train: Corpora that train; None is all that do not test.
+        test: Corpora that test; None is all that do not train, or with both None each in turn.
+        val_speakers: How many validate, of the training corpora that have four speakers or more, as
+            many men as women. Where none has so many, the first speaker trains and the others
+            validate. 0 for none.
+        seed: Of the draw of those.
     """
 
     name: str = "cross_corpus"
+    train: Annotated[Sequence[str], MinLen(1)] | None = None
+    test: Annotated[Sequence[str], MinLen(1)] | None = None
     val_speakers: Speakers = 4
     seed: Seed = 0
+    places: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if both := {*(self.train or ())} & {*(self.test or ())}:
+            raise ValueError(
+                f"protocol.train={self.train} and protocol.test={self.test} both have"
+                f" {', '.join(sorted(both))}: expected different corpora"
+            )
 
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds."""
-        return 2
+        return len(self._folds(clips))
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a clip's identity to its split, by corpus and speaker."""
-        many = [clip for clip in clips if is_spread(clip)]
-        two = [clip for clip in clips if not is_spread(clip)]
-        if not many or not two:
-            counts = Counter(clip.corpus for clip in clips)
-            found = " and ".join(
-                f"{counts[corpus.name]} clips of {corpus.title}" for corpus in CORPORA.values()
+        train, test = self._folds(clips)[fold]
+        trained = [clip for clip in clips if clip.corpus in train]
+        tested = {clip.clip: "test" for clip in clips if clip.corpus in test}
+        many = [clip for clip in trained if _is_large(clip.corpus, trained)]
+        if many:
+            # Not by fold: a corpus is validated by the same speakers whichever is tested.
+            order = enrolled(many)
+            val = draw_validators(genders_of(many), order, (), self.val_speakers, self.seed, 0)
+        else:
+            _, *val = genders_of(trained) if self.val_speakers else ("",)
+        return part_by_speaker(trained, (), val) | tested
+
+    def _folds(self, clips: Sequence[Clip]) -> list[tuple[list[str], list[str]]]:
+        """List the corpora that train and that test, a pair a fold."""
+        corpora = corpora_of(clips)
+        named = [*(self.train or ()), *(self.test or ())]
+        if len(corpora) < 2 or not {*named} <= {*corpora}:
+            tally = Counter(clip.corpus for clip in clips)
+            found = ", ".join(f"{tally[name]} of {name}" for name in corpora)
+            raise ValueError(
+                f"protocol={self.name} needs clips of {' and '.join(named) or 'two corpora'}: there"
+                f" are {found or 'none'}; see data.root, data.corpora and data.roles"
             )
-            raise ValueError(f"protocol={self.name} needs both corpora: data.root holds {found}")
-        if fold == 0:
-            genders = genders_of(many)
-            val = draw_validators(genders, (), self.val_speakers, self.seed, fold)
-            return part_by_speaker(many, (), val) | {clip.clip: "test" for clip in two}
-        _, *val = genders_of(two) if self.val_speakers else ("",)
-        return part_by_speaker(two, (), val) | {clip.clip: "test" for clip in many}
+        if not named:
+            return [([one for one in corpora if one != name], [name]) for name in corpora[::-1]]
+        return [
+            (
+                list(self.train or (name for name in corpora if name not in named)),
+                list(self.test or (name for name in corpora if name not in named)),
+            )
+        ]
 
 
-def shared_labels(
-    labels: Mapping[tuple[str, str], str], protocol: SplitProtocol, corpora: Sequence[str]
-) -> dict[tuple[str, str], str]:
-    """Return the labels that a protocol can tell apart: across corpora, those that all hold.
+@dataclass(frozen=True)
+class Given(SplitProtocol):
+    """Each clip has the split that the manifest gives it; clips without one are left out.
 
-    Args:
-        labels: By (emotion, gender), the class.
-        protocol: What parts the clips.
-        corpora: Their names.
+    Attributes:
+        name: Of the protocol.
+        allow_leak: Whether speakers and samples may be shared: all results are then stamped leaky.
     """
-    if not isinstance(protocol, CrossCorpus):
-        return dict(labels)
-    held = [
-        {label for (emotion, _), label in labels.items() if emotion in CORPORA[name].emotions}
-        for name in corpora
-    ]
-    shared = set.intersection(*held)
-    return {key: label for key, label in labels.items() if label in shared}
+
+    name: str = "given"
+    allow_leak: bool = False
+    places: ClassVar[bool] = True
+
+    @property
+    def leaky(self) -> bool:
+        """Whether anything may be shared."""
+        return self.allow_leak
+
+    def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
+        """Map a clip's identity to its split."""
+        given = {clip.clip: clip.given for clip in clips if clip.given}
+        if not given:
+            raise ValueError(
+                f"protocol={self.name} takes the column split of a manifest, and no clip has one:"
+                " expected data=manifest and a file with train, val and test in it"
+            )
+        return given
+
+
+def _is_large(corpus: str, clips: Sequence[Clip]) -> bool:
+    """Return whether a corpus has speakers enough to be spread."""
+    return len(enrolled([clip for clip in clips if clip.corpus == corpus])) >= FEWEST

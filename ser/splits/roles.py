@@ -1,72 +1,108 @@
-"""Roles of corpora: one of few speakers is placed beside a protocol, never spread by it."""
+"""Roles: what each corpus is for. The protocol spreads the speakers of some, others are placed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import compress
 
-from ser.corpora.clip import Clip
+from ser.corpora.clip import Clip, Corpus
 from ser.corpora.scan import CORPORA
-from ser.splits.protocols import CrossCorpus, Holdout, SplitProtocol
-from ser.splits.speakers import is_spread
+from ser.splits.protocols import FEWEST, SPLITS, SplitProtocol
 
-ROLES = ("train", "test", "oaf_to_yaf", "yaf_to_oaf", "mixed", "off")
+ROLES = ("split", *SPLITS, "off")
+"""`split`: the protocol parts its clips. The others are where all of them go."""
 
 
-def count(clips: Sequence[Clip], protocol: SplitProtocol) -> int:
-    """Count the folds; where no corpus is spread there is one."""
-    spread = [clip for clip in clips if is_spread(clip)]
+def resolve(
+    given: Mapping[str, str] | None, corpora: Mapping[str, Corpus], protocol: SplitProtocol
+) -> dict[str, str]:
+    """Return the role of each corpus.
+
+    By default a corpus of four speakers or more is split, a smaller one trains; one that is alone
+    is split, and so is each where the protocol itself places corpora.
+
+    Args:
+        given: Roles by corpus, where they are not the default.
+        corpora: Those asked for, by name.
+        protocol: What parts the clips.
+
+    Raises:
+        ValueError: A corpus is unknown, a role contradicts the protocol, or nothing is tested.
+    """
+    given = dict(given or {})
+    if unknown := [name for name in given if name not in {*corpora, *CORPORA}]:
+        raise ValueError(f"data.roles names {unknown[0]!r}: expected some of {', '.join(corpora)}")
+    asked = {name: role for name, role in given.items() if name in corpora}
+    if protocol.places and (wrong := [role for role in asked.values() if role in SPLITS]):
+        raise ValueError(
+            f"data.roles={asked}: expected off, or no {wrong[0]}, as protocol={protocol.name} says"
+            " itself what each corpus is for"
+        )
+    roles = defaults(asked, corpora, protocol) | asked
+    if not {*roles.values()} & {"split", "test"}:
+        raise ValueError(
+            f"no clip would test, by data.roles={roles}: expected a corpus whose role is split or"
+            " test"
+        )
+    return roles
+
+
+def defaults(
+    asked: Mapping[str, str], corpora: Mapping[str, Corpus], protocol: SplitProtocol
+) -> dict[str, str]:
+    """Return the roles that corpora have where nothing else is asked for."""
+    alone = len([name for name in corpora if asked.get(name) != "off"]) == 1
+    return {
+        name: "split" if protocol.places or alone or len(corpus.speakers) >= FEWEST else "train"
+        for name, corpus in corpora.items()
+    }
+
+
+def deciding(roles: Mapping[str, str]) -> dict[str, str]:
+    """Return the roles that decide what is tested and validated."""
+    return {name: role for name, role in roles.items() if role in ("split", "val", "test")}
+
+
+def groups(roles: Mapping[str, str], corpora: Mapping[str, Corpus], shared: bool) -> list[set[str]]:
+    """Return the sets of emotions that a class must be in: of each split, for it to be there.
+
+    Args:
+        roles: By corpus.
+        corpora: By name.
+        shared: Whether each corpus that is split must hold it too.
+    """
+    parts = [[name for name, role in roles.items() if role in ("split", split)] for split in SPLITS]
+    if shared:
+        parts += [[name] for name, role in roles.items() if role == "split"]
+    return [
+        {emotion for name in part for emotion in corpora[name].emotions} for part in parts if part
+    ]
+
+
+def count(clips: Sequence[Clip], protocol: SplitProtocol, roles: Mapping[str, str]) -> int:
+    """Count the folds; where no corpus is split there is one."""
+    spread = [clip for clip in clips if roles.get(clip.corpus) == "split"]
     return protocol.count(spread) if spread else 1
 
 
-def effective(tess: str, protocol: SplitProtocol, corpora: Sequence[str]) -> str:
-    """Return the role that comes about: `mixed` is `train` where it would part nothing."""
-    parted = protocol.leaky and any(CORPORA[name].placed for name in corpora)
-    return "train" if tess == "mixed" and not parted else tess
-
-
 def assign(
-    clips: Sequence[Clip],
-    protocol: SplitProtocol,
-    tess: str,
-    fold: int = 0,
-    corpora: Sequence[str] = tuple(CORPORA),
+    clips: Sequence[Clip], protocol: SplitProtocol, roles: Mapping[str, str], fold: int = 0
 ) -> dict[str, str]:
     """Map each clip's identity to train, val or test; clips that are not used are left out.
 
-    `tess` places TESS: `train` adds its two speakers to the training clips; `test` trains on
-    RAVDESS and tests on TESS; `oaf_to_yaf` and `yaf_to_oaf` train on one speaker, test on the
-    other and validate on RAVDESS; `mixed` parts its clips among those of RAVDESS where the protocol
-    is blind to speakers and `corpora` has TESS, and trains on them elsewhere; `off` leaves it out.
+    Args:
+        clips: All that there are.
+        protocol: What parts those of role `split`.
+        roles: By corpus; one that is not named is off.
+        fold: Of the protocol, from 0.
     """
-    if tess not in ROLES:
-        raise ValueError(f"data.tess={tess!r} is unknown: expected one of {ROLES}")
-    folds = count(clips, protocol)
+    folds = count(clips, protocol, roles)
     if not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold < folds:
         known = "0" if folds == 1 else f"0 to {folds - 1}"
         raise ValueError(
             f"fold={fold!r}: expected {known} or all, the folds of protocol={protocol.name} on"
             " these recordings"
         )
-    tess = effective(tess, protocol, corpora)
-    if tess == "mixed":
-        return protocol.assign(clips, fold)
-    if tess not in ("train", "off") and not isinstance(protocol, Holdout):
-        raise ValueError(
-            f"data.tess={tess} says itself who tests: expected protocol=holdout, got"
-            f" {protocol.name}; see protocol=cross_corpus"
-        )
-    if isinstance(protocol, CrossCorpus):
-        if tess == "off":
-            raise ValueError(f"data.tess=off: expected train, as {protocol.name} places TESS")
-        return protocol.assign(clips, fold)
-    spread = [clip for clip in clips if is_spread(clip)]
-    placed = [clip for clip in clips if not is_spread(clip)]
-    if tess in ("oaf_to_yaf", "yaf_to_oaf"):
-        trained = tess[:3].upper()
-        return {clip.clip: "val" for clip in spread} | {
-            clip.clip: "train" if clip.speaker == trained else "test" for clip in placed
-        }
+    of_clips = [roles.get(clip.corpus, "off") for clip in clips]
+    spread = list(compress(clips, (role == "split" for role in of_clips)))
     splits = protocol.assign(spread, fold) if spread else {}
-    if tess == "test":
-        splits = {name: "val" if split == "val" else "train" for name, split in splits.items()}
-    if tess != "off":
-        splits |= dict.fromkeys((clip.clip for clip in placed), tess)
-    return splits
+    placed = {clip.clip: role for clip, role in zip(clips, of_clips, strict=True) if role in SPLITS}
+    return splits | placed

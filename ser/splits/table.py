@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ser.corpora.clip import COLUMNS
+from ser.corpora.labels import Labels
 from ser.corpora.names import cell
-from ser.corpora.scan import CORPORA, Scan
+from ser.corpora.scan import Scan
 from ser.splits.protocols import SPLITS, SplitProtocol
 from ser.splits.roles import assign, count
-from ser.splits.speakers import is_spread
 
 log = logging.getLogger(__name__)
 
@@ -23,22 +23,20 @@ class SplitTable:
     Attributes:
         found: The scan.
         protocol: What assigns its clips to train, val and test.
-        tess: The role of the corpus of few speakers, see `ser.splits.roles.assign`.
-        corpora: Those asked for.
+        roles: By corpus asked for, what it is for.
         channels: Those asked for.
-        labels: By (emotion, gender) asked for, its class.
+        labels: The classes, and which clip is of which.
     """
 
     found: Scan
     protocol: SplitProtocol
-    tess: str
-    corpora: Sequence[str]
+    roles: Mapping[str, str]
     channels: Sequence[str]
-    labels: Mapping[tuple[str, str], str]
+    labels: Labels
 
     def count(self) -> int:
         """Count the folds."""
-        return count(self.found.clips, self.protocol)
+        return count(self.found.clips, self.protocol, self.roles)
 
     def check(self) -> None:
         """Refuse a protocol under which any fold lacks a split or a class; no audio is read."""
@@ -57,13 +55,11 @@ class SplitTable:
         needed = [split for split in SPLITS if split != "val" or split in assigned.values()]
         table = self.tabulate(assigned)
         counts = pd.crosstab(table.label, table.split)
-        counts = counts.reindex(
-            index=list(dict.fromkeys(self.labels.values())), columns=SPLITS, fill_value=0
-        )
+        counts = counts.reindex(index=self.labels.classes, columns=SPLITS, fill_value=0)
+        roles = ", ".join(f"{name}: {role}" for name, role in self.roles.items())
         asked = (
-            f"protocol={self.protocol.name}, fold={fold}, data.corpora={list(self.corpora)},"
-            f" data.channels={list(self.channels)}, data.modality={list(self.found.modality)},"
-            f" data.tess={self.tess}"
+            f"protocol={self.protocol.name}, fold={fold}, data.roles={{{roles}}},"
+            f" data.channels={list(self.channels)}, data.modality={list(self.found.modality)}"
         )
         for split in needed:
             if not counts[split].any():
@@ -82,13 +78,14 @@ class SplitTable:
 
     def _advise(self, missing: Sequence[str]) -> str:
         """Return what to do about missing classes; data.drop knows emotions, not their genders."""
-        there = {emotion for (emotion, _), label in self.labels.items() if label not in missing}
-        gone = dict.fromkeys(
-            emotion for (emotion, _), label in self.labels.items() if label in missing
-        )
-        if there.intersection(gone):
+        genders = self.labels.target != "emotion"
+        bases = {name.rpartition("_")[0] if genders else name for name in missing}
+        gone = [emotion for emotion, name in self.labels.emotions.items() if name in bases]
+        if len(missing) < len(bases) * (2 if genders else 1):
             return "expected data.target=emotion, or a protocol whose splits hold both genders"
-        return f"leave them out with data.drop=[{','.join(gone)}], or select other data"
+        speakers = {clip.voice for clip in self.found.clips if clip.emotion in gone}
+        known = f"{next(iter(speakers))} alone speaks them: " if len(speakers) == 1 else ""
+        return f"{known}leave them out with data.drop=[{','.join(gone)}], or select other data"
 
     def tabulate(self, splits: Mapping[str, str]) -> pd.DataFrame:
         """Return the selected clips, indexed by their place in the scan: the content of split.csv.
@@ -96,34 +93,35 @@ class SplitTable:
         Args:
             splits: By a clip's identity, its split; clips without one are left out.
         """
-        rows = {
-            row: vars(clip)
-            | {
-                "path": cell(clip.path.relative_to(self.found.root)),
-                "label": self.labels[clip.emotion, clip.gender],
-                "split": splits[clip.clip],
-            }
+        chosen = {
+            row: clip
             for row, clip in enumerate(self.found.clips)
-            if clip.corpus in self.corpora
+            if clip.corpus in self.roles
             and clip.channel in self.channels
-            and (clip.emotion, clip.gender) in self.labels
+            and clip.emotion in self.labels.emotions
             and clip.clip in splits
         }
-        segments = any(self.found.clips[row].end is not None for row in rows)
-        columns = [*COLUMNS, *(("start", "end") if segments else ()), "label", "split"]
-        return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+        segments = any(clip.end is not None for clip in chosen.values())
+        columns = (*COLUMNS, *(("start", "end") if segments else ()))
+        table = {column: [getattr(clip, column) for clip in chosen.values()] for column in columns}
+        table["path"] = [cell(clip.path.relative_to(self.found.root)) for clip in chosen.values()]
+        table["label"] = [self.labels.of(clip) for clip in chosen.values()]
+        table["split"] = [splits[clip.clip] for clip in chosen.values()]
+        return pd.DataFrame(table, index=list(chosen))
 
     def report_gaps(self, fold: int) -> None:
         """Log the speakers to spread, and their channels, that a fold goes without."""
-        clips = [clip for clip in self.found.clips if is_spread(clip)]
-        if not clips or all(CORPORA[name].placed for name in self.corpora):
+        clips = [clip for clip in self.found.clips if self.roles.get(clip.corpus) == "split"]
+        if not clips:
             return
         if absent := self.protocol.missing(clips, fold):
             log.warning("%s: speakers %s are missing", self.protocol.name, ", ".join(absent))
         splits = self.assign_clips(fold)
-        there = {(clip.speaker, clip.channel) for clip in clips}
-        there.update(*(CORPORA[name].unrecorded for name in self.corpora))
-        tested = sorted({clip.speaker for clip in clips if splits.get(clip.clip) == "test"})
+        there = {(clip.voice, clip.channel) for clip in clips}
+        for name in {clip.corpus for clip in clips}:
+            corpus = self.found.corpora[name]
+            there.update((f"{name}/{one}", channel) for one, channel in corpus.unrecorded)
+        tested = sorted({clip.voice for clip in clips if splits.get(clip.clip) == "test"})
         for channel in self.channels:
             gaps = [speaker for speaker in tested if (speaker, channel) not in there]
             if gaps:
@@ -131,4 +129,4 @@ class SplitTable:
 
     def assign_clips(self, fold: int) -> dict[str, str]:
         """Map each clip's identity to its split in a fold, before any selection."""
-        return assign(self.found.clips, self.protocol, self.tess, fold, self.corpora)
+        return assign(self.found.clips, self.protocol, self.roles, fold)

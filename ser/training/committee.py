@@ -165,7 +165,7 @@ def fit_members(
         name, scored = _named(overrides), "-" if value is None else f"{value:.3f}"
         notes["members"].append({"overrides": name.split(), "objective": value})
         log.info("weight %.3f, %s %s alone: %s", share, cfg.objective, scored, name)
-    model = Committee(data.classes, [_recipe_of(each) for each in loaded], shares)
+    model = Committee(data.labels.classes, [_recipe_of(each) for each in loaded], shares)
     model.members = torch.nn.ModuleList(each.model for each in loaded)
     config = portable(cfg) | {"model": {"_target_": NAME, **model.hparams}}
     del config["model"]["classes"]
@@ -209,8 +209,8 @@ def _shares(
     if cfg.ensemble_weights == "val":
         trainer = build_trainer(cfg)
         tables = [score(model, data, trainer, "val") for model in models]
-        truth = tables[0].label.map(data.classes.index).to_numpy()
-        columns = [f"p_{name}" for name in data.classes]
+        truth = tables[0].label.map(data.labels.classes.index).to_numpy()
+        columns = [f"p_{name}" for name in data.labels.classes]
         likelihoods = [table[columns].to_numpy()[range(len(truth)), truth] for table in tables]
         return mixture_weights(np.array(likelihoods)).tolist()
     weights = cfg.ensemble_weights or [1.0] * len(models)

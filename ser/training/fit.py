@@ -22,6 +22,7 @@ from ser.checkpoints.format import Checkpoint, Recipe, load_checkpoint
 from ser.config.split_info import SplitInfo
 from ser.data.datamodule import EmotionDataModule
 from ser.evaluation.metrics import key_prefix, scores, tabulate
+from ser.evaluation.statistics import speakers_of
 from ser.evaluation.status import KEPT
 from ser.splits.leakage import check_statistics
 from ser.training import folds, kept, restart
@@ -106,7 +107,7 @@ def score(
     outputs = trainer.predict(model, data.scoring_loader(split))
     probabilities = np.concatenate([output["probabilities"].cpu() for output in outputs])
     clips = data.table.loc[np.concatenate([output["row"].cpu() for output in outputs])]
-    return tabulate(clips, data.classes, probabilities)
+    return tabulate(clips, data.labels.classes, probabilities)
 
 
 def build_trainer(cfg: DictConfig, *callbacks: lightning.Callback, **options: object) -> Trainer:
@@ -130,7 +131,7 @@ def _build(cfg: DictConfig) -> tuple[EmotionDataModule, LightningModule]:
     """Build the data, parted and decoded, and the model."""
     lightning.seed_everything(cfg.seed, verbose=False)
     data = instantiate(cfg.data)
-    model = instantiate(cfg.model, classes=data.classes)
+    model = instantiate(cfg.model, classes=data.labels.classes)
     data.setup("fit")
     return data, model
 
@@ -235,7 +236,7 @@ def validate(
     place, _, metric = name.partition("/")
     if place == "cv":
         features, labels = data.training_features(model.frontend)
-        speakers = data.trained().speaker.to_numpy(str)
+        speakers = speakers_of(data.trained())
         return scores(labels, model.cross_validate(features, labels, speakers))[metric]
     predictions = score(model, data, trainer, "val")
     return scores(predictions.label.to_numpy(str), predictions.prediction.to_numpy(str))[metric]

@@ -72,7 +72,7 @@ def launch_compare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[
 
 def test_two_runs_by_hand(run):
     found = compare(run("a", clips()), run("b", clips(wrong=1)))
-    assert (found["n"], found["speakers"]) == (24, ["01", "02", "03", "04"])
+    assert (found["n"], found["speakers"]) == (24, [f"ravdess/0{number}" for number in range(1, 5)])
     uar = found["scores"]["uar"]
     assert (uar["a"], uar["b"]) == pytest.approx((1, 2 / 3))
     assert uar["difference"] == pytest.approx(1 / 3)

@@ -70,12 +70,15 @@ class OneByOne(Dataset):
         heard = mono[begin : begin + len(padded)]
         padded[: len(heard)] = heard
         features = self.frontend(torch.from_numpy(padded)[None])[0]
-        return {"features": features, "label": torch.tensor(self.data.classes.index(clip.label))}
+        return {
+            "features": features,
+            "label": torch.tensor(self.data.labels.classes.index(clip.label)),
+        }
 
 
 def time_ours(cfg: object, data: EmotionDataModule) -> float:
     """Seconds a clip of the program as it ships: Lightning, metrics, logger."""
-    model, timer = instantiate(cfg.model, classes=data.classes), EpochTimer()
+    model, timer = instantiate(cfg.model, classes=data.labels.classes), EpochTimer()
     data.cache_features(model.frontend, model.hparams.frontend)
     with tempfile.TemporaryDirectory() as folder:
         logger = CSVLogger(folder)
@@ -89,7 +92,7 @@ def time_ours(cfg: object, data: EmotionDataModule) -> float:
 
 def time_bare(cfg: object, data: EmotionDataModule) -> float:
     """Seconds a clip of a loop over tensors in memory."""
-    model = instantiate(cfg.model, classes=data.classes)
+    model = instantiate(cfg.model, classes=data.labels.classes)
     model.log = lambda *_, **__: None
     model.on_fit_start()
     loader = data.train_dataloader()
@@ -111,7 +114,7 @@ def time_bare(cfg: object, data: EmotionDataModule) -> float:
 
 def time_plain(cfg: object, data: EmotionDataModule, root: Path, workers: int) -> float:
     """Seconds a clip of Lightning with a Dataset that reads wav and computes MFCC an item."""
-    model, timer = instantiate(cfg.model, classes=data.classes), EpochTimer()
+    model, timer = instantiate(cfg.model, classes=data.labels.classes), EpochTimer()
     dataset = OneByOne(data, model.frontend, root)
     loader = DataLoader(dataset, data.batch_size, shuffle=True, num_workers=workers)
     trainer = lightning.Trainer(

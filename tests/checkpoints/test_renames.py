@@ -31,3 +31,7 @@ def test_a_name_of_before_is_one_that_is_there_now():
     assert rename({"data": [recipe]}) == {
         "data": [{"_target_": "ser.splits.protocols.KFold", "val_speakers": 3, "folds": [[1], [2]]}]
     }
+    data = {"_target_": "ser.data.datamodule.EmotionDataModule", "drop": []}
+    for before, roles in (("off", {"tess": "off"}), ("train", None)):
+        assert rename(data | {"tess": before}) == data | {"roles": roles}
+    assert rename({"roles": {"tess": "off"}}) == {"roles": {"tess": "off"}}

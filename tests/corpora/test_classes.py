@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from ser.corpora.clip import EMOTIONS
-from ser.corpora.labels import label_clips, label_emotions
+from ser.corpora.labels import Labels, in_order, label_emotions
+from ser.corpora.scan import from_name
 
 
 def classes(**options: object) -> list[str]:
@@ -59,18 +62,39 @@ def test_what_makes_no_task_is_refused(options: dict, line: str):
 
 
 def test_a_target_of_two_parts_tells_genders_apart():
-    labels = label_emotions(keep=["sad", "calm", "neutral"], merge={"calm": "neutral"})
-    assert label_clips(labels, "emotion") == {
-        (emotion, gender): label
-        for emotion, label in labels.items()
-        for gender in ("male", "female")
-    }
-    found = label_clips(labels, "emotion_gender")
-    assert found["calm", "female"] == "neutral_female"
-    assert list(dict.fromkeys(found.values())) == [
-        *("neutral_male", "neutral_female", "sad_male", "sad_female"),
+    emotions = label_emotions(keep=["sad", "calm", "neutral"], merge={"calm": "neutral"})
+    sad, calm, happy = (from_name(f"03-01-0{code}-01-01-01-02") for code in (4, 2, 3))
+    plain, both = Labels(emotions), Labels(emotions, "emotion_gender")
+    assert plain.classes == ["neutral", "sad"]
+    assert [plain.of(clip) for clip in (sad, calm, happy)] == ["sad", "neutral", None]
+    assert both.classes == ["neutral_male", "neutral_female", "sad_male", "sad_female"]
+    assert [both.of(clip) for clip in (sad, calm, happy)] == ["sad_female", "neutral_female", None]
+    unknown = replace(sad, gender="")
+    assert plain.of(unknown) == "sad"
+    with pytest.raises(ValueError, match=r"gender of ravdess/.* is not known: expected a column"):
+        both.of(unknown)
+    line = "data.target='gender': expected one of emotion, emotion_"
+    with pytest.raises(ValueError, match=line):
+        Labels(emotions, "gender")
+
+
+def test_other_emotions_follow_by_name_and_only_classes_that_all_hold_are_shared():
+    assert in_order(["tired", "sad", "boredom", "neutral"]) == [
+        "neutral",
+        "sad",
+        "boredom",
+        "tired",
     ]
-    with pytest.raises(
-        ValueError, match=r"data.target='gender': expected one of emotion, emotion_"
-    ):
-        label_clips(labels, "gender")
+    labels = Labels(label_emotions(drop=["happy"], others=["tired", "boredom"]))
+    assert labels.classes == [*(name for name in EMOTIONS if name != "happy"), "boredom", "tired"]
+    held = [{"sad", "neutral", "boredom", "happy"}, {"sad", "calm", "boredom"}]
+    assert labels.shared(held).classes == ["sad", "boredom"]
+    merged = Labels(label_emotions(merge={"calm": "neutral"}))
+    assert merged.shared(held).classes == [
+        "neutral",
+        "sad",
+    ]  # of the one calm, of the other neutral
+    with pytest.raises(ValueError, match=r"share the classes \['sad'\].*at least two"):
+        labels.shared([{"sad", "happy"}, {"sad"}])
+    with pytest.raises(ValueError, match="unknown emotion 'boredom'"):
+        label_emotions(drop=["boredom"])

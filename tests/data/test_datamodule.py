@@ -46,7 +46,7 @@ def test_every_clip_is_in_one_split_and_every_batch_is_whole(data: EmotionDataMo
     first = batches[0]
     assert first["waveform"].shape == (32, 144000)
     assert first["waveform"].abs().max() <= 1
-    names = [data.classes[label] for label in first["label"]]
+    names = [data.labels.classes[label] for label in first["label"]]
     assert names == data.table.label[first["row"].numpy()].tolist()
 
 
@@ -69,7 +69,9 @@ def test_waveforms_held_on_a_device_are_those_of_the_memory_map(data: EmotionDat
 
 
 def test_balanced_weights_undo_the_class_balance(data: EmotionDataModule):
-    counts = data.table.label[data.table.split == "train"].value_counts()[data.classes].to_numpy()
+    counts = (
+        data.table.label[data.table.split == "train"].value_counts()[data.labels.classes].to_numpy()
+    )
     weighed = data.balanced_weights().numpy() * counts
     assert np.allclose(weighed, weighed[0])
     assert weighed.sum() == pytest.approx(counts.sum())
@@ -96,7 +98,7 @@ def test_a_selection_moves_no_speaker(demo: Path, cache: Path, data: EmotionData
     assert few.audit["speakers"] == data.audit["speakers"]
     assert (few.table.split == data.table.split[few.table.index]).all()
     assert set(few.table.channel) == {"speech"}
-    assert few.classes == ["neutral", "happy", "angry", "fearful", "disgust", "surprised"]
+    assert few.labels.classes == ["neutral", "happy", "angry", "fearful", "disgust", "surprised"]
 
 
 @pytest.fixture
@@ -146,24 +148,26 @@ def test_the_hash_follows_the_protocol_and_nothing_else(fresh):
     others = [
         stamp(KFold(seed=1)),
         stamp(KFold(folds=5)),
-        stamp(KFold(), tess="off"),
+        stamp(KFold(), roles={"tess": "test"}),
         stamp(Holdout()),
         stamp(NamedFolds("kfold", [[1], [2]])),
     ]
     assert len({same, *others}) == 6
 
 
-def test_mixed_tess_is_in_the_name_and_hash_where_it_parts_something(fresh):
-    def stamps(protocol: SplitProtocol, tess: str, *corpora: str) -> tuple[object, object]:
-        data = fresh(protocol=protocol, tess=tess, corpora=corpora or ["ravdess", "tess"])
+def test_roles_are_in_the_name_and_hash_where_they_decide_what_is_tested(fresh):
+    def stamps(protocol: SplitProtocol, roles: dict | None, *corpora: str) -> tuple[str, str]:
+        data = fresh(protocol=protocol, roles=roles, corpora=corpora or ["ravdess", "tess"])
         return data.split_info().protocol, data.split_info().protocol_hash
 
-    mixed, apart = stamps(Random(), "mixed"), stamps(Random(), "train")
-    assert (mixed[0], apart[0]) == ("random, tess mixed", "random")
-    assert mixed[1] != apart[1]
-    assert stamps(Random(), "mixed", "ravdess") == apart
-    assert stamps(Holdout(), "mixed") == stamps(Holdout(), "train")
-    assert stamps(Holdout(), "off") != stamps(Holdout(), "train")
+    parted, apart = stamps(Random(), {"tess": "split"}), stamps(Random(), None)
+    assert (parted[0], apart[0]) == ("random, tess split", "random")
+    assert parted[1] != apart[1]
+    assert stamps(Random(), {"tess": "split"}, "ravdess") == apart
+    assert stamps(Holdout(), {"tess": "off"}) == stamps(Holdout(), {"tess": "train"})
+    assert stamps(KFold(folds=2, val_speakers=0), None, "tess") != stamps(
+        KFold(folds=2, val_speakers=0), None, "ravdess"
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,7 +193,7 @@ def test_a_channel_that_is_not_there_is_named(
         if path.parent.name != "Actor_02":
             shutil.copy(path, root)
     fresh(root, NamedFolds("pairs", [[1, 2], [3, 4]])).setup("fit")
-    assert "test lacks the song of speakers 02" in caplog.text
+    assert "test lacks the song of speakers ravdess/02" in caplog.text
 
 
 def test_the_same_samples_in_another_name_and_container_are_refused(
@@ -233,7 +237,7 @@ def test_merged_clips_are_of_one_class_and_nobody_moves(fresh):
     whole, merged = fresh(), fresh(merge={"calm": "neutral"})
     for data in (whole, merged):
         data.setup("fit")
-    assert merged.classes == [name for name in whole.classes if name != "calm"]
+    assert merged.labels.classes == [name for name in whole.labels.classes if name != "calm"]
     assert merged.table.emotion.equals(whole.table.emotion)
     assert merged.table.split.equals(whole.table.split)
     assert set(merged.table.emotion[merged.table.label == "neutral"]) == {"neutral", "calm"}
@@ -304,5 +308,5 @@ def test_across_corpora_the_classes_are_those_that_both_hold(
     caplog.set_level("INFO")
     data = fresh(protocol=CrossCorpus(), drop=["sad"])
     data.setup("fit")
-    assert data.classes == ["neutral", "happy", "angry", "fearful", "disgust", "surprised"]
-    assert "left out, as not all corpora hold it: calm" in caplog.text
+    assert data.labels.classes == ["neutral", "happy", "angry", "fearful", "disgust", "surprised"]
+    assert "tess has no clips of calm; left out: calm" in caplog.text

@@ -310,7 +310,7 @@ def test_the_scale_of_the_weights_is_free(run, tmp_path: Path):
 @pytest.mark.slow
 def test_cross_validations_and_evaluations_vote(launch, launch_ensemble, small: list[str]):
     kfold = ("protocol=kfold", "protocol.folds=2", "fold=all")
-    data = (*small, "data.tess=off")
+    data = (*small, "data.roles={tess: off}")
     run = launch("train", *data, "model=logistic", *kfold)
     folder = launch_ensemble(f"runs=[{run},{run}]")
     together, alone = (json.loads((at / "metrics.json").read_text()) for at in (folder, run))

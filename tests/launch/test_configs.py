@@ -68,18 +68,18 @@ def test_every_option_is_composed_and_built(composed, with_encoder, group: str, 
         for key in cfg.space:
             assert OmegaConf.select(cfg, key) is not None, key
     data = instantiate(cfg.data)
-    assert data.classes
+    assert data.labels.classes
     assert cfg.model._target_.startswith("ser.")
     callbacks = list(instantiate(cfg.callbacks).values())
     instantiate(cfg.trainer, logger=False, callbacks=callbacks)
     if cfg.frontend._target_.endswith("MelImage"):
         recipe = OmegaConf.to_container(cfg.model, resolve=True)
         frontend = build_frontend(recipe["frontend"], recipe["network"])
-        network = build_network(recipe["network"], data.classes, frontend)
+        network = build_network(recipe["network"], data.labels.classes, frontend)
         instantiate(recipe["optimizer"], params=network.parameters())
         return
-    model = instantiate(cfg.model, classes=data.classes)
-    assert model.classes == data.classes
+    model = instantiate(cfg.model, classes=data.labels.classes)
+    assert model.classes == data.labels.classes
     if "optimizer" in cfg:
         model.configure_optimizers()
 
@@ -148,7 +148,9 @@ for name in sys.argv[1:]:
 
 def test_help_is_quick_because_it_imports_nothing_heavy_and_is_found_from_anywhere(tmp_path: Path):
     shown = {
-        str(CONF.parent / "train.py"): "protocol: cross_corpus, emobox6, holdout, kfold, loso, lu",
+        str(
+            CONF.parent / "train.py"
+        ): "protocol: cross_corpus, emobox6, given, holdout, kfold, loso",
         "ser.compare": "b: null",
         "ser.doctor": "modality:",
         "ser.ensemble": "weights: null",

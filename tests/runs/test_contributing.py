@@ -59,22 +59,15 @@ class Toy(FrontEnd):
 PROTOCOL = """
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from ser.corpora.clip import Clip
+from ser.splits.protocols import SplitProtocol
 
 
 @dataclass(frozen=True)
-class Toy:
+class Toy(SplitProtocol):
     name: str = "toy"
     tested: str = "01"
-    leaky: ClassVar[bool] = False
-
-    def count(self, clips: Sequence[Clip]) -> int:
-        return 1
-
-    def missing(self, clips: Sequence[Clip], fold: int) -> list[str]:
-        return []
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         splits = {self.tested: "test", "02": "val"}

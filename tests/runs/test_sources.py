@@ -134,7 +134,7 @@ def test_a_vote_is_a_row_and_every_preset_is_in_the_sweep(
     swept = {name.strip() for name in sweep.sweeper.params.experiment.split(",")}
     assert swept == {param.values[0] for param in PRESETS} - {"drop_sad"}
     vote = "{members: {tree: 1, ravtess_tree: 3}, published: {accuracy: 0.5}}"
-    overrides = [*small, "protocol=kfold", "data.tess=train"]
+    overrides = [*small, "protocol=kfold", "data.roles={tess: train}"]
     overrides += ["experiment=tree,ravtess_tree"]
     overrides += ["++protocol.folds=2", "data.target=emotion", "data.corpora=[ravdess,tess]"]
     overrides += [f"+hydra.callbacks.sources.votes.both={vote}", f"hydra.sweep.dir={tmp_path}"]

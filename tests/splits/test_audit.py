@@ -20,15 +20,21 @@ def clips(*names: str):
 def test_disjoint_speakers_and_samples_pass():
     found = audit(clips(*NAMES), ["train", "val", "test"], ["a", "b", "c"], leaky=False)
     assert found["passed"]
-    assert found["speakers"] == {"train": ["01"], "val": ["02"], "test": ["03"]}
+    assert found["speakers"] == {
+        "train": ["ravdess/01"],
+        "val": ["ravdess/02"],
+        "test": ["ravdess/03"],
+    }
 
 
 def test_a_speaker_on_both_sides_is_refused():
     taken = clips(*NAMES, "03-01-05-01-01-02-03.wav")
     splits = ["train", "val", "test", "train"]
-    with pytest.raises(ValueError, match=r"speakers \['03'\]"):
+    with pytest.raises(ValueError, match=r"speakers \['ravdess/03'\]"):
         audit(taken, splits, ["a", "b", "c", "d"], leaky=False)
-    assert audit(taken, splits, ["a", "b", "c", "d"], leaky=True)["speakers_shared"] == ["03"]
+    assert audit(taken, splits, ["a", "b", "c", "d"], leaky=True)["speakers_shared"] == [
+        "ravdess/03"
+    ]
 
 
 def test_the_same_samples_under_another_name_are_refused():
@@ -72,7 +78,7 @@ def test_a_take_across_the_split_is_counted_and_is_no_repetition():
         keys = ("takes_shared", "test_takes_trained", "test_repetitions_trained")
         assert tuple(found[key] for key in keys) == expected
         assert found["passed"] == (expected == (0, 0, 0))
-    with pytest.raises(ValueError, match=r"speakers \['03'\]"):
+    with pytest.raises(ValueError, match=r"speakers \['ravdess/03'\]"):
         audit(clips(*pair), ["test", "train"], pair, leaky=False)
 
 

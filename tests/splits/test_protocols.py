@@ -1,4 +1,6 @@
-from collections import Counter
+from collections import Counter, defaultdict
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -7,19 +9,18 @@ from omegaconf import OmegaConf
 
 from ser.checkpoints import trust
 from ser.corpora.clip import EMOTIONS, Clip
-from ser.corpora.labels import label_clips, label_emotions
 from ser.corpora.ravdess import SPEAKERS
-from ser.corpora.scan import scan
+from ser.corpora.scan import CORPORA, scan
 from ser.splits.protocols import (
     CrossCorpus,
+    Given,
     Holdout,
     KFold,
     NamedFolds,
     Random,
     Statement,
-    shared_labels,
 )
-from ser.splits.roles import assign, count
+from ser.splits.roles import assign, count, groups, resolve
 
 CONF = Path(__file__).parents[2] / "conf" / "protocol"
 NAMED = {  # as published
@@ -55,28 +56,36 @@ def speakers(clips, splits: dict[str, str], split: str) -> list[str]:
     return sorted({c.speaker for c in ravdess(clips) if splits.get(c.clip) == split})
 
 
-def all_folds(clips, protocol, tess: str = "train") -> list[dict[str, str]]:
-    return [assign(clips, protocol, tess, fold) for fold in range(count(clips, protocol))]
+USUAL = {"ravdess": "split", "tess": "train"}
+ALONE = {"ravdess": "split"}
+BOTH = {"ravdess": "split", "tess": "split"}
+
+
+def all_folds(clips, protocol, roles: dict = USUAL) -> list[dict[str, str]]:
+    folds = range(count(clips, protocol, roles))
+    return [assign(clips, protocol, roles, fold) for fold in folds]
 
 
 def test_a_share_may_test_in_one_fold(clips):
-    (splits,) = all_folds(clips, Random(test_size=0.25), "off")
+    (splits,) = all_folds(clips, Random(test_size=0.25), ALONE)
     counts = Counter(splits.values())
     assert counts == {"test": 613, "val": 368, "train": 1471}  # 25 %, and 20 % of the rest
 
 
-def test_mixed_tess_is_parted_where_speakers_do_not_matter_and_trains_where_they_do(clips):
+def test_a_small_corpus_that_is_split_is_parted_where_the_protocol_can(clips):
     tested = Counter(
         name
-        for splits in all_folds(clips, Random(), "mixed")
+        for splits in all_folds(clips, Random(), BOTH)
         for name, split in splits.items()
         if split == "test"
     )
     assert tested == Counter(clip.clip for clip in clips)
-    # Recordings of TESS that are not asked for part no one.
-    assert assign(clips, Random(), "mixed", 0, ["ravdess"]) == assign(clips, Random(), "train")
-    # RAVDESS alone is parted as without TESS.
-    assert assign(clips, KFold(), "mixed") == assign(clips, KFold(), "train")
+    # Folds of named speakers draw none of a corpus that they do not name.
+    luna = configured("luna5")
+    assert all_folds(clips, luna, BOTH) == all_folds(clips, luna, USUAL)
+    parted = [speakers_of(clips, splits, "tess") for splits in all_folds(clips, KFold(), BOTH)]
+    tests = [[name for name, of in fold.items() if of == {"test"}] for fold in parted]
+    assert sorted(name for names in tests for name in names) == ["OAF", "YAF"]
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -129,48 +138,78 @@ def test_seeds_test_and_validate_different_speakers(clips):
         ("test", [Holdout(seed=seed) for seed in range(10)]),
         ("val", [NamedFolds("loso", seed=seed) for seed in range(10)]),
     ):
-        drawn = {tuple(speakers(clips, assign(clips, one, "off"), split)) for one in protocols}
+        drawn = {tuple(speakers(clips, assign(clips, one, ALONE), split)) for one in protocols}
         assert len(drawn) > 5
 
 
 def test_a_fold_tests_a_sentence_that_was_not_heard(clips):
     tested = Counter()
-    for splits in all_folds(clips, Statement(), "off"):
+    for splits in all_folds(clips, Statement(), ALONE):
         heard = {c.statement for c in ravdess(clips) if splits.get(c.clip) in ("train", "val")}
         assert heard == {"kids"}
         tested.update(c.clip for c in clips if splits.get(c.clip) == "test")
     assert tested == Counter(c.clip for c in ravdess(clips) if c.statement == "dogs")
-    assert set(assign(clips, Statement(tested="kids"), "off").values()) == {"train", "val", "test"}
+    assert set(assign(clips, Statement(tested="kids"), ALONE).values()) == {"train", "val", "test"}
 
 
 def test_one_corpus_tests_what_the_other_taught(clips):
-    there, back = all_folds(clips, configured("cross_corpus"))
+    there, back = all_folds(clips, configured("cross_corpus"), BOTH)
     tess = {c.clip for c in clips if c.corpus == "tess"}
     assert {name for name, split in there.items() if split == "test"} == tess
     assert {name for name, split in back.items() if split == "test"} == {
         c.clip for c in ravdess(clips)
     }
-    assert sum(int(speaker) % 2 for speaker in speakers(clips, there, "val")) == 2
-    assert len(speakers(clips, there, "val")) == 4
-    assert {c.speaker: back[c.clip] for c in clips if c.corpus == "tess"} == {
-        "OAF": "train",
-        "YAF": "val",
-    }
-    labels = label_clips(label_emotions(), "emotion")
-    told = shared_labels(labels, CrossCorpus(), ["ravdess", "tess"])
-    assert labels.keys() - told.keys() == {("calm", "male"), ("calm", "female")}
-    merged = label_clips(label_emotions(merge={"calm": "neutral"}), "emotion")
-    assert shared_labels(merged, CrossCorpus(), ["ravdess", "tess"]) == merged
-    assert shared_labels(labels, Holdout(), ["ravdess", "tess"]) == labels
-    with pytest.raises(ValueError, match=r"needs both corpora.* 0 clips of TESS"):
-        assign(ravdess(clips), CrossCorpus(), "train")
-    with pytest.raises(ValueError, match=r"data.tess=off: expected train"):
-        assign(clips, CrossCorpus(), "off")
+    assert speakers(clips, there, "val") == ["05", "12", "19", "22"]
+    assert speakers_of(clips, back, "tess") == {"OAF": {"train"}, "YAF": {"val"}}
+    assert all_folds(clips, CrossCorpus(train=["ravdess"]), BOTH) == [there]
+    assert all_folds(clips, CrossCorpus(test=["ravdess"]), BOTH) == [back]
+    for protocol, roles in ((CrossCorpus(), ALONE), (CrossCorpus(test=["iemocap"]), BOTH)):
+        with pytest.raises(ValueError, match=r"needs clips of .*: there are 2452 of ravdess"):
+            assign(clips, protocol, roles)
+
+
+def test_each_of_three_corpora_is_tested_by_a_model_of_the_two_others(clips):
+    third = [
+        replace(clip, clip=f"own/{clip.name}", corpus="own")
+        for clip in ravdess(clips)
+        if int(clip.speaker) > 16
+    ]
+    every = [*clips, *third]
+    folds = all_folds(every, CrossCorpus(), BOTH | {"own": "split"})
+    tested = [{name.partition("/")[0] for name, s in fold.items() if s == "test"} for fold in folds]
+    assert tested == [{"own"}, {"tess"}, {"ravdess"}]
+    for fold in folds:
+        assert len(fold) == len(every)
+        val = {clip.voice: clip.gender for clip in every if fold[clip.clip] == "val"}
+        assert not any(voice.startswith("tess/") for voice in val)  # too few to lose one
+        if "own" in tested[2]:
+            assert Counter(val.values()) == {"male": 2, "female": 2}
+
+
+def test_speakers_of_several_corpora_are_spread_by_their_shares(clips):
+    twins = [replace(clip, clip=f"own/{clip.name}", corpus="own") for clip in ravdess(clips)]
+    every, roles = [*ravdess(clips), *twins], {"ravdess": "split", "own": "split"}
+    for protocol in (Holdout(), KFold()):
+        for splits in all_folds(every, protocol, roles):
+            test = {(c.corpus, c.gender, c.speaker) for c in every if splits[c.clip] == "test"}
+            shares = Counter((corpus, gender) for corpus, gender, _ in test)
+            assert shares == dict.fromkeys(product(roles, ("male", "female")), 2)
+
+
+def test_a_manifest_parts_its_own_clips(clips):
+    given = dict(zip(("01", "02", "03"), ("train", "val", "test"), strict=True))
+    mine = [replace(clip, given=given.get(clip.speaker, "")) for clip in ravdess(clips)]
+    splits = assign(mine, Given(), ALONE)
+    assert set(splits) == {clip.clip for clip in mine if clip.speaker in given}
+    assert all(splits[c.clip] == given[c.speaker] for c in mine if c.clip in splits)
+    assert (Given().leaky, Given(allow_leak=True).leaky) == (False, True)
+    with pytest.raises(ValueError, match="protocol=given takes the column split of a manifest"):
+        assign(clips, Given(), ALONE)
 
 
 def test_random_keeps_the_shares_of_every_class_and_mixes_speakers(clips):
     tested = Counter()
-    for splits in all_folds(clips, Random(), "off"):
+    for splits in all_folds(clips, Random(), ALONE):
         shares = Counter(splits.values())
         assert shares["test"] == pytest.approx(0.2 * 2452, abs=1)
         assert shares["val"] == pytest.approx(0.2 * 0.8 * 2452, abs=1)
@@ -182,51 +221,93 @@ def test_random_keeps_the_shares_of_every_class_and_mixes_speakers(clips):
     assert tested == Counter(c.clip for c in ravdess(clips))
 
 
-@pytest.mark.parametrize(
-    ("tess", "expected"),
-    [
-        ("train", {"OAF": "train", "YAF": "train"}),
-        ("test", {"OAF": "test", "YAF": "test"}),
-        ("oaf_to_yaf", {"OAF": "train", "YAF": "test"}),
-        ("yaf_to_oaf", {"OAF": "test", "YAF": "train"}),
-        ("off", {}),
-    ],
-)
-def test_tess_is_placed(clips, tess: str, expected: dict[str, str]):
-    splits = assign(clips, Holdout(), tess)
-    placed = {c.speaker: splits[c.clip] for c in clips if c.corpus == "tess" and c.clip in splits}
-    assert placed == expected
-    assert {splits[c.clip] for c in ravdess(clips)} == {
-        "train": {"train", "val", "test"},
-        "off": {"train", "val", "test"},
-        "test": {"train", "val"},
-    }.get(tess, {"val"})
-    if tess not in ("train", "off"):
-        with pytest.raises(ValueError, match=f"data.tess={tess} says itself who tests.*kfold"):
-            assign(clips, KFold(), tess)
+def speakers_of(clips, splits: dict[str, str], corpus: str) -> dict[str, set[str]]:
+    """By speaker, the splits that a corpus's clips are in."""
+    found = defaultdict(set)
+    for clip in clips:
+        if clip.corpus == corpus:
+            found[clip.speaker].add(splits.get(clip.clip, "off"))
+    return dict(found)
+
+
+@pytest.mark.parametrize("role", ["train", "val", "test", "off"])
+def test_a_corpus_is_placed_by_its_role(clips, role: str):
+    splits = assign(clips, Holdout(), {"ravdess": "split", "tess": role})
+    assert speakers_of(clips, splits, "tess") == {"OAF": {role}, "YAF": {role}}
+    alone = assign(ravdess(clips), Holdout(), {"ravdess": "split"})
+    assert {clip: split for clip, split in splits.items() if clip in alone} == alone
+
+
+def test_where_nothing_is_split_there_is_one_fold(clips):
+    roles = {"ravdess": "train", "tess": "test"}
+    (splits,) = all_folds(clips, KFold(), roles)
+    assert Counter(splits.values()) == {"train": 2452, "test": 2800}
+
+
+def test_the_two_speakers_of_a_corpus_are_two_folds(clips):
+    roles = {"ravdess": "val", "tess": "split"}
+    loso = NamedFolds("loso", val_speakers=0)
+    to_oaf, to_yaf = all_folds(clips, loso, roles)
+    assert speakers_of(clips, to_oaf, "tess") == {"OAF": {"test"}, "YAF": {"train"}}
+    assert speakers_of(clips, to_yaf, "tess") == {"OAF": {"train"}, "YAF": {"test"}}
+    named = NamedFolds("mine", [["tess/YAF"], ["tess/OAF"]], val_speakers=0)
+    assert all_folds(clips, named, roles) == [to_yaf, to_oaf]
+    assert set(speakers_of(clips, to_oaf, "ravdess")["01"]) == {"val"}
+
+
+def test_roles_by_default():
+    def roles(*names: str, protocol=None, **given: str) -> dict[str, str]:
+        chosen = {name: CORPORA[name] for name in names}
+        return resolve(given, chosen, protocol or Holdout())
+
+    assert roles("ravdess", "tess") == {"ravdess": "split", "tess": "train"}
+    assert roles("tess") == {"tess": "split"}  # alone
+    assert roles("ravdess", "tess", ravdess="off") == {"ravdess": "off", "tess": "split"}
+    assert roles("ravdess", "tess", tess="test") == {"ravdess": "split", "tess": "test"}
+    across = roles("ravdess", "tess", protocol=CrossCorpus())
+    assert across == {"ravdess": "split", "tess": "split"}
+    assert roles("ravdess", tess="split") == {"ravdess": "split"}  # known, and not asked for
+
+
+def test_the_classes_that_corpora_in_their_roles_can_be_told_apart_by():
+    emotions = {name: CORPORA[name].emotions for name in ("ravdess", "tess")}
+
+    def lost(roles: dict[str, str], shared: bool = True) -> set[str]:
+        kept = set.intersection(*groups(roles, CORPORA, shared))
+        return set(emotions["ravdess"]) - kept
+
+    assert lost({"ravdess": "split", "tess": "train"}) == set()
+    assert lost({"tess": "split"}) == {"calm"}
+    assert lost({"ravdess": "split", "tess": "split"}) == {"calm"}
+    assert lost({"ravdess": "split", "tess": "split"}, shared=False) == set()
+    assert lost({"ravdess": "train", "tess": "test"}, shared=False) == {"calm"}
+    assert lost({"ravdess": "val", "tess": "split"}) == {"calm"}
 
 
 def test_missing_speakers_shrink_a_fold_and_are_named(clips):
     luna = configured("luna5")
     gone = {"05", "14", "20"}
     few = [clip for clip in clips if clip.speaker not in gone]
-    for fold, splits in enumerate(all_folds(clips, luna, "off")):
-        shrunk = assign(few, luna, "off", fold)
-        assert luna.missing(ravdess(few), fold) == {0: ["05", "14"], 2: ["20"]}.get(fold, [])
+    for fold, splits in enumerate(all_folds(clips, luna, ALONE)):
+        shrunk = assign(few, luna, ALONE, fold)
+        absent = {0: ["ravdess/05", "ravdess/14"], 2: ["ravdess/20"]}.get(fold, [])
+        assert luna.missing(ravdess(few), fold) == absent
         assert luna.missing(ravdess(clips), fold) == []
         assert set(speakers(few, shrunk, "test")) == set(speakers(clips, splits, "test")) - gone
         # Who is missing moves no validator who is here.
         assert set(speakers(clips, splits, "val")) - gone <= set(speakers(few, shrunk, "val"))
-    assert count(few, configured("loso")) == 21
+    assert count(few, configured("loso"), ALONE) == 21
     for protocol in (configured("loso"), KFold(), Statement()):
-        assert protocol.missing(ravdess(few), 0) == sorted(gone)
+        assert protocol.missing(ravdess(few), 0) == [f"ravdess/{name}" for name in sorted(gone)]
         assert protocol.missing(ravdess(clips), 0) == []
 
 
 def test_an_empty_fold_is_an_error_with_the_counts(clips):
     few = [clip for clip in clips if clip.speaker in ("01", "02", "03", "04", "09", "22")]
-    with pytest.raises(ValueError, match=r"fold 2 of protocol=luna5 is empty.*10, 11.*6 speakers"):
-        assign(few, configured("luna5"), "off", 2)
+    with pytest.raises(
+        ValueError, match=r"fold 2 of protocol=luna5 is empty.*ravdess/10,.*6 speakers"
+    ):
+        assign(few, configured("luna5"), ALONE, 2)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +323,7 @@ def test_an_empty_fold_is_an_error_with_the_counts(clips):
 )
 def test_what_no_protocol_has_is_refused(clips, protocol, fold, line: str):
     with pytest.raises(ValueError, match=line):
-        assign(clips, protocol, "off", fold)
+        assign(clips, protocol, ALONE, fold)
 
 
 @pytest.mark.parametrize(
@@ -276,16 +357,14 @@ def test_a_setting_that_no_protocol_can_have_is_refused(recipe: str, line: str):
 
 def test_too_few_speakers_are_an_error(clips):
     two = [clip for clip in clips if clip.speaker in ("01", "02")]
-    with pytest.raises(ValueError, match=r"at least 3 speakers, got \['01', '02'\]"):
-        assign(two, Holdout(), "train")
+    with pytest.raises(
+        ValueError, match=r"at least 3 speakers, got \['ravdess/01', 'ravdess/02'\]"
+    ):
+        assign(two, Holdout(), USUAL)
 
 
 def test_an_unbalanced_holdout_names_who_is_missing(clips):
     men = [clip for clip in ravdess(clips) if clip.gender == "male"]
-    assert Holdout().missing(men, 0) == [speaker for speaker in SPEAKERS if int(speaker) % 2 == 0]
+    women = [f"ravdess/{speaker}" for speaker in SPEAKERS if int(speaker) % 2 == 0]
+    assert Holdout().missing(men, 0) == women
     assert Holdout().missing(ravdess(clips), 0) == []
-
-
-def test_an_unknown_placement_names_the_known_ones(clips):
-    with pytest.raises(ValueError, match="oaf_to_yaf"):
-        assign(clips, Holdout(), "both")

@@ -47,7 +47,7 @@ def test_folds_are_runs_and_their_pool_is_one(
     assert metrics["macro_f1"] == pytest.approx(
         f1_score(rows.label, rows.prediction, average="macro")
     )
-    assert metrics["speakers"] == [f"{speaker:02}" for speaker in range(1, 13)]
+    assert metrics["speakers"] == [f"ravdess/{speaker:02}" for speaker in range(1, 13)]
     assert (metrics["fold"], metrics["folds"]) == ("all", 3)
     assert metrics["audit"]["passed"]
     parts = [read(whole / f"fold_{fold}") for fold in range(3)]

@@ -9,7 +9,7 @@ import pytest
 
 from ser.checkpoints.format import load_checkpoint
 
-FOLD = ("protocol=luna5", "fold=4", "data.tess=off")  # speakers 1, 4 and 9 test
+FOLD = ("protocol=luna5", "fold=4", "data.roles={tess: off}")  # speakers 1, 4 and 9 test
 EPOCHS = ("trainer.max_epochs=3", "trainer.limit_train_batches=2")
 
 

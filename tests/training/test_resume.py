@@ -197,14 +197,16 @@ def test_what_is_said_holds_also_where_it_is_the_default(
 ):
     path = two / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
-    content["ser"]["overrides"] = ["data.tess=off"]
+    content["ser"]["overrides"] = ["data.roles={tess: off}"]
     content["ser"]["config"]["data"]["root"] = "/nowhere"
     torch.save(content, path)
     monkeypatch.setenv("SER_DATA", str(few))
     run(f"resume={path}", f"data.root={few}")
     with pytest.raises(SystemExit):
-        run(f"++resume={path}", "data.tess=off")  # the default of that start, not of the recipe
-    assert "another data.tess" in capfd.readouterr().err
+        run(
+            f"++resume={path}", "data.roles={tess: off}"
+        )  # the default of that start, not of the recipe
+    assert "another data.roles" in capfd.readouterr().err
 
 
 def test_a_new_start_leaves_nothing_of_an_earlier_one(
@@ -302,7 +304,7 @@ def test_the_curves_go_on_after_the_last_whole_epoch(tmp_path: Path):
 @pytest.mark.parametrize("often", ["val_check_interval=0.5", "check_val_every_n_epoch=2"])
 def test_the_last_checkpoint_is_that_of_an_epochs_end(often: str, usual: list[str], tmp_path: Path):
     one, other = tmp_path / "one", tmp_path / "other"
-    usual = [*usual, "data.tess=off", f"+trainer.{often}"]
+    usual = [*usual, "data.roles={tess: off}", f"+trainer.{often}"]
     run(*usual, "trainer.max_epochs=4", f"hydra.run.dir={one}")
     run(*usual, "trainer.max_epochs=2", f"hydra.run.dir={other}")
     run(f"resume={other}/checkpoints/last.ckpt", "trainer.max_epochs=4")
