@@ -110,7 +110,7 @@ class Oddities:
         aiff: AIFF under .wav.
         rates: Hz, where not the release's.
         clipped: At full scale for many samples.
-        silent: Without a voice, and as short as may be.
+        silent: Nothing but zeros.
         misspelt: The file's name in the release.
         zero_runs: How many clips hold more than half a second of digital zeros; None where they
             were not counted.

@@ -50,7 +50,8 @@ class Servers:
         """Fetch the archives and files of those clips that are not all below `root` by name.
 
         They are verified, and archives unpacked, into a folder a corpus; what else is below `root`,
-        in any layout, stays as it is. Processes that start together share one download.
+        in any layout, stays as it is. Processes that start together share one download. Corpora
+        without a record are named where clips of them are missing.
 
         Args:
             root: The folder.
@@ -60,12 +61,17 @@ class Servers:
 
         Raises:
             ValueError: A server, a file or the disk is not as it should be. What has arrived is
-                kept, but for files of a wrong size or checksum.
+                kept, but for files of a wrong size or checksum. Or none of the corpora has a
+                record, and one of them is not there.
         """
         folder = Path(str(root)).expanduser()
+        elsewhere = [name for name in corpora if CORPORA[name].record is None]
+        corpora = [name for name in corpora if name not in elsewhere]
+        _name_missing(folder, elsewhere, channels, modality, alone=not corpora)
         asked = official(corpora, channels, modality).values()
         if not _missing(folder, asked):
-            log.info("nothing to download: all %d clips are below %s", len(asked), folder)
+            if corpora:
+                log.info("nothing to download: all %d clips are below %s", len(asked), folder)
             return
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".download.lock"):
@@ -139,6 +145,37 @@ def _transfer(remote: Remote, left: Mapping[Path, PublishedFile], root: Path) ->
             file.place(target)
             before += file.size
     log.info("downloaded %d files, %.0f MB, into %s", len(left), total / 1e6, root)
+
+
+def _name_missing(
+    root: Path, corpora: Sequence[str], channels: Sequence[str], modality: Sequence[str], alone: bool
+) -> None:
+    """Say in one line which corpora without a record lack clips; raise it where all is for nought.
+
+    Args:
+        root: The folder.
+        corpora: Names of corpora without a record.
+        channels: As of `Servers.fetch`.
+        modality: Likewise.
+        alone: Whether no other corpus is asked for.
+    """
+    parts, absent = [], False
+    for corpus in (CORPORA[name] for name in corpora):
+        asked = official([corpus.name], channels, modality).values()
+        if missing := _missing(root, asked):
+            absent |= len(missing) == len(asked)
+            parts.append(
+                f"{len(missing)} of the {len(asked)} clips of {corpus.title} (such as"
+                f" {corpus.examples}; get them from {corpus.source})"
+            )
+    if parts:
+        line = (
+            f"not below data.root={str(root)!r}, and not downloaded by this program:"
+            f" {', '.join(parts)}; put them there, into any folder"
+        )
+        if alone and absent:
+            raise ValueError(line)
+        log.warning(line)
 
 
 def _missing(root: Path, clips: Collection[Clip]) -> list[Clip]:

@@ -127,11 +127,10 @@ def judge(clip: Clip, seen: Examination) -> Iterator[Finding]:
         return
     corpus = CORPORA[clip.corpus]
     release, odd = corpus.releases[clip.channel], corpus.oddities
-    if clip.name in odd.silent:
-        yield finding("silent", "note", seen.describe(), SAME)
-        return
     if seen.rms == 0:
-        yield finding("silent", "fatal", "nothing but zeros", "a voice")
+        known = clip.name in odd.silent
+        severity, expected = ("note", SAME) if known else ("fatal", "a voice")
+        yield finding("silent", severity, "nothing but zeros", expected)
         return
     shortest, longest = corpus.seconds_of(clip)
     if not shortest - MARGIN_S <= seen.seconds <= longest + MARGIN_S or seen.peak > FOREIGN_PEAK:
