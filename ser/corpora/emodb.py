@@ -11,10 +11,11 @@ from pathlib import Path
 
 from ser.corpora.clip import Clip, Corpus, Oddities, Release
 
-# Name, gender and age.
-_FACTS = "03m31 08f34 09f21 10m32 11m26 12m30 13f32 14f35 15m25 16f31".split()
+_ACTORS = "03M31 08F34 09F21 10M32 11M26 12M30 13F32 14F35 15M25 16F31"
+# By name: sex and age.
+_FACTS = {actor[:2]: actor[2:] for actor in _ACTORS.split()}
 
-SPEAKERS = {fact[:2]: "male" if fact[2] == "m" else "female" for fact in _FACTS}
+SPEAKERS = {speaker: "male" if fact[0] == "M" else "female" for speaker, fact in _FACTS.items()}
 """By name, their gender."""
 
 TEXTS = ("a01", "a02", "a04", "a05", "a07", "b01", "b02", "b03", "b09", "b10")
@@ -105,7 +106,7 @@ EMODB = Corpus(
     licence="EMO-DB (Burkhardt et al. 2005, doi:10.21437/Interspeech.2005-446) asks to be cited;"
     " audEERING passes it on under CC0 1.0",
     examples="03a01Fa.wav",
-    ages={fact[:2]: int(fact[3:]) for fact in _FACTS},
+    ages={speaker: int(fact[1:]) for speaker, fact in _FACTS.items()},
     oddities=Oddities(zero_runs=None),
     heard_by=(
         # Of the corpora of EmoBox (github.com/ddlBoJack/emotion2vec, issue 46), or by labels of a

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -67,7 +68,8 @@ class Servers:
         folder = Path(str(root)).expanduser()
         elsewhere = [name for name in corpora if CORPORA[name].record is None]
         corpora = [name for name in corpora if name not in elsewhere]
-        _name_missing(folder, elsewhere, channels, modality, alone=not corpora)
+        unfetched = official(elsewhere, channels, modality).values()
+        _name_missing(folder, unfetched, alone=not corpora)
         asked = official(corpora, channels, modality).values()
         if not _missing(folder, asked):
             if corpora:
@@ -147,33 +149,30 @@ def _transfer(remote: Remote, left: Mapping[Path, PublishedFile], root: Path) ->
     log.info("downloaded %d files, %.0f MB, into %s", len(left), total / 1e6, root)
 
 
-def _name_missing(
-    root: Path, corpora: Sequence[str], channels: Sequence[str], modality: Sequence[str], alone: bool
-) -> None:
-    """Say in one line which corpora without a record lack clips; raise it where all is for nought.
+def _name_missing(root: Path, clips: Collection[Clip], alone: bool) -> None:
+    """Say in one line which clips that have no record are missing, and where they are found.
 
     Args:
         root: The folder.
-        corpora: Names of corpora without a record.
-        channels: As of `Servers.fetch`.
-        modality: Likewise.
+        clips: Of corpora without a record.
         alone: Whether no other corpus is asked for.
+
+    Raises:
+        ValueError: The same line, where one of the corpora is not there at all and `alone`.
     """
-    parts, absent = [], False
-    for corpus in (CORPORA[name] for name in corpora):
-        asked = official([corpus.name], channels, modality).values()
-        if missing := _missing(root, asked):
-            absent |= len(missing) == len(asked)
-            parts.append(
-                f"{len(missing)} of the {len(asked)} clips of {corpus.title} (such as"
-                f" {corpus.examples}; get them from {corpus.source})"
-            )
+    total = Counter(clip.corpus for clip in clips)
+    missing = Counter(clip.corpus for clip in _missing(root, clips))
+    parts = [
+        f"{count} of the {total[name]} clips of {CORPORA[name].title} (such as"
+        f" {CORPORA[name].examples}; get them from {CORPORA[name].source})"
+        for name, count in missing.items()
+    ]
     if parts:
         line = (
             f"not below data.root={str(root)!r}, and not downloaded by this program:"
             f" {', '.join(parts)}; put them there, into any folder"
         )
-        if alone and absent:
+        if alone and any(missing[name] == total[name] for name in missing):
             raise ValueError(line)
         log.warning(line)
 

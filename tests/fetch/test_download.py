@@ -222,7 +222,7 @@ def test_a_broken_transfer_goes_on_at_the_byte_where_it_broke(shelf: Shelf, tmp_
         fetch(shelf, tmp_path / "other", retries=0)
     part = tmp_path / "other" / "RAVDESS" / f"{SPEECH}.part"
     assert part.read_bytes() == shelf.ravdess[SPEECH][: cuts[6]]
-    with pytest.raises(ValueError, match="holds no RAVDESS, TESS, .* or SAVEE recording"):
+    with pytest.raises(ValueError, match=r"holds no RAVDESS, .* or SAVEE recording"):
         scan(tmp_path / "other")
     fetch(shelf, tmp_path / "other", retries=0)
     assert shelf.asked[-1][1] == f"bytes={cuts[6]}-"
@@ -473,7 +473,7 @@ def test_a_corpus_without_a_record_is_named_before_anything_is_asked(
 ):
     servers = Servers(shelf.address, shelf.address, retries=0)
     speech = ["speech"], ["audio"]
-    with pytest.raises(ValueError, match=r"480 of the 480 clips of SAVEE.*DC/a01\.wav; get them fr"):
+    with pytest.raises(ValueError, match=r"480 of the 480 clips of SAVEE.*DC/a01\.wav; get "):
         servers.fetch(str(tmp_path / "none"), ["savee"], *speech)
     assert (shelf.asked, list(tmp_path.iterdir())) == ([], [])
 
