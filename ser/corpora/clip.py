@@ -110,8 +110,10 @@ class Oddities:
         aiff: AIFF under .wav.
         rates: Hz, where not the release's.
         clipped: At full scale for many samples.
+        silent: Nothing but zeros.
         misspelt: The file's name in the release.
-        zero_runs: How many clips hold more than half a second of digital zeros.
+        zero_runs: How many clips hold more than half a second of digital zeros; None where they
+            were not counted.
         files: Bytes and sha256 of WAV files in whose place copies in circulation hold other audio.
     """
 
@@ -120,8 +122,9 @@ class Oddities:
     aiff: Collection[str] = ()
     rates: Mapping[str, int] = field(default_factory=dict)
     clipped: Collection[str] = ()
+    silent: Collection[str] = ()
     misspelt: Mapping[str, str] = field(default_factory=dict)
-    zero_runs: int = 0
+    zero_runs: int | None = 0
     files: Mapping[str, tuple[int, str]] = field(default_factory=dict)
 
 

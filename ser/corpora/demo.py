@@ -56,8 +56,9 @@ def list_takes() -> dict[str, Take]:
 def synthesise(path: str, take: Take, seed: int) -> tuple[np.ndarray, int]:
     """Make a clip, (samples,) of int16, and its rate in Hz: a function of seed and path alone."""
     rng = make_generator(seed, path)
-    voice, style = draw_voice(take.speaker, seed), draw_style(take, seed, rng)
     ravdess = path.startswith("Actor")
+    gender = RAVDESS.speakers[take.speaker] if ravdess else "female"
+    voice, style = draw_voice(take.speaker, gender, seed), draw_style(take, seed, rng)
     rate = RAVDESS_RATE if ravdess else TESS_RATE
     words = speak(take, voice, style, rate, rng)
     silence = rng.uniform((0.92, 0.83), (1.0, 0.93)) if ravdess else (0.01, 0.02)  # s

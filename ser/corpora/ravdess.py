@@ -108,6 +108,8 @@ RAVDESS = Corpus(
         "amiriparian/ExHuBERT",
         "AreejB/wav2vec2-xlsr-english-speech-emotion-recognition",
         "ehcalabres/wav2vec2-lg-xlsr-en-speech-emotion-recognition",
+        "firdhokk/speech-emotion-recognition-with-facebook-wav2vec2-large-xlsr-53",
+        "hughlan1214/Speech_Emotion_Recognition_wav2vec2-large-xlsr-53_240304_SER_fine-tuned2.0",
         "r-f/wav2vec-english-speech-emotion-recognition",
         # By their names.
         "Wiam/wav2vec2-lg-xlsr-en-speech-emotion-recognition-finetuned-ravdess-v8",

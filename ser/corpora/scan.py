@@ -2,19 +2,30 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ser.corpora.clip import AUDIO_SUFFIXES, CHANNELS, MODALITIES, Clip, Corpus
+from ser.corpora.cremad import CREMAD
+from ser.corpora.emodb import EMODB
 from ser.corpora.names import shown
 from ser.corpora.ravdess import RAVDESS
+from ser.corpora.savee import SAVEE
 from ser.corpora.tess import TESS
 
-CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in (RAVDESS, TESS)}
+CORPORA: dict[str, Corpus] = {
+    corpus.name: corpus for corpus in (RAVDESS, TESS, CREMAD, EMODB, SAVEE)
+}
 """All corpora, by name: another is a file beside theirs, and its object here."""
 
-TITLES = " or ".join(corpus.title for corpus in CORPORA.values())
+
+def _alternatives(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}"
+
+
+TITLES = _alternatives(corpus.title for corpus in CORPORA.values())
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class Scan:
     def describe(self) -> str:
         """Describe in one line what was found, taken and left."""
         tally = Counter(clip.corpus for clip in self.clips)
-        counts = ", ".join(f"{tally[name]} {name}" for name in self.corpora)
+        counts = ", ".join(f"{tally[name]} {name}" for name in self.corpora if tally[name])
         line = f"{self.root}: {counts} clips"
         if "video" in self.modality:
             line += f", {sum(clip.modality == 'video' for clip in self.clips)} of them videos"
@@ -136,7 +147,7 @@ def scan(root: str | Path, modality: Sequence[str] = ("audio",)) -> Scan:
     by_modality = sorted(clips.values(), key=lambda clip: clip.modality)
     found = {clip.modality for clip in by_modality}
     if absent := [asked for asked in modality if asked not in found]:
-        examples = " or ".join(corpus.examples for corpus in CORPORA.values())
+        examples = _alternatives(corpus.examples for corpus in CORPORA.values())
         raise ValueError(
             f"data.root={str(root)!r} holds no {TITLES} recording of data.modality="
             f"[{','.join(absent)}] ({len(foreign)} other audio files, {len(unasked) + len(clips)}"

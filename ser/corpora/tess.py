@@ -139,6 +139,8 @@ TESS = Corpus(
         "emotion2vec/emotion2vec_plus_seed",
         # By their model cards.
         "amiriparian/ExHuBERT",
+        "firdhokk/speech-emotion-recognition-with-facebook-wav2vec2-large-xlsr-53",
+        "hughlan1214/Speech_Emotion_Recognition_wav2vec2-large-xlsr-53_240304_SER_fine-tuned2.0",
         "r-f/wav2vec-english-speech-emotion-recognition",
     ),
 )

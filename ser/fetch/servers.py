@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -50,7 +51,8 @@ class Servers:
         """Fetch the archives and files of those clips that are not all below `root` by name.
 
         They are verified, and archives unpacked, into a folder a corpus; what else is below `root`,
-        in any layout, stays as it is. Processes that start together share one download.
+        in any layout, stays as it is. Processes that start together share one download. Corpora
+        without a record are named where clips of them are missing.
 
         Args:
             root: The folder.
@@ -60,12 +62,18 @@ class Servers:
 
         Raises:
             ValueError: A server, a file or the disk is not as it should be. What has arrived is
-                kept, but for files of a wrong size or checksum.
+                kept, but for files of a wrong size or checksum. Or none of the corpora has a
+                record, and one of them is not there.
         """
         folder = Path(str(root)).expanduser()
+        elsewhere = [name for name in corpora if CORPORA[name].record is None]
+        corpora = [name for name in corpora if name not in elsewhere]
+        unfetched = official(elsewhere, channels, modality).values()
+        _name_missing(folder, unfetched, alone=not corpora)
         asked = official(corpora, channels, modality).values()
         if not _missing(folder, asked):
-            log.info("nothing to download: all %d clips are below %s", len(asked), folder)
+            if corpora:
+                log.info("nothing to download: all %d clips are below %s", len(asked), folder)
             return
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".download.lock"):
@@ -139,6 +147,34 @@ def _transfer(remote: Remote, left: Mapping[Path, PublishedFile], root: Path) ->
             file.place(target)
             before += file.size
     log.info("downloaded %d files, %.0f MB, into %s", len(left), total / 1e6, root)
+
+
+def _name_missing(root: Path, clips: Collection[Clip], alone: bool) -> None:
+    """Say in one line which clips that have no record are missing, and where they are found.
+
+    Args:
+        root: The folder.
+        clips: Of corpora without a record.
+        alone: Whether no other corpus is asked for.
+
+    Raises:
+        ValueError: The same line, where one of the corpora is not there at all and `alone`.
+    """
+    total = Counter(clip.corpus for clip in clips)
+    missing = Counter(clip.corpus for clip in _missing(root, clips))
+    parts = [
+        f"{count} of the {total[name]} clips of {CORPORA[name].title} (such as"
+        f" {CORPORA[name].examples}; get them from {CORPORA[name].source})"
+        for name, count in missing.items()
+    ]
+    if parts:
+        line = (
+            f"not below data.root={str(root)!r}, and not downloaded by this program:"
+            f" {', '.join(parts)}; put them there, into any folder"
+        )
+        if alone and any(missing[name] == total[name] for name in missing):
+            raise ValueError(line)
+        log.warning(line)
 
 
 def _missing(root: Path, clips: Collection[Clip]) -> list[Clip]:

@@ -79,12 +79,13 @@ def draw_levels(table: Sequence[Mapping], path: Path) -> None:
     )
     for axes, kind in zip(panels[0], kinds, strict=True):
         rows = [row for row in table if (row["corpus"], row["channel"]) == kind]
-        axes.axhspan(
-            *rows[0]["release_peaks_dbfs"], color="tab:green", alpha=0.2, label="peaks, release"
-        )
+        if bounds := rows[0]["release_peaks_dbfs"]:
+            axes.axhspan(*bounds, color="tab:green", alpha=0.2, label="peaks, release")
         for key, mark in (("peak_dbfs", "o"), ("rms_dbfs", "_")):
             axes.plot([row[key] for row in rows], mark, label=key.split("_")[0])
-        axes.set_xticks(range(len(rows)), [row["speaker"] for row in rows], fontsize=7)
+        places = range(0, len(rows), -(-len(rows) // 30))  # more names would overlap
+        axes.set_xticks(places, [rows[place]["speaker"] for place in places], fontsize=7)
+        axes.tick_params(axis="x", rotation=90 if len(rows) > 24 else 0)
         axes.set(title=" ".join(kind), xlabel="speaker", ylabel="median level (dBFS)")
         axes.legend(fontsize=8)
     save(figure, path)

@@ -125,11 +125,13 @@ def judge(clip: Clip, seen: Examination) -> Iterator[Finding]:
     if seen.error is not None:
         yield finding("unread", "fatal", seen.error.removeprefix(f"{seen.path}: "), "a recording")
         return
-    if seen.rms == 0:
-        yield finding("silent", "fatal", "nothing but zeros", "a voice")
-        return
     corpus = CORPORA[clip.corpus]
     release, odd = corpus.releases[clip.channel], corpus.oddities
+    if seen.rms == 0:
+        known = clip.name in odd.silent
+        severity, expected = ("note", SAME) if known else ("fatal", "a voice")
+        yield finding("silent", severity, "nothing but zeros", expected)
+        return
     shortest, longest = corpus.seconds_of(clip)
     if not shortest - MARGIN_S <= seen.seconds <= longest + MARGIN_S or seen.peak > FOREIGN_PEAK:
         lengths = f"{shortest:.2f} s" + (f" to {longest:.2f} s" if longest > shortest else "")
@@ -151,7 +153,7 @@ def judge(clip: Clip, seen: Examination) -> Iterator[Finding]:
         what = f"{seen.longest_clipping} samples in a row at full scale"
         yield oddity(name in odd.clipped, "clipping", what, f"fewer than {CLIPPING}")
     spelt = corpus.from_name(name).path.name
-    if seen.path.stem.upper() != spelt.upper():
+    if seen.path.stem.upper() not in (spelt.upper(), name.upper()):  # with the folder, or alone
         known = odd.misspelt.get(name) == seen.path.stem
         yield oddity(known, "name", seen.path.name, f"{spelt}{seen.path.suffix}")
     size, digest = odd.files.get(name, (None, seen.file_sha256))
@@ -183,9 +185,11 @@ def zeros(pairs: Sequence[tuple[Clip, Examination]]) -> Iterator[Finding]:
     for (corpus, speaker), names in sorted(held.items()):
         usual = CORPORA[corpus].oddities.zero_runs
         total = sum(len(names) for key, names in held.items() if key[0] == corpus)
-        severity = "note" if total <= ZEROS_OF_LOSSY * usual else "remark"
+        known = usual is not None
+        severity = "remark" if known and total > ZEROS_OF_LOSSY * usual else "note"
+        expected = f"{usual} of all" if known else "not counted"
         what = f"{len(names)} of {corpus} of speaker {speaker}, for more than {ZEROS_S} s"
-        yield Finding("zeros", severity, what, f"{usual} of all", clips=tuple(names))
+        yield Finding("zeros", severity, what, expected, clips=tuple(names))
 
 
 def levels(pairs: Sequence[tuple[Clip, Examination]]) -> list[dict[str, object]]:

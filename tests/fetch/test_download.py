@@ -222,7 +222,7 @@ def test_a_broken_transfer_goes_on_at_the_byte_where_it_broke(shelf: Shelf, tmp_
         fetch(shelf, tmp_path / "other", retries=0)
     part = tmp_path / "other" / "RAVDESS" / f"{SPEECH}.part"
     assert part.read_bytes() == shelf.ravdess[SPEECH][: cuts[6]]
-    with pytest.raises(ValueError, match="holds no RAVDESS or TESS recording"):
+    with pytest.raises(ValueError, match=r"holds no RAVDESS, .* or SAVEE recording"):
         scan(tmp_path / "other")
     fetch(shelf, tmp_path / "other", retries=0)
     assert shelf.asked[-1][1] == f"bytes={cuts[6]}-"
@@ -466,6 +466,34 @@ def test_the_command_interrupted_and_started_again(shelf: Shelf, tmp_path: Path)
     assert [line.split()[0] for line in said[:2]] == ["RAVDESS", "TESS"]
     assert said[-1] == f"{tmp_path / 'data'}: 8 ravdess, 2 tess clips"
     assert os.listdir(tmp_path) == ["data"]
+
+
+def test_a_corpus_without_a_record_is_named_before_anything_is_asked(
+    shelf: Shelf, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    servers = Servers(shelf.address, shelf.address, retries=0)
+    speech = ["speech"], ["audio"]
+    with pytest.raises(ValueError, match=r"480 of the 480 clips of SAVEE.*DC/a01\.wav; get "):
+        servers.fetch(str(tmp_path / "none"), ["savee"], *speech)
+    assert (shelf.asked, list(tmp_path.iterdir())) == ([], [])
+
+    (tmp_path / "03a01Fa.wav").touch()
+    servers.fetch(str(tmp_path), ["emodb", "ravdess", "savee"], *speech)
+    line, *_ = caplog.messages
+    assert "534 of the 535 clips of EMO-DB" in line
+    assert "http://kahlan.eps.surrey.ac.uk/savee" in line
+    assert shelf.contents() == [SPEECH]
+    assert len(scan(tmp_path).clips) == 8 + 1
+
+    caplog.clear()
+    servers.fetch(str(tmp_path), ["emodb"], *speech)  # some are there: the rest may be wanted so
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    for path in official(["savee"], *speech).values():
+        (tmp_path / path.path).parent.mkdir(exist_ok=True)
+        (tmp_path / path.path).touch()
+    caplog.clear()
+    servers.fetch(str(tmp_path), ["savee"], *speech)
+    assert not caplog.records
 
 
 def test_the_data_module_fetches_what_it_was_asked_for(shelf: Shelf, tmp_path: Path):

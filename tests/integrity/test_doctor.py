@@ -78,6 +78,8 @@ def sound(name: str, **facts: object) -> Examination:
     }
     if clip.name in odd.aiff:
         usual["container"] = "AIFF"
+    if clip.name in odd.silent:
+        usual |= {"peak": 0.0, "rms": 0.0}
     return Examination(Path(name), **(usual | facts))
 
 
@@ -86,19 +88,19 @@ def test_the_releases_hold_the_official_names(request: pytest.FixtureRequest):
     files = scan(request.getfixturevalue("official")).clips
     ravdess = {clip.clip for clip in files if clip.corpus == "ravdess"}
     assert {name for name, clip in held.items() if clip.corpus == "ravdess"} == ravdess
-    assert len(held) == 2452 + 2800
+    assert len(held) == 2452 + 2800 + 7442 + 535 + 480
     both = official(CORPORA, CHANNELS, ("audio", "video"))
-    assert len(both) == 2 * 2452 + 2800
+    assert len(both) == len(held) + 2452
     assert len(official(["ravdess"], ["song"], ["video"])) == 1012
     for corpus in CORPORA.values():
         for names in vars(corpus.oddities).values():
-            known = () if isinstance(names, int) else names
+            known = () if names is None or isinstance(names, int) else names
             assert {f"{corpus.name}/{name}" for name in known} <= held.keys()
 
 
 def test_a_full_release_has_nothing_but_notes():
     held = official(CORPORA, CHANNELS, ("audio",))
-    names = {clip.path.name: clip for clip in held.values()}
+    names = {str(clip.path): clip for clip in held.values()}
     names["OA_bite_neutral.wav"] = names.pop("OAF_bite_neutral.wav")
     pairs = [(clip, sound(name)) for name, clip in names.items()]
     found = [
@@ -110,7 +112,9 @@ def test_a_full_release_has_nothing_but_notes():
     assert {finding.severity for finding in found} == {"note"}
     assert {finding.advice for finding in found} == {"nothing to do"}
     counted = {kind: sum(f.kind == kind for f in found) for kind in {f.kind for f in found}}
-    assert counted == {"channels": 6, "duplicate": 1, "container": 2, "rate": 1, "name": 1}
+    assert counted == {
+        **{"channels": 6, "duplicate": 1, "container": 2, "rate": 1, "name": 1, "silent": 1},
+    }
 
 
 @pytest.mark.parametrize(
@@ -136,6 +140,19 @@ def test_a_full_release_has_nothing_but_notes():
         ("OA_date_angry.wav", {"channels": 2}, {"name": "remark", "channels": "remark"}),
         ("OAF_date_angry.wav", {"rms": 0}, {"silent": "fatal"}),
         ("OAF_date_angry.wav", {"error": "cannot be read"}, {"unread": "fatal"}),
+        ("1001_DFA_ANG_XX.wav", {"sample_rate": 48000}, {"rate": "remark"}),
+        ("1040_ITH_SAD_XX.wav", {}, {}),
+        ("1040_ITH_SAD_X.wav", {}, {"name": "note"}),
+        ("1041_ITH_SAD_X.wav", {}, {"name": "remark"}),
+        ("1076_MTI_SAD_XX.wav", {}, {"silent": "note"}),
+        ("1076_MTI_SAD_XX.wav", {"rms": 0.01}, {}),
+        ("1077_MTI_SAD_XX.wav", {"rms": 0}, {"silent": "fatal"}),
+        ("1064_IEO_DIS_MD.wav", {"seconds": 60}, {"foreign": "fatal"}),
+        ("08b03Tc.wav", {"seconds": 8.97825}, {}),
+        ("03A01fa.wav", {}, {}),
+        ("DC/a01.wav", {}, {}),
+        ("DC_A01.flac", {"container": "FLAC"}, {}),
+        ("KL/KL_a01.wav", {"channels": 2}, {"channels": "remark"}),
     ],
 )
 def test_a_file_is_judged_by_its_name(name: str, facts: dict, expected: dict):
@@ -174,6 +191,8 @@ def test_zeros_are_counted_by_speaker_and_those_of_no_release_are_a_remark():
     assert (of_speaker.severity, of_speaker.what[:2], len(of_speaker.clips)) == ("note", "2 ", 2)
     (of_tess,) = rules.zeros([held("OAF_date_angry.wav")])
     assert of_tess.severity == "remark"
+    (of_emodb,) = rules.zeros([held("03a01Fa.wav")])
+    assert (of_emodb.severity, of_emodb.expected) == ("note", "not counted")
 
 
 @pytest.mark.usefixtures("pools")
@@ -250,11 +269,27 @@ def test_what_is_whole_and_as_released_is_sound(doctor, tmp_path: Path, monkeypa
     assert (code, [f["kind"] for f in content["findings"]]) == (1, ["missing"])
 
 
+def test_part_of_the_corpora_without_levels_lacks_the_rest_alone(
+    doctor, synthetic: Path, pictures: None
+):
+    code, content = doctor(synthetic, "data.corpora=[cremad,emodb,savee]")
+    rows = [(row["corpus"], row["here"], row["missing"], row["extra"]) for row in content["clips"]]
+    assert rows == [
+        ("cremad", 72, 7370, 0), ("emodb", 135, 400, 0), ("savee", 56, 424, 0)
+    ]  # fmt: skip
+    assert (code, kinds(content)) == (1, {})
+    assert {row["release_peaks_dbfs"] for row in content["levels"]} == {None}
+    savee = [f for f in content["findings"] if "savee" in f["what"]]
+    assert [(f["what"], len(f["clips"])) for f in savee] == [
+        (f"106 of savee speech of speaker {speaker}", 106) for speaker in ("DC", "JE", "JK", "KL")
+    ]
+
+
 @pytest.mark.parametrize(
     ("root", "override", "line"),
     [
         ("absent", "data.channels=[speech]", "is not a folder"),
-        ("empty", "data.channels=[speech]", "holds no RAVDESS or TESS recording"),
+        ("empty", "data.channels=[speech]", "holds no RAVDESS, TESS, CREMA-D, EMO-DB or SAVEE rec"),
         ("some", "data.corpora=[tess]", "none of its 1 recordings is of data.corpora=[tess]"),
         ("some", "data.corpora=[ravdes]", "data.corpora=['ravdes']: expected some of [ravdess,"),
         ("some", "data.channels=speech", "data.channels=speech: expected some of [speech,song]"),

@@ -129,7 +129,7 @@ def test_a_wrong_value_anywhere_is_one_line_that_names_its_key(
         ("window.threshold_db=foo", "window.threshold_db='foo': expected a number"),
         ("+window.treshold_db=-30", "window.treshold_db=-30, which ser.audio.window.Window does"),
         ("window.start=onste", "window.start='onste': expected 'corpus' or 'onset' or a mapping"),
-        ("window.start={tes:1.0}", "window.start.tes: expected one of ravdess, tess, other"),
+        ("window.start={tes:1.0}", "window.start.tes: expected one of ravdess, tess, cremad,"),
         ("window.start={tess:-1.0}", "window.start.tess=-1.0: expected at least 0"),
         ("cache.max_gb=-1", "cache.max_gb=-1: expected more than 0 or null"),
         ("data.servers.retries=-1", "data.servers.retries=-1: expected at least 0"),
