@@ -19,6 +19,9 @@ CORPORA: dict[str, Corpus] = {
 }
 """All corpora, by name: another is a file beside theirs, and its object here."""
 
+DEFAULT = (RAVDESS.name, TESS.name)
+"""Corpora of a run that names none."""
+
 
 def _alternatives(words: Iterable[str]) -> str:
     *first, last = words

@@ -24,7 +24,7 @@ from ser.config.quantities import Count, Fold, Hertz, Positive, Seed
 from ser.config.split_info import SplitInfo
 from ser.corpora.clip import CHANNELS, MODALITIES
 from ser.corpora.labels import TARGETS, Labels, in_order, label_emotions
-from ser.corpora.scan import CORPORA, Scan, scan
+from ser.corpora.scan import CORPORA, DEFAULT, Scan, scan
 from ser.data.loading import ClipDataset, ClipReader, Reader
 from ser.features.encoders import DOCUMENTED
 from ser.features.frontend import FrontEnd, cache_key
@@ -95,7 +95,7 @@ class EmotionDataModule(LightningDataModule):
     window: Window
     protocol: SplitProtocol | None = None
     fold: Fold = 0
-    corpora: Some[Literal[*CORPORA]] = tuple(CORPORA)
+    corpora: Some[Literal[*CORPORA]] = DEFAULT
     channels: Some[Literal[CHANNELS]] = CHANNELS
     modality: Some[Literal[MODALITIES]] = ("audio",)
     roles: Mapping[str, Literal[ROLES]] | None = None

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import torch
 from annotated_types import Interval, Len, Predicate
+from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from sklearn.base import BaseEstimator
@@ -199,7 +200,10 @@ def _build(config: Mapping) -> None:
             if name not in known:
                 raise ValueError(f"window.start.{name}: expected one of {', '.join(known)}")
         sizes.check_window(model["frontend"], window.samples)
-    classes = instantiate(data | {"root": "", "download": False}).labels.classes
+    try:
+        classes = instantiate(data | {"root": "", "download": False}).labels.classes
+    except InstantiationException as error:
+        raise cause_of(error) from error
     with _naming("trainer", config["trainer"]):
         instantiate(config["trainer"], logger=False, default_root_dir=None)
     unvalidated = config["objective"] is None or config["refit"]

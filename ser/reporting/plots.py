@@ -111,6 +111,35 @@ def leakage_gap(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> N
     save(figure, path)
 
 
+def corpus_matrix(settings: Mapping[str, Sequence[Mapping]], path: Path) -> None:
+    """Draw the UAR of models trained on one corpus and tested on another, a matrix a setting."""
+    size = max(len({cell["test"] for cell in cells}) for cells in settings.values())
+    figure, panels = plt.subplots(
+        len(settings),
+        1,
+        figsize=(2.5 + 1.7 * size, (2 + 0.8 * size) * len(settings)),
+        layout="constrained",
+        squeeze=False,
+    )
+    for axes, (setting, cells) in zip(panels[:, 0], settings.items(), strict=True):
+        rows = list(dict.fromkeys(cell["train"] for cell in cells))
+        columns = list(dict.fromkeys(cell["test"] for cell in cells))
+        scores = np.full((len(rows), len(columns)), np.nan)
+        for cell in cells:
+            place = rows.index(cell["train"]), columns.index(cell["test"])
+            scores[place] = cell["uar"]
+            text = f"{cell['uar']:.3f}"
+            if cell["uar_low"] is not None:
+                text += f"\n{cell['uar_low']:.3f} to {cell['uar_high']:.3f}"
+            color = "black" if cell["uar"] > 0.6 else "white"
+            axes.text(*place[::-1], text, ha="center", va="center", color=color)
+        axes.imshow(scores, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+        axes.set(xticks=range(len(columns)), xticklabels=columns, xlabel="tested on")
+        axes.set(yticks=range(len(rows)), yticklabels=rows, ylabel="trained on")
+        axes.set(title=setting or "UAR, 95 % by speaker")
+    save(figure, path)
+
+
 def class_drop(findings: Sequence[Mapping], path: Path, stamp: str = "") -> None:
     """Draw the UAR of the other classes, what each step adds to it, and where the dropped go."""
     names = [" ".join(map(str, (*row["setting"].values(), row["dropped"]))) for row in findings]

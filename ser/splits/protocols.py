@@ -260,8 +260,9 @@ class Statement(KFold):
 class CrossCorpus(SplitProtocol):
     """Each corpus is tested once by a model of the others, the last one first.
 
-    With `train` and `test` there is one fold, of these corpora. The classes are those that all
-    corpora hold.
+    With `train` and `test` there is one fold, of these corpora; where both are one corpus, it is
+    parted by `Holdout`, or, of fewer than four speakers, the last one tests. The classes are those
+    that all corpora hold.
 
     Attributes:
         name: Of the protocol.
@@ -281,10 +282,11 @@ class CrossCorpus(SplitProtocol):
     places: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if both := {*(self.train or ())} & {*(self.test or ())}:
+        both = {*(self.train or ())} & {*(self.test or ())}
+        if both and [*self.train] != [*self.test]:
             raise ValueError(
                 f"protocol.train={self.train} and protocol.test={self.test} both have"
-                f" {', '.join(sorted(both))}: expected different corpora"
+                f" {', '.join(sorted(both))}: expected different corpora, or the same one"
             )
 
     def count(self, clips: Sequence[Clip]) -> int:
@@ -295,6 +297,8 @@ class CrossCorpus(SplitProtocol):
         """Map a clip's identity to its split, by corpus and speaker."""
         train, test = self._folds(clips)[fold]
         trained = [clip for clip in clips if clip.corpus in train]
+        if train == test:
+            return self._within(trained)
         tested = {clip.clip: "test" for clip in clips if clip.corpus in test}
         many = [clip for clip in trained if _is_large(clip.corpus, trained)]
         if many:
@@ -304,6 +308,16 @@ class CrossCorpus(SplitProtocol):
         else:
             _, *val = genders_of(trained) if self.val_speakers else ("",)
         return part_by_speaker(trained, (), val) | tested
+
+    def _within(self, clips: Sequence[Clip]) -> dict[str, str]:
+        """Part one corpus by its speakers."""
+        if _is_large(clips[0].corpus, clips):
+            splits = Holdout(seed=self.seed).assign(clips, 0)
+            if self.val_speakers:
+                return splits
+            return {name: "test" if split == "test" else "train" for name, split in splits.items()}
+        *_, last = genders_of(clips)
+        return part_by_speaker(clips, [last], ())
 
     def _folds(self, clips: Sequence[Clip]) -> list[tuple[list[str], list[str]]]:
         """List the corpora that train and that test, a pair a fold."""

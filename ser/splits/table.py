@@ -118,12 +118,18 @@ class SplitTable:
             log.warning("%s: speakers %s are missing", self.protocol.name, ", ".join(absent))
         splits = self.assign_clips(fold)
         there = {(clip.voice, clip.channel) for clip in clips}
-        for name in {clip.corpus for clip in clips}:
-            corpus = self.found.corpora[name]
-            there.update((f"{name}/{one}", channel) for one, channel in corpus.unrecorded)
-        tested = sorted({clip.voice for clip in clips if splits.get(clip.clip) == "test"})
+        tested = sorted(
+            {(c.voice, c.corpus, c.speaker) for c in clips if splits.get(c.clip) == "test"}
+        )
         for channel in self.channels:
-            gaps = [speaker for speaker in tested if (speaker, channel) not in there]
+            gaps = []
+            for voice, name, speaker in tested:
+                corpus = self.found.corpora[name]
+                recorded = (
+                    channel in corpus.releases and (speaker, channel) not in corpus.unrecorded
+                )
+                if recorded and (voice, channel) not in there:
+                    gaps.append(voice)
             if gaps:
                 log.warning("test lacks the %s of speakers %s", channel, ", ".join(gaps))
 
