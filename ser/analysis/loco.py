@@ -4,46 +4,16 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
+
+from ser.evaluation.results import read_metrics
+from ser.reporting import plots
 
 CORPORA = ("protocol.train", "protocol.test")
 OTHERS = "all others"
 """The row of models that were trained on every corpus but the one that tests."""
-
-
-class Loco(Callback):
-    """Makes a sweep over the corpora that train and that test; ends it with their matrix."""
-
-    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
-        """Set the corpora of each job; what cannot be parted ends the sweep at once."""
-        from hydra.utils import instantiate
-
-        from ser.launch.run_folder import ending
-
-        with ending():
-            data = OmegaConf.to_container(config.data, resolve=True)
-            roles = instantiate(data | {"root": "", "download": False}).resolved
-        names = [f"[{name}]" for name, role in roles.items() if role != "off"]
-        trained = [*names, "null"] if len(names) > 2 else names  # of two there is one other
-        params = config.hydra.sweeper.params or {}
-        swept = dict(zip(CORPORA, (",".join(trained), ",".join(names)), strict=True))
-        with open_dict(config.hydra):
-            config.hydra.sweeper.params = {**params, **swept}
-
-    def on_multirun_end(self, config: DictConfig, **_: object) -> None:
-        """Write loco.csv, .json and .png beside the jobs."""
-        from ser.evaluation import jobs
-
-        folder = Path(config.hydra.sweep.dir)
-        found = jobs.collect(folder)
-        varied = [key for key in jobs.varied(found) if key not in CORPORA]
-        cells = collect_cells(folder, found, varied)
-        if cells:
-            write_cells(folder, cells, varied)
-        show_cells(folder, cells, varied)
 
 
 def collect_cells(
@@ -60,8 +30,6 @@ def collect_cells(
         jobs: Rows of its summary.
         varied: The keys beside the corpora that vary in it.
     """
-    from ser.evaluation.results import read_metrics
-
     cells = []
     for job in jobs:
         if job["status"] != "finished":
@@ -78,10 +46,6 @@ def collect_cells(
 
 def write_cells(folder: Path, cells: Sequence[Mapping[str, object]], varied: Sequence[str]) -> None:
     """Write loco.csv, loco.json and loco.png."""
-    import pandas as pd
-
-    from ser.reporting import plots
-
     (folder / "loco.json").write_text(json.dumps(cells, indent=2) + "\n")
     pd.DataFrame(cells).to_csv(folder / "loco.csv", index=False)
     plots.corpus_matrix(_by_setting(cells, varied), folder / "loco.png")

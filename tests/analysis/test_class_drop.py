@@ -16,7 +16,7 @@ from ser.analysis.class_drop import (
     write_findings,
 )
 from ser.config.split_info import STAMPS
-from ser.launch.class_drop import plan
+from ser.launch.plans import plan
 
 CONF = Path(__file__).parents[2] / "conf"
 EMOTIONS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]

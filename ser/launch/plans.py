@@ -1,4 +1,4 @@
-"""Plan of a sweep that drops classes, one at a time, and ends with what that does to the others."""
+"""Plans of sweeps whose jobs depend on the data: over dropped classes, and over corpora."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,9 +8,10 @@ from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ser.analysis import class_drop
+from ser.analysis import class_drop, loco
 from ser.corpora.labels import label_emotions
-from ser.evaluation.jobs import collect
+from ser.data.datamodule import EmotionDataModule
+from ser.evaluation.jobs import collect, varied
 from ser.evaluation.metrics import PREFIXES, key_prefix
 from ser.launch.run_folder import ending
 from ser.reporting.wandb import finish_wandb, wandb_group
@@ -60,7 +61,7 @@ def plan(config: DictConfig) -> list[list[str]]:
             value = override.input_line.partition("=")[2]
             raise ValueError(f"{override.input_line} is no list: expected drop_classes=[{value}]")
     whole = OmegaConf.to_container(config.data, resolve=True)
-    labels = instantiate(whole | {"root": "", "download": False}).labels.emotions
+    labels = _described(whole).labels.emotions
     data = {key: whole[key] for key in ("keep", "merge")} | {"others": list(labels)}
     classes = list(dict.fromkeys(labels.values()))
     names = classes if config.drop_classes is None else config.drop_classes
@@ -95,3 +96,33 @@ def _log(folder: Path, findings: Sequence[Mapping], config: DictConfig) -> None:
         )
         logger.log_table("ablation/scores", dataframe=class_drop.tabulate(findings))
         logger.log_image("ablation/picture", [str(folder / "ablation.png")])
+
+
+class Loco(Callback):
+    """Makes a sweep over the corpora that train and that test; ends it with their matrix."""
+
+    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
+        """Set the corpora of each job; what cannot be parted ends the sweep at once."""
+        with ending():
+            roles = _described(OmegaConf.to_container(config.data, resolve=True)).resolved
+        names = [f"[{name}]" for name, role in roles.items() if role != "off"]
+        trained = [*names, "null"] if len(names) > 2 else names  # of two there is one other
+        swept = dict(zip(loco.CORPORA, (",".join(trained), ",".join(names)), strict=True))
+        params = config.hydra.sweeper.params or {}
+        with open_dict(config.hydra):
+            config.hydra.sweeper.params = {**params, **swept}
+
+    def on_multirun_end(self, config: DictConfig, **_: object) -> None:
+        """Write loco.csv, .json and .png beside the jobs."""
+        folder = Path(config.hydra.sweep.dir)
+        found = collect(folder)
+        others = [key for key in varied(found) if key not in loco.CORPORA]
+        cells = loco.collect_cells(folder, found, others)
+        if cells:
+            loco.write_cells(folder, cells, others)
+        loco.show_cells(folder, cells, others)
+
+
+def _described(data: Mapping) -> EmotionDataModule:
+    """Build the data of a config to ask for its corpora and classes; no recording is looked for."""
+    return instantiate(data | {"root": "", "download": False})
