@@ -26,8 +26,8 @@ from ser.evaluation.status import recorded_data
 log = logging.getLogger(__name__)
 
 COLUMNS = (
-    "run", "score", "a", "b", "difference", "low", "high", "p", "p_holm", "minimum_detectable",
-    "n", "speakers", *(f"{stamp}_{run}" for stamp in STAMPS for run in "ab"),
+    "run", "score", "corpus", "a", "b", "difference", "low", "high", "p", "p_holm",
+    "minimum_detectable", "n", "speakers", *(f"{stamp}_{run}" for stamp in STAMPS for run in "ab"),
 )  # fmt: skip
 
 
@@ -46,7 +46,8 @@ def compare(a: RunResult, b: RunResult) -> dict:
 
     Returns:
         `a` and `b` (folder, protocol, fold, leaky, transductive, left_out clips), `n` clips,
-        `speakers`, the `lowest_p` they allow, `ci_method`, and `scores` of `paired_difference`.
+        `speakers`, the `lowest_p` they allow, `ci_method`, and `scores` of `paired_difference`;
+        with clips of several corpora also `corpora`, the scores of each.
 
     Raises:
         ValueError: No clip is shared, or one has two labels.
@@ -85,7 +86,9 @@ def compare(a: RunResult, b: RunResult) -> dict:
         )
     speakers = speakers_of(of_a)
     names = np.unique(speakers).tolist()
-    columns = (of_a.label, of_a.prediction, of_b.prediction)
+    columns = [each.to_numpy(str) for each in (of_a.label, of_a.prediction, of_b.prediction)]
+    corpora = np.unique(of_a.corpus.to_numpy(str))
+    parts = {name: (of_a.corpus == name).to_numpy() for name in corpora if len(corpora) > 1}
     return {
         "a": _origin(a, left_a),
         "b": _origin(b, left_b),
@@ -93,7 +96,11 @@ def compare(a: RunResult, b: RunResult) -> dict:
         "speakers": names,
         "lowest_p": lowest_p(len(names)),
         "ci_method": METHOD,
-        "scores": paired_difference(*(column.to_numpy(str) for column in columns), speakers),
+        "scores": paired_difference(*columns, speakers),
+        "corpora": {
+            name: paired_difference(*(column[own] for column in columns), speakers[own])
+            for name, own in parts.items()
+        },
     }
 
 
@@ -109,9 +116,11 @@ def write_comparison(folder: Path, pairs: Sequence[Mapping]) -> None:
     for pair in pairs:
         facts = {"run": pair["b"]["folder"], "n": pair["n"], "speakers": len(pair["speakers"])}
         facts |= {f"{stamp}_{run}": pair[run][stamp] for stamp in STAMPS for run in "ab"}
-        for score, values in pair["scores"].items():
-            low, high = values["interval"] or (None, None)
-            rows.append(facts | values | {"score": score, "low": low, "high": high})
+        for corpus, scores in ({"": pair["scores"]} | pair["corpora"]).items():
+            for score, values in scores.items():
+                low, high = values["interval"] or (None, None)
+                named = {"score": score, "corpus": corpus, "low": low, "high": high}
+                rows.append(facts | values | named)
     table = pd.DataFrame(rows, columns=COLUMNS, dtype=object)
     table.to_csv(folder / "comparison.csv", index=False, lineterminator="\r\n")
 
@@ -140,10 +149,12 @@ def _table(pair: Mapping, several: bool) -> Table:
     if not several:
         headers.remove("Holm p")
     table = Table(*headers, title=", ".join(stamps), box=box.SIMPLE_HEAD, collapse_padding=True)
-    for score, values in pair["scores"].items():
+    named = pair["scores"] | {f"uar, {name}": each["uar"] for name, each in pair["corpora"].items()}
+    for score, values in named.items():
         interval, detectable = values["interval"], values["minimum_detectable"]
         cells = [score, f"{values['a']:.3f}", f"{values['b']:.3f}", f"{values['difference']:+.3f}"]
         cells.append(f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else values["unknown"])
-        cells += [f"{values[p]:.4f}" for p in (("p", "p_holm") if several else ("p",))]
+        adjusted = (values.get("p_holm"),) if several else ()  # of the whole alone
+        cells += ["" if p is None else f"{p:.4f}" for p in (values["p"], *adjusted)]
         table.add_row(*cells, f"{detectable:.3f}" if detectable is not None else "")
     return table

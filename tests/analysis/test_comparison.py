@@ -115,6 +115,25 @@ def test_only_shared_clips_count_and_the_rest_is_told(run, caplog):
     assert (found["a"]["left_out"], found["b"]["left_out"]) == (3, 6)
 
 
+def test_each_of_several_corpora_has_a_difference_of_its_own(run, launch_compare, capsys):
+    def twice(wrong: int, others: int) -> pd.DataFrame:
+        """Four speakers of one corpus, and of the other four of the same names."""
+        own = clips(wrong=others)
+        other = own.assign(corpus="own", clip=own["clip"].str.replace("ravdess", "own"))
+        return pd.concat([clips(wrong=wrong), other], ignore_index=True)
+
+    a, b = run("a", twice(0, 0)), run("b", twice(1, 2))
+    found = compare(a, b)
+    assert len(found["speakers"]) == 8
+    parts = {name: each["uar"]["difference"] for name, each in found["corpora"].items()}
+    assert parts == pytest.approx({"ravdess": 1 / 3, "own": 2 / 3})
+    assert found["scores"]["uar"]["difference"] == pytest.approx(1 / 2)
+    table = pd.read_csv(launch_compare(f"a={a}", f"b={b}") / "comparison.csv")
+    rows = table[table.score == "uar"].fillna("").set_index("corpus")["difference"]
+    assert rows[["", "ravdess", "own"]].tolist() == pytest.approx([1 / 2, 1 / 3, 2 / 3])
+    assert "uar, own" in capsys.readouterr().out
+
+
 def test_other_classes_are_a_warning(run, caplog):
     a, b = clips(), clips()
     compare(run("a", a[a.label != "sad"]), run("b", b))
