@@ -129,7 +129,8 @@ def test_each_of_several_corpora_has_a_difference_of_its_own(run, launch_compare
     assert parts == pytest.approx({"ravdess": 1 / 3, "own": 2 / 3})
     assert found["scores"]["uar"]["difference"] == pytest.approx(1 / 2)
     table = pd.read_csv(launch_compare(f"a={a}", f"b={b}") / "comparison.csv")
-    rows = table[table.score == "uar"].fillna("").set_index("corpus")["difference"]
+    table["corpus"] = table.corpus.fillna("")
+    rows = table[table.score == "uar"].set_index("corpus")["difference"]
     assert rows[["", "ravdess", "own"]].tolist() == pytest.approx([1 / 2, 1 / 3, 2 / 3])
     assert "uar, own" in capsys.readouterr().out
 
