@@ -1,77 +1,128 @@
-"""Times scan, split and cache of growing corpora, and measures the memory they take.
+"""Times what a growing manifest costs before and in training, and measures the memory it takes.
 
     uv run python tests/benchmarks/scale.py sizes=5000,20000,100000
 
-The clips are links to one file of 50 ms under names of RAVDESS and, as TESS's words are any, of
-TESS; each size has processes of its own, as only a whole process knows its peak. `scan` finds the
-names, `split` parts them into speakers that train, validate and test, `cache` decodes each clip and
-writes it, `open` finds what was written by a run before. The memory is the peak so far, above what
-the imports take.
+The clips are links to a few files of 0.3 s, spoken by a speaker for every 200 of them; each size
+has processes of its own. `scan` reads the manifest, `split` parts the speakers into train, val and
+test, `cache` decodes each clip and writes it, `features` computes its MFCCs, `epoch` trains the CNN
+once on those of the training speakers, `open` finds the decoded clips of the run before. The memory
+is the highest so far, above what the imports take, without pages of files, which the system takes
+back as it needs them.
 """
 
+import csv
 import json
 import os
-import resource
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
 
 from ser.audio.window import Window
 from ser.data.datamodule import EmotionDataModule
+from ser.features.spectral import MFCC
+from ser.models.cnn import CNN
 from ser.splits.protocols import Holdout
 
-STEPS = ("scan", "split", "cache", "open")
+STEPS = ("scan", "split", "cache", "features", "epoch", "open")
 RATE = 8000  # Hz
+SECONDS = 0.3
 FEW = 64  # the links that one file may have are limited: 65,000 on ext4
+LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgust")
+RECIPE = {"bins": 20, "n_fft": 256, "hop_length": 80, "n_mels": 32, "sample_rate": RATE}
 
 
 def write(root: Path, count: int) -> None:
-    """Write `count` clips: 16 speakers of RAVDESS with all emotions of speech, then TESS."""
-    names = [
-        f"Actor_{speaker:02}/03-01-{emotion:02}-01-{statement:02}-{take:02}-{speaker:02}.wav"
-        for speaker in range(1, 17)
-        for emotion in range(1, 9)
-        for statement in (1, 2)
-        for take in (1, 2)
-    ]
-    emotions = ("angry", "disgust", "fear", "happy", "neutral", "ps", "sad")
-    for number in range(max(0, count - len(names))):
-        word = "".join("abcdefghij"[int(digit)] for digit in str(number // 14))
-        speaker, emotion = ("OAF", "YAF")[number % 2], emotions[number // 2 % 7]
-        names.append(f"{speaker}_{emotion}/{speaker}_{word}_{emotion}.wav")
-    noise = 0.1 * np.random.default_rng(0).standard_normal(RATE // 20)
+    """Write `count` clips, a hundred a folder, and their manifest."""
+    rng = np.random.default_rng(0)
     for number in range(FEW):
+        noise = 0.1 * rng.standard_normal(round(SECONDS * RATE))
         soundfile.write(root / f"{number}.tmp", noise, RATE, format="WAV", subtype="PCM_16")
-    for folder in {os.path.dirname(name) for name in names}:
-        (root / folder).mkdir()
-    for number, name in enumerate(names[:count]):
-        os.link(root / f"{number % FEW}.tmp", root / name)
+    with (root / "clips.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "label", "speaker", "gender"])
+        for number in range(count):
+            path, speaker = f"{number // 100}/{number}.wav", number // 200
+            if not number % 100:
+                (root / str(number // 100)).mkdir()
+            os.link(root / f"{number % FEW}.tmp", root / path)
+            rows.writerow(
+                [path, LABELS[number % 6], f"s{speaker}", ("male", "female")[speaker % 2]]
+            )
+
+
+def memory() -> int:
+    """Return the kilobytes of this process that are of no file."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"RssAnon:\s+(\d+)", status)[1])
+
+
+@contextmanager
+def watched() -> Iterator[Callable[[], int]]:
+    """Give what returns the highest memory so far."""
+    peak, ended = [memory()], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.01):
+            peak[0] = max(peak[0], memory())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield lambda: max(peak[0], memory())
+    finally:
+        ended.set()
+        thread.join()
+
+
+def train(data: EmotionDataModule, frontend: MFCC) -> None:
+    """Train one epoch on cached features."""
+    network = CNN(classes=len(LABELS), bins=RECIPE["bins"])
+    optimizer = torch.optim.Adam(network.parameters())
+    for batch in data.train_dataloader():
+        logits = network(frontend.finish(batch["analysed"]))
+        loss = torch.nn.functional.cross_entropy(logits, batch["label"])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
 def measure(root: str, cache: str) -> None:
-    """Print the seconds of each step, and the process's peak of memory after it, as JSON."""
-    window = Window(0.05, {"ravdess": 0.0, "tess": 0.0, "other": 0.0}, sample_rate=RATE)
-    options = {"sample_rate": RATE, "cache": cache, "channels": ["speech"]}
-    data = EmotionDataModule(root, window, Holdout(), **options)
-    known = any(Path(cache).glob("*.json"))
-    steps = {
-        "scan": lambda: data.scanned,
-        "split": lambda: data.splits.table(0),
-        "open" if known else "cache": lambda: data.decoded,
-    }
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Print the seconds of each step, and the process's highest memory after it, as JSON."""
+    window = Window(SECONDS, {"other": 0.0}, sample_rate=RATE)
+    options = {"sample_rate": RATE, "cache": cache, "batch_size": 64}
+    frontend = MFCC(**RECIPE)
+    known = any(Path(cache).glob("audio-*.json"))
     seconds, kilobytes = {}, {}
-    for name, step in steps.items():
-        start = time.perf_counter()
-        step()
-        seconds[name] = time.perf_counter() - start
-        kilobytes[name] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base
-    clips = len(data.found.clips)
+    with watched() as peak:
+        base, start = peak(), time.perf_counter()
+
+        def end(step: str) -> None:
+            nonlocal start
+            seconds[step], kilobytes[step] = time.perf_counter() - start, peak() - base
+            start = time.perf_counter()
+
+        data = EmotionDataModule(None, window, Holdout(), manifest=f"{root}/clips.csv", **options)
+        clips = len(data.scanned.clips)
+        end("scan")
+        data.splits.table(0)
+        end("split")
+        data.setup("fit")
+        end("open" if known else "cache")
+        if not known:
+            data.cache_features(frontend, RECIPE | {"_target_": "ser.features.spectral.MFCC"})
+            end("features")
+            train(data, frontend)
+            end("epoch")
     print(json.dumps({"clips": clips, "seconds": seconds, "kilobytes": kilobytes}))
 
 
