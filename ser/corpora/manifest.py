@@ -19,7 +19,7 @@ from typing import NamedTuple, TextIO
 
 from ser.corpora.clip import CHANNELS, EMOTIONS, GENDERS, Clip, Corpus
 from ser.corpora.names import FORMULA, WORD, shown
-from ser.corpora.scan import CORPORA, Scan
+from ser.corpora.scan import CORPORA, DEFAULT, Scan
 
 REQUIRED = ("path", "label", "speaker")
 OPTIONAL = (
@@ -126,21 +126,23 @@ def choose(names: Sequence[str] | None, path: str | None = None) -> dict[str, Co
     """Return what is known of the corpora asked for, by name.
 
     Args:
-        names: Of corpora; None takes all that there are.
+        names: Of corpora; None takes all of the manifest, or those that a run has by default.
         path: Of a manifest that has them; None takes those that are known by name.
 
     Raises:
         ValueError: One is not there, or the manifest has a problem.
     """
     known = CORPORA if path is None else _without_problems(path).corpora
-    for name in names or ():
+    if names is None:
+        names = DEFAULT if path is None else [*known]
+    for name in names:
         if name not in known:
             place = "" if path is None else f" of data.manifest={str(path)!r}"
             raise ValueError(
                 f"data.corpora={[*names]}: {name} is none{place}: expected some of"
                 f" {', '.join(known)}"
             )
-    return {name: known[name] for name in (known if names is None else names)}
+    return {name: known[name] for name in names}
 
 
 def _without_problems(path: str | Path) -> Manifest:
