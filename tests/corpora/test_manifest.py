@@ -242,7 +242,7 @@ def test_what_is_written_of_known_names_reads_back_to_the_same_clips(
     for clip in scan(demo.resolve()).clips:
         assert replace(there.pop(clip.path), clip=clip.clip) == clip
     assert not there
-    assert found.corpora == CORPORA
+    assert found.corpora == choose(None)
     assert {path.name for path in written.parent.iterdir()} - {"below"} == {written.name}
 
 
