@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -56,9 +55,9 @@ def open_data(
     config["batch_size"] = min(config.get("batch_size", 32), loaded.clips_at_once)
     if on_error is not None:
         config["on_error"] = on_error
-    source = f"ckpt={str(loaded.path)!r}"
-    if config.get("manifest") is not None or manifest is not None:
-        config["manifest"] = _find_manifest(config, root, manifest, source)
+    listed = config.get("manifest") is not None
+    if listed or manifest is not None:
+        config["manifest"] = _find_manifest(loaded, root, manifest)
     elif root is not None:
         config["root"] = root
     elif isinstance(config["root"], dict):  # the embedded corpus is built where the cache is now
@@ -68,19 +67,20 @@ def open_data(
     try:
         found = instantiate(config)
     except InstantiationException as error:
-        if isinstance(error.__cause__, ValueError | OSError) and (
-            config.get("manifest") is None or manifest is not None
-        ):
+        # What a stranger names as its manifest may be any file that is here.
+        if isinstance(error.__cause__, ValueError | OSError) and (manifest or not listed):
             raise
         reason = " ".join(str(error.__cause__ or error).split())[:300]
-        where = "; expected data.manifest= where its manifest lies now" * bool(config["manifest"])
+        where = ": expected data.manifest= where its manifest lies now" if listed else ""
         raise ValueError(
-            f"{source}: the data of its own recipe cannot be built ({reason}){where}"
+            f"ckpt={str(loaded.path)!r}: the data of its own recipe cannot be built ({reason})"
+            + where
         ) from error
     if found.labels.classes != loaded.model.classes:
         raise ValueError(
-            f"{source} tells {loaded.model.classes} apart, but {found.place} has the classes"
-            f" {found.labels.classes}: expected an untouched file, and the data of its training"
+            f"ckpt={str(loaded.path)!r} tells {loaded.model.classes} apart, but its data have the"
+            f" classes {found.labels.classes}: expected an untouched file"
+            + (", and the manifest of its training" if listed else "")
         )
     found.recorded = loaded.split["split"].to_dict()
     found.setup("test")
@@ -97,20 +97,22 @@ def open_data(
     return found
 
 
-def _find_manifest(config: Mapping, root: str | None, manifest: str | None, source: str) -> str:
+def _find_manifest(loaded: Checkpoint, root: str | None, manifest: str | None) -> str:
     """Return the file that lists the clips of a checkpoint.
 
     Raises:
         ValueError: It is not there, or the checkpoint was trained on other data.
     """
-    recorded = config.get("manifest")
-    if recorded is None or root is not None:
-        given, key = (
-            (f"data.root={root!r}", "manifest")
-            if recorded
-            else (f"data.manifest={manifest!r}", "root")
+    source, recorded = f"ckpt={str(loaded.path)!r}", loaded.config["data"].get("manifest")
+    if recorded is None:
+        raise ValueError(
+            f"data.manifest={manifest!r}, but {source} was trained on what is below data.root:"
+            " expected that"
         )
-        raise ValueError(f"{given}, but {source} was trained on data.{key}: expected data.{key}=")
+    if root is not None:
+        raise ValueError(
+            f"data.root={root!r}, but {source} was trained on data.manifest: expected that"
+        )
     if manifest is None and not Path(recorded).is_file():
         raise ValueError(
             f"{source} was trained on data.manifest={recorded!r}, which is not there: expected"

@@ -145,7 +145,7 @@ def test_a_clip_that_was_changed_or_left_out_is_told(
         open_data(load_checkpoint(best), None, str(cache), "test")
     manifest.write_text("\n".join(row.replace("gloom", "grief") for row in rows))
     with pytest.raises(
-        ValueError, match=r"\['glee', 'gloom'\] apart, but data.manifest=.* \['glee', 'gri"
+        ValueError, match=r"\['glee', 'gloom'\] apart, .*have the classes \['glee', 'gri"
     ):
         open_data(load_checkpoint(best), None, str(cache), "test")
     manifest.write_text("a stranger's table\nof no clips")
@@ -155,6 +155,23 @@ def test_a_clip_that_was_changed_or_left_out_is_told(
         open_data(load_checkpoint(best), None, str(cache), "test")
     with pytest.raises(ValueError, match=r"data.root='x', but .* trained on data.manifest"):
         open_data(load_checkpoint(best), "x", str(cache), "test")
+
+
+def test_a_manifest_says_who_tests(
+    launch: Callable[..., Path], manifest: Path, capfd: pytest.CaptureFixture
+):
+    header, *rows = manifest.read_text().splitlines()
+    place = dict.fromkeys(SPEAKERS, "train") | {"eve": "val", "fay": "test"}
+    given = [f"{row},{place[row.rpartition(',')[2]]}" for row in rows]
+    manifest.write_text("\n".join([f"{header},split", *given]))
+    run = launch("train", *data(manifest), "protocol=given", "model=logistic")
+    table = pd.read_csv(run / "split.csv")
+    assert dict(zip(table.speaker, table.split, strict=True)) == place
+    given[0] = given[0].replace("train", "test")
+    manifest.write_text("\n".join([f"{header},split", *given]))
+    with pytest.raises(SystemExit):
+        launch("train", *data(manifest), "protocol=given", "model=logistic", folder="leaks")
+    assert "speakers ['manifest/ann'] are in more than one of" in capfd.readouterr().err
 
 
 def test_a_sweep_drops_a_label_of_a_manifest(
