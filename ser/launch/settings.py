@@ -197,7 +197,7 @@ def _build(config: Mapping) -> None:
     with _naming("window", data["window"]):
         window = instantiate(data["window"], _convert_="all")
         sizes.check_window(model["frontend"], window.samples)
-    try:  # a root is not looked at; a manifest is read, as it says which corpora and classes there are
+    try:  # a root is not looked at; a manifest says which corpora and classes there are
         built = instantiate(data | {"root": data["root"] and "", "download": False})
     except InstantiationException as error:
         raise cause_of(error) from error
