@@ -195,9 +195,8 @@ def _write(rows: Sequence[Mapping[str, object]], out: Path) -> None:
         ValueError: What was written would be refused.
     """
     folder = os.path.realpath(out.parent)
-    held = [
-        name for name in (*manifest.REQUIRED, *manifest.OPTIONAL) if any(r.get(name) for r in rows)
-    ]
+    optional = [name for name in manifest.OPTIONAL if any(row.get(name) for row in rows)]
+    held = [*manifest.REQUIRED, *optional]
     partial = out.with_name(f".{out.stem}.partial{out.suffix}")
     try:
         with partial.open("w", encoding="utf-8", newline="") as file:

@@ -293,6 +293,7 @@ def test_a_folder_is_the_label_of_its_files(foreign: Path, tmp_path: Path, label
         ({"pattern": r"(?P<speaker>\d+).*", "labels": {"x": "y"}}, r"labels has \['x'\], which no"),
         ({"pattern": r"(?P<speaker>\d+).*", "labels_from": "name"}, "labels_from='name': expected"),
         ({"pattern": r"(?P<speaker>\d+)._(?P<gender>.).*"}, "line 2 would be refused: gender='W'"),
+        ({"pattern": r"(?P<speaker>\d+).*?(?P<label>x?)"}, "line 2 would be refused: label=''"),
         ({"out": None}, "out=None: expected a file to write, of the suffix .csv"),
         ({"out": "clips.xlsx"}, "out='clips.xlsx': expected a file to write, of the suffix .csv"),
         ({"modality": ["sound"]}, r"data.modality=\['sound'\]: expected some of \[audio,video\]"),
