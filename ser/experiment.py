@@ -68,7 +68,13 @@ def evaluate(cfg: DictConfig) -> None:
             _score_recordings(loaded, trainer, cfg, run)
             return
         data = open_data(
-            loaded, cfg.data.root, cfg.cache.dir, cfg.split, cfg.data.on_error, cfg.cache.max_gb
+            loaded,
+            cfg.data.root,
+            cfg.cache.dir,
+            cfg.split,
+            cfg.data.on_error,
+            cfg.cache.max_gb,
+            cfg.data.manifest,
         )
         run.begin(*RESULTS)
         trainer.loggers = build_loggers(cfg, loaded.split_info)

@@ -39,7 +39,7 @@ def measure(data: EmotionDataModule) -> pd.DataFrame:
     clips = data.table.drop(columns="split")
     if clips.empty:
         raise ValueError(
-            f"none of the {len(data.found.clips)} clips of data.root={data.root!r} is selected:"
+            f"none of the {len(data.found.clips)} clips of {data.place} is selected:"
             " expected data.corpora, data.channels and data.drop that leave some"
         )
     rate, waveforms = data.sample_rate, data.reader.waveforms

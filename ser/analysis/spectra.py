@@ -35,13 +35,14 @@ def find_recording(name: str, data: DictConfig) -> Path:
     if path.is_file():
         return path
     module = instantiate(data)
-    root = Path(module.root).expanduser()
-    if root.is_dir() and not path.is_dir():
+    root = Path(module.manifest or module.root).expanduser()
+    if root.exists() and not path.is_dir():
         clips = (clip.path for clip in module.found.clips)
         for file in (*clips, *module.found.unasked):
             if name in (file.stem, file.name):
                 return file
-    state = "is a folder" if path.is_dir() else f"is neither a file nor a clip below {root}"
+    where = f"of {module.place}" if module.manifest else f"below {root}"
+    state = "is a folder" if path.is_dir() else f"is neither a file nor a clip {where}"
     raise ValueError(
         f"input={name!r} {state}: expected an audio file, or the name of a clip below data.root,"
         " such as 03-01-05-01-02-01-16; without input the corpora below data.root are described (a"

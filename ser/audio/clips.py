@@ -7,9 +7,10 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import chain
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import soxr
@@ -30,6 +31,18 @@ SMALL = 64
 ERROR = "error: "
 """Begins the note of a file that cannot be read."""
 
+BEYOND = f"{ERROR}its segment"
+"""Begins the note of a segment that its file, which can be read, does not hold."""
+
+ROUNDING = 0.05
+"""Seconds by which a segment may end beyond its file, as ends are often written rounded."""
+
+Span = tuple[float, float | None]
+"""Where a clip begins and ends in its file, in s; None is the file's end."""
+
+WHOLE: Span = (0.0, None)
+
+_Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
 
 log = logging.getLogger(__name__)
@@ -67,7 +80,7 @@ class DecodedClips:
     Attributes:
         waveforms: A row a recording that can be read; its note is the sha256 of its samples.
         readable: The places, among those asked for, of the rows.
-        unreadable: By path below the root, why it was left out.
+        unreadable: By path below the root, of a segment with its seconds, why it was left out.
     """
 
     waveforms: Rows
@@ -76,12 +89,17 @@ class DecodedClips:
 
 
 def open_clips(
-    groups: Sequence[Sequence[Path]], root: Path, sample_rate: int, cache: Path, on_error: str
+    groups: Sequence[Sequence[tuple[Path, Span]]],
+    root: Path,
+    sample_rate: int,
+    cache: Path,
+    on_error: str,
 ) -> DecodedClips:
     """Decode every recording, or open them where that was done before.
 
     Args:
-        groups: Files below `root`, a store each: that of one is not decoded again for another.
+        groups: Files below `root` and what is taken of them, a store each: that of one is not
+            decoded again for another.
         root: The folder.
         sample_rate: Hz.
         cache: The cache folder.
@@ -90,7 +108,11 @@ def open_clips(
     Raises:
         ValueError: Files cannot be read, and are to be raised; the log has a line for each.
     """
-    stores = [open_waveforms(paths, root, sample_rate, cache) for paths in groups]
+    pieces = [piece for group in groups for piece in group]
+    stores = []
+    for group in groups:
+        paths, spans = zip(*group, strict=True)
+        stores.append(open_waveforms(paths, root, sample_rate, cache, spans))
     key = digest(*(store.key for store in stores)) if len(stores) > 1 else stores[0].key
     waveforms = Rows(key, [(store, row) for store in stores for row in range(len(store))])
     notes = waveforms.notes
@@ -98,13 +120,15 @@ def open_clips(
     if len(readable) == len(notes):
         return DecodedClips(waveforms, readable, {})
     unreadable = {
-        path.relative_to(root).as_posix(): note.removeprefix(ERROR)
-        for path, note in zip(chain(*groups), notes, strict=True)
+        path.relative_to(root).as_posix() + (_shown(span) if note.startswith(BEYOND) else ""): (
+            note.removeprefix(ERROR)
+        )
+        for (path, span), note in zip(pieces, notes, strict=True)
         if note.startswith(ERROR)
     }
     for name, reason in unreadable.items():
         log.warning("not read: %s: %s", name, reason)
-    counted = f"{len(unreadable)} of {len(notes)} recordings below {root} cannot be read"
+    counted = f"{len(notes) - len(readable)} of {len(notes)} recordings below {root} cannot be read"
     if on_error == "raise":
         listed = "; ".join(f"{name}: {reason}" for name, reason in list(unreadable.items())[:5])
         raise ValueError(
@@ -116,7 +140,13 @@ def open_clips(
     return DecodedClips(kept, readable, unreadable)
 
 
-def open_waveforms(paths: Sequence[Path], root: Path, sample_rate: int, directory: Path) -> Store:
+def open_waveforms(
+    paths: Sequence[Path],
+    root: Path,
+    sample_rate: int,
+    directory: Path,
+    spans: Sequence[Span] | None = None,
+) -> Store:
     """Open the decoded recordings, decoding them first where their content is new.
 
     The notes of the store are sha256 digests of the decoded samples. A file that cannot be read is
@@ -128,93 +158,158 @@ def open_waveforms(paths: Sequence[Path], root: Path, sample_rate: int, director
         root: The folder.
         sample_rate: Hz.
         directory: The cache folder.
+        spans: By row, which part of its file it is; None takes whole files. Rows of one file that
+            follow each other are cut from one decoding of it.
 
     Raises:
         ValueError: None of the files can be read, or one changed meanwhile.
     """
-    before = [state(path) for path in paths]
-    facts = (
+    spans = spans or [WHOLE] * len(paths)
+    cuts = [
+        _Cuts(path, [span for _, span in group])
+        for path, group in groupby(zip(paths, spans, strict=True), itemgetter(0))
+    ]
+    files = list(dict.fromkeys(paths))
+    before = [state(path) for path in files]
+    facts = [
         VERSION,
         soxr.__version__,
         sample_rate,
-        [path.suffix.lower() for path in paths],
-        fingerprints(paths, root, directory),
-    )
+        [path.suffix.lower() for path in files],
+        fingerprints(files, root, directory),
+    ]
+    if len(files) < len(paths) or any(span != WHOLE for span in spans):
+        places = {path: place for place, path in enumerate(files)}
+        facts.append([[places[path], *span] for path, span in zip(paths, spans, strict=True)])
 
     def produce() -> Iterator[tuple[np.ndarray, str]]:
-        yield from _decode_all(paths, sample_rate)
+        yield from _decode_all(cuts, sample_rate)
         # The key is of what was read before: a store of other samples would serve every root.
-        for path, old in zip(paths, before, strict=True):
+        for path, old in zip(files, before, strict=True):
             if state(path) != old:
                 raise ValueError(
                     f"{path} changed while it was read: expected files that stay; start again"
                 )
 
     store = load_or_build(directory, "audio", digest(*facts), produce)
-    failed = [row for row, note in enumerate(store.notes) if note.startswith(ERROR)]
-    again = {row: _decode_or_explain(paths[row], sample_rate) for row in failed}
-    if all(note.startswith(ERROR) for _, note, _ in again.values()):
+    failed, row = {}, 0
+    for cut in cuts:
+        rows = range(row, row := row + len(cut.spans))
+        notes = [store.notes[each] for each in rows]
+        if any(note.startswith(ERROR) and not note.startswith(BEYOND) for note in notes):
+            failed |= zip(rows, _decode_or_explain(cut, sample_rate).rows(), strict=True)
+    if all(note.startswith(ERROR) for _, note in failed.values()):
         return store
 
     def mend() -> Iterator[tuple[np.ndarray, str]]:
         for row, note in enumerate(store.notes):
-            yield again[row][:2] if row in again else (store[row], note)
+            yield failed[row] if row in failed else (store[row], note)
 
-    mended = [again[row][1] for row in failed]
+    mended = [note for _, note in failed.values()]
     return load_or_build(directory, "audio", digest(*facts, mended), mend)
 
 
-def _decode_all(paths: Sequence[Path], sample_rate: int) -> Iterator[tuple[np.ndarray, str]]:
-    if any(path.suffix.lower() in MP4_SUFFIXES for path in paths):
+class _Cuts(NamedTuple):
+    """A file, and what is cut out of it."""
+
+    path: Path
+    spans: Sequence[Span]
+
+
+class _Decoded(NamedTuple):
+    """The samples of a file, where its cuts lie in them, and their notes."""
+
+    samples: np.ndarray
+    places: Sequence[tuple[int, int]]
+    notes: Sequence[str]
+    peak: float
+
+    def rows(self) -> Iterator[tuple[np.ndarray, str]]:
+        """Yield samples and note of each cut."""
+        for (begin, end), note in zip(self.places, self.notes, strict=True):
+            yield self.samples[begin:end], note
+
+
+def _decode_all(cuts: Sequence[_Cuts], sample_rate: int) -> Iterator[tuple[np.ndarray, str]]:
+    if any(cut.path.suffix.lower() in MP4_SUFFIXES for cut in cuts):
         import_av()  # its absence is told once, not for each file
-    log.info("decoding %d recordings once", len(paths))
-    rows = map_files(partial(_decode_or_explain, sample_rate=sample_rate), paths, "decoding")
-    loud, errors = [], []
-    for path, (samples, note, peak) in zip(paths, rows, strict=True):
-        if note.startswith(ERROR):
-            errors.append(f"{path}: {note.removeprefix(ERROR)}")
-        if peak > 1:
-            loud.append(path)
-        yield samples, note
+    log.info("decoding %d recordings once", len(cuts))
+    decoded = map_files(partial(_decode_or_explain, sample_rate=sample_rate), cuts, "decoding")
+    loud, errors, read = [], [], False
+    for cut, one in zip(cuts, decoded, strict=True):
+        failed = [note for note in one.notes if note.startswith(ERROR)]
+        errors += [f"{cut.path}: {note.removeprefix(ERROR)}" for note in failed[:1]]
+        read = read or len(failed) < len(one.notes)
+        if one.peak > 1:
+            loud.append(cut.path)
+        yield from one.rows()
     warn_clipped(loud)
-    if len(errors) == len(paths):
-        raise ValueError(f"none of {len(paths)} recordings can be read: {'; '.join(errors[:5])}")
+    if not read:
+        raise ValueError(f"none of {len(cuts)} recordings can be read: {'; '.join(errors[:5])}")
 
 
 def map_files(
-    job: Callable[[Path], _Result], paths: Sequence[Path], shown: str
+    job: Callable[[_Job], _Result], files: Sequence[_Job], shown: str
 ) -> Iterable[_Result]:
     """Apply a job to files, in parallel where they are many, with a progress bar: in their order.
 
     Args:
         job: What is done with a file.
-        paths: The files.
+        files: The files, or what says which of them to read.
         shown: Before the bar.
     """
-    if len(paths) <= SMALL:
-        rows = map(job, paths)
+    if len(files) <= SMALL:
+        rows = map(job, files)
     else:
         # Joblib's processes, which a job of its launcher may ask for too: one of its workers
         # cannot spawn, and a fork of a process that runs torch's threads can hang.
         rows = Parallel(cpu_count(), return_as="generator")(
-            delayed(_deaf)(os.getpid(), job, path) for path in paths
+            delayed(_deaf)(os.getpid(), job, file) for file in files
         )
-    return track(rows, shown, len(paths))
+    return track(rows, shown, len(files))
 
 
-def _deaf(parent: int, job: Callable[[Path], _Result], path: Path) -> _Result:
+def _deaf(parent: int, job: Callable[[_Job], _Result], file: _Job) -> _Result:
     """Work in a process that Ctrl-C does not reach: the parent, which it reaches too, ends it."""
     # Joblib stays in the parent where it has one process, and takes threads in a worker of its own.
     if os.getpid() != parent:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return job(path)
+    return job(file)
 
 
-def _decode_or_explain(path: Path, sample_rate: int) -> tuple[np.ndarray, str, float]:
-    """Return samples, digest and peak, or no samples and the error."""
+def _decode_or_explain(cut: _Cuts, sample_rate: int) -> _Decoded:
+    """Decode a file; without samples, the notes are the error."""
     try:
-        samples, peak = decode_and_peak(path, sample_rate)
+        samples, peak = decode_and_peak(cut.path, sample_rate)
     except ValueError as error:
-        reason = str(error).removeprefix(f"{path}: ")  # it may lie elsewhere another time
-        return np.empty(0, np.int16), ERROR + reason, 0.0
-    return samples, hashlib.sha256(samples.tobytes()).hexdigest(), peak
+        reason = str(error).removeprefix(f"{cut.path}: ")  # it may lie elsewhere another time
+        count = len(cut.spans)
+        return _Decoded(np.empty(0, np.int16), [(0, 0)] * count, [ERROR + reason] * count, 0.0)
+    places, notes = [], []
+    for span in cut.spans:
+        place, note = locate(span, len(samples), sample_rate)
+        places.append(place)
+        digested = hashlib.sha256(samples[slice(*place)]).hexdigest()
+        notes.append(f"{ERROR}{note}" if note else digested)
+    return _Decoded(samples, places, notes, peak)
+
+
+def locate(span: Span, samples: int, sample_rate: int) -> tuple[tuple[int, int], str | None]:
+    """Return the first sample of a span and the one after its last, or why there are none.
+
+    Args:
+        span: In s.
+        samples: Of the file.
+        sample_rate: Hz.
+    """
+    start, end = span
+    begin = round(start * sample_rate)
+    stop = samples if end is None else round(end * sample_rate)
+    if begin < stop <= samples + ROUNDING * sample_rate and begin < samples:
+        return (begin, min(stop, samples)), None
+    told = f"from {start:.10g} s" if end is None else f"{start:.10g} to {end:.10g} s"
+    return (0, 0), f"its segment {told} is not in the file, of {samples / sample_rate:.2f} s"
+
+
+def _shown(span: Span) -> str:
+    return f"#{span[0]:.10g}-{'' if span[1] is None else f'{span[1]:.10g}'}"

@@ -24,6 +24,7 @@ def open_data(
     split: str,
     on_error: str | None = None,
     cache_max_gb: float | None = None,
+    manifest: str | None = None,
 ) -> EmotionDataModule:
     """Build the data of a checkpoint, wherever it lies now, with the split it was trained on.
 
@@ -38,6 +39,7 @@ def open_data(
         split: What is to be scored: `val` or `test`.
         on_error: `raise` or `skip` recordings that cannot be read; None is as in training.
         cache_max_gb: What the cache may take; None is any amount.
+        manifest: Where its manifest lies now, if it was trained on one; None where it lay.
 
     Raises:
         ValueError: There is nothing to score, or it has trained the model.
@@ -53,7 +55,10 @@ def open_data(
     config["batch_size"] = min(config.get("batch_size", 32), loaded.clips_at_once)
     if on_error is not None:
         config["on_error"] = on_error
-    if root is not None:
+    listed = config.get("manifest") is not None
+    if listed or manifest is not None:
+        config["manifest"] = _find_manifest(loaded, root, manifest)
+    elif root is not None:
         config["root"] = root
     elif isinstance(config["root"], dict):  # the embedded corpus is built where the cache is now
         config["root"] |= {"directory": cache}
@@ -62,16 +67,20 @@ def open_data(
     try:
         found = instantiate(config)
     except InstantiationException as error:
-        if isinstance(error.__cause__, ValueError | OSError):
+        # What a stranger names as its manifest may be any file that is here.
+        if isinstance(error.__cause__, ValueError | OSError) and (manifest or not listed):
             raise
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error.__cause__ or error).split())[:300]
+        where = ": expected data.manifest= where its manifest lies now" if listed else ""
         raise ValueError(
             f"ckpt={str(loaded.path)!r}: the data of its own recipe cannot be built ({reason})"
+            + where
         ) from error
     if found.labels.classes != loaded.model.classes:
         raise ValueError(
             f"ckpt={str(loaded.path)!r} tells {loaded.model.classes} apart, but its data have the"
             f" classes {found.labels.classes}: expected an untouched file"
+            + (", and the manifest of its training" if listed else "")
         )
     found.recorded = loaded.split["split"].to_dict()
     found.setup("test")
@@ -88,17 +97,44 @@ def open_data(
     return found
 
 
+def _find_manifest(loaded: Checkpoint, root: str | None, manifest: str | None) -> str:
+    """Return the file that lists the clips of a checkpoint.
+
+    Raises:
+        ValueError: It is not there, or the checkpoint was trained on other data.
+    """
+    source, recorded = f"ckpt={str(loaded.path)!r}", loaded.config["data"].get("manifest")
+    if recorded is None:
+        raise ValueError(
+            f"data.manifest={manifest!r}, but {source} was trained on what is below data.root:"
+            " expected that"
+        )
+    if root is not None:
+        raise ValueError(
+            f"data.root={root!r}, but {source} was trained on data.manifest: expected that"
+        )
+    if manifest is None and not Path(recorded).is_file():
+        raise ValueError(
+            f"{source} was trained on data.manifest={recorded!r}, which is not there: expected"
+            " data.manifest= where it lies now"
+        )
+    return manifest or recorded
+
+
 def _audit(loaded: Checkpoint, data: EmotionDataModule, split: str) -> dict[str, object]:
     """Audit the clips to score now against the others as they were in training."""
-    there = {clip.clip: clip for clip in data.found.clips}
+    there = {clip.clip: clip for clip in data.scanned.clips}
     now = data.record()
     rows = pd.concat([now[now.split == split], loaded.split[loaded.split.split != split]])
-    clips = [there.get(clip) or _from_id(clip) for clip in rows.index]
+    clips = [there.get(clip) or (None if data.manifest else _from_id(clip)) for clip in rows.index]
     if None in clips:
-        raise ValueError(
-            f"ckpt={str(loaded.path)!r} names the clip {rows.index[clips.index(None)]!r}, which is"
-            " of no corpus: expected an untouched file"
-        )
+        name = rows.index[clips.index(None)]
+        lacks = "of no corpus: expected an untouched file"
+        if data.manifest:
+            lacks = (
+                f"not in {data.place}: expected the manifest of its training, with data.manifest="
+            )
+        raise ValueError(f"ckpt={str(loaded.path)!r} names the clip {name!r}, which is {lacks}")
     return audit(clips, rows.split, rows.sha256, loaded.split_info.leaky)
 
 
@@ -119,7 +155,7 @@ def _compare(trained: pd.DataFrame, data: EmotionDataModule, split: str) -> int:
     there = expected.index.intersection(found.index)
     if there.empty:
         raise ValueError(
-            f"data.root={data.root!r} holds none of the {len(expected)} clips that split={split}"
+            f"{data.place} holds none of the {len(expected)} clips that split={split}"
             f" names in the checkpoint (splits: {', '.join(sorted(set(trained['split'])))})"
         )
     missing = expected.index.difference(there)

@@ -69,6 +69,11 @@ class Clip:
         return self.clip.partition("/")[2]
 
     @property
+    def is_segment(self) -> bool:
+        """Whether it is a part of its file."""
+        return self.start > 0 or self.end is not None
+
+    @property
     def sentence(self) -> tuple[str, ...]:
         """What its repetitions have in common: who says what in which way."""
         said = self.statement or self.clip  # of which it is not known what is said, each is one
@@ -147,18 +152,22 @@ class Record:
     example: Callable[[str, str], str]
 
 
+def _unnamed(name: object) -> None:
+    """Know no clip by its name."""
+
+
 @dataclass(frozen=True)
 class Corpus:
-    """All that the program knows of a corpus.
+    """All that the program knows of a corpus; of one that a manifest names, who speaks and how.
 
     Attributes:
         name: In columns, keys and identities.
         title: In text.
+        speakers: By name, their gender.
+        emotions: That its clips have, in canonical order.
         parse: Reads a clip's facts from its file name; None where the name is not of the corpus.
         from_name: Returns the clip of a `Clip.name`, with a path of no file; None likewise.
         official: The file names of the releases.
-        speakers: By name, their gender.
-        emotions: That its clips have, in canonical order.
         lead_seconds: Silence before the words of a clip, where the window starts; None where that
             differs, so that it starts at the onset.
         releases: By channel.
@@ -175,17 +184,17 @@ class Corpus:
 
     name: str
     title: str
-    parse: Callable[[Path], Clip | None]
-    from_name: Callable[[str], Clip | None]
-    official: Callable[[], Iterable[Path]]
     speakers: Mapping[str, str]
     emotions: tuple[str, ...]
-    lead_seconds: float | None
-    releases: Mapping[str, Release]
-    record: Record | None
-    source: str
-    licence: str
-    examples: str
+    parse: Callable[[Path], Clip | None] = _unnamed
+    from_name: Callable[[str], Clip | None] = _unnamed
+    official: Callable[[], Iterable[Path]] = tuple
+    lead_seconds: float | None = None
+    releases: Mapping[str, Release] = field(default_factory=dict)
+    record: Record | None = None
+    source: str = ""
+    licence: str = ""
+    examples: str = ""
     ages: Mapping[str, int] = field(default_factory=dict)
     unrecorded: Collection[tuple[str, str]] = ()
     oddities: Oddities = Oddities()

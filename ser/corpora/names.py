@@ -1,10 +1,14 @@
 """File names as text that is safe to print, and safe in a cell of a spreadsheet."""
 
 import os
+import re
 from pathlib import PurePath
 
 FORMULA = ("=", "+", "-", "@")
 """What a cell begins with that a spreadsheet computes."""
+
+WORD = re.compile(r"[\w ][\w .+-]{0,79}")
+"""What may name a class, a speaker or a corpus: in columns, keys, cells and checkpoints."""
 
 
 def shown(text: object) -> str:

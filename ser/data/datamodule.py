@@ -24,7 +24,8 @@ from ser.config.quantities import Count, Fold, Hertz, Positive, Seed
 from ser.config.split_info import SplitInfo
 from ser.corpora.clip import CHANNELS, MODALITIES
 from ser.corpora.labels import TARGETS, Labels, in_order, label_emotions
-from ser.corpora.scan import CORPORA, DEFAULT, Scan, scan
+from ser.corpora.manifest import choose, read
+from ser.corpora.scan import Scan, scan
 from ser.data.loading import ClipDataset, ClipReader, Reader
 from ser.features.encoders import DOCUMENTED
 from ser.features.frontend import FrontEnd, cache_key
@@ -61,11 +62,12 @@ class EmotionDataModule(LightningDataModule):
     Once set up for fitting, it gives nobody a test clip before `release_test`.
 
     Args:
-        root: Folder that holds the corpora in any layout.
+        root: Folder that holds the corpora in any layout; None where a manifest lists the clips.
         window: Which seconds of a clip are read.
         protocol: What assigns the clips to train, val and test; None is `Holdout`.
         fold: The protocol's fold that tests, from 0.
-        corpora: Some of `ser.corpora.scan.CORPORA`.
+        corpora: Some of `ser.corpora.scan.CORPORA`, or of the manifest; None takes all of that, or
+            `ser.corpora.scan.DEFAULT`.
         channels: `speech`, `song` or both.
         modality: `audio`, `video` (the sound of mp4 files) or both.
         roles: By corpus, what it is for, where that is not the default of
@@ -89,13 +91,14 @@ class EmotionDataModule(LightningDataModule):
         cache_max_gb: GB that it may take, see `ser.cache.eviction.trim`; None is any amount.
         download: Fetch what is missing below `root` before anything is read.
         servers: Where from; None where the corpus is not published.
+        manifest: File that lists the clips, see `ser.corpora.manifest.read`.
     """
 
-    root: str
+    root: str | None
     window: Window
     protocol: SplitProtocol | None = None
     fold: Fold = 0
-    corpora: Some[Literal[*CORPORA]] = DEFAULT
+    corpora: Some[str] | None = None
     channels: Some[Literal[CHANNELS]] = CHANNELS
     modality: Some[Literal[MODALITIES]] = ("audio",)
     roles: Mapping[str, Literal[ROLES]] | None = None
@@ -115,13 +118,19 @@ class EmotionDataModule(LightningDataModule):
     cache_max_gb: Positive | None = None
     download: bool = False
     servers: Servers | None = None
+    manifest: str | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
         if self.download and self.servers is None:
             raise ValueError(
-                "data.download=true: expected data=ravdess_tess; these data are made here, there is"
-                " nothing to download"
+                "data.download=true: expected data=ravdess_tess; of these data there is nothing to"
+                " download"
+            )
+        if (self.root is None) == (self.manifest is None):
+            raise ValueError(
+                f"data.root={self.root!r} and data.manifest={self.manifest!r}: expected one of"
+                " them, as data=manifest data.manifest=clips.csv, or data.root=/corpora"
             )
         if self.tess is not None:
             instead = TESS.get(self.tess, "data.roles='{tess: train}' or the like")
@@ -130,7 +139,7 @@ class EmotionDataModule(LightningDataModule):
         self.recorded: Mapping[str, str] | None = None
         self.scores_cached = False
         self.cache = cache_directory(self.cache)
-        self.known = {name: CORPORA[name] for name in self.corpora}
+        self.known = choose(self.corpora, self.manifest)
         self.resolved = resolve(self.roles, self.known, self.protocol)
         self.labels = self._labels()
 
@@ -153,13 +162,22 @@ class EmotionDataModule(LightningDataModule):
                 line = f"{name} has no clips of {', '.join(lacking)}"
                 log.info(line + (f"; left out: {', '.join(left)}" if left else ""))
 
+    @property
+    def place(self) -> str:
+        """The key that says where the clips are from, for messages."""
+        return f"data.root={self.root!r}" if self.root else f"data.manifest={self.manifest!r}"
+
     @cached_property
     def scanned(self) -> Scan:
         """What lies below the root, once what is missing has been fetched."""
         if self.download:
             corpora = [name for name, role in self.resolved.items() if role != "off"]
             self.servers.fetch(self.root, corpora, self.channels, self.modality)
-        found = scan(self.root, self.modality)
+        found = (
+            scan(self.root, self.modality)
+            if self.manifest is None
+            else read(self.manifest, self.modality)
+        )
         log.info(found.describe())
         return found
 
@@ -167,8 +185,8 @@ class EmotionDataModule(LightningDataModule):
     def decoded(self) -> DecodedClips:
         """What lies below the root, decoded; a store a modality."""
         groups = groupby(self.scanned.clips, attrgetter("modality"))
-        paths = [[clip.path for clip in group] for _, group in groups]
-        return open_clips(paths, self.scanned.root, self.sample_rate, self.cache, self.on_error)
+        pieces = [[(clip.path, (clip.start, clip.end)) for clip in group] for _, group in groups]
+        return open_clips(pieces, self.scanned.root, self.sample_rate, self.cache, self.on_error)
 
     @cached_property
     def found(self) -> Scan:
@@ -213,7 +231,8 @@ class EmotionDataModule(LightningDataModule):
         if encoder is None:
             return {}
         tested = self.table.corpus[self.table.split == "test"].unique()
-        exposed = any(encoder.lower() in map(str.lower, CORPORA[name].heard_by) for name in tested)
+        heard_by = [each.lower() for name in tested for each in self.known[name].heard_by]
+        exposed = encoder.lower() in heard_by
         unknown = not exposed and encoder.lower() not in map(str.lower, DOCUMENTED)
         return {"exposed": exposed, "exposure_unknown": unknown}
 

@@ -38,7 +38,7 @@ def window_spans(window: Window, recording: np.ndarray, clip: Clip | None) -> li
 
 def lead_seconds(clip: Clip) -> float | None:
     """Return the silence before the words of a clip, in s; None where the onset is looked for."""
-    if clip.corpus not in CORPORA or (clip.start, clip.end) != (0.0, None):
+    if clip.corpus not in CORPORA or clip.is_segment:
         return None
     return CORPORA[clip.corpus].lead_seconds
 
@@ -98,8 +98,8 @@ class ClipReader:
             name: Of it in batches: `analysed` or `features`.
             device: Where it is computed.
         """
-        leads = {clip.corpus: lead_seconds(clip) for clip in self.clips}
-        key = digest(self.waveforms.key, VERSION, repr(self.window), leads, key)
+        starts = [(clip.corpus, lead_seconds(clip)) for clip in self.clips]
+        key = digest(self.waveforms.key, VERSION, repr(self.window), starts, key)
         rows = partial(self._computed_rows, compute, device)
         self.cached, self.cached_as = load_or_build(directory, "features", key, rows), name
 

@@ -76,7 +76,7 @@ def altered_clips(folder: Path, rows: Sequence[Mapping[str, object]]) -> list[st
         path = folder / str(row["job"]) / "split.csv"
         if row["status"] == "finished" and path.is_file():  # recordings of `input=` have no split
             data = recorded_data(path.parent)
-            source = str([data.get(key) for key in ("root", "sample_rate")])
+            source = str([data.get(key) for key in ("root", "manifest", "sample_rate")])
             for clip, digest in read_clips(path).sha256.items():
                 heard.setdefault((clip, source), set()).add(digest)
     return sorted({clip for (clip, _), digests in heard.items() if len(digests) > 1})

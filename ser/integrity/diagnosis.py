@@ -28,6 +28,7 @@ class Diagnosis:
         findings: The worst first.
         levels: A row a speaker and channel, as of `rules.levels`.
         unknown: Audio files whose names are of no corpus.
+        against: What `Finding.expected` is.
     """
 
     root: Path
@@ -35,6 +36,7 @@ class Diagnosis:
     findings: list[Finding]
     levels: list[dict[str, object]]
     unknown: list[Path]
+    against: str = "the release"
 
     @property
     def exit_code(self) -> int:
@@ -54,7 +56,7 @@ class Diagnosis:
 
     def groups(self) -> list[list[Finding]]:
         """Return the findings of one kind and severity together."""
-        return [list(group) for _, group in groupby(self.findings, key=_rank)]
+        return [list(group) for _, group in groupby(self.findings, key=rank)]
 
 
 def diagnose(
@@ -100,13 +102,14 @@ def diagnose(
     return Diagnosis(
         found.root,
         _count(expected, clips, copies),
-        sorted(listed, key=_rank),
+        sorted(listed, key=rank),
         levels,
         list(found.foreign),
     )
 
 
-def _rank(finding: Finding) -> tuple[int, str]:
+def rank(finding: Finding) -> tuple[int, str]:
+    """Return what findings are sorted by: the worst first, those of a kind together."""
     return -SEVERITIES.index(finding.severity), finding.kind
 
 

@@ -1,6 +1,7 @@
 """Measurements of one recording on disk: its container, its header and its samples."""
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from ser.audio.clips import WHOLE, Span, locate
 from ser.audio.decode import decode_and_peak
 
 MP4_RATE = 48000
@@ -16,7 +18,7 @@ MP4_RATE = 48000
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found in one file. Samples are mono, of 16 bit, at the rate of the file.
+    """What was found in one file or a part of it; samples are mono, of 16 bit, at the file's rate.
 
     Attributes:
         path: The file.
@@ -56,6 +58,12 @@ class Examination:
 
 def examine(path: Path) -> Examination:
     """Read one file as training would and measure it."""
+    return examine_parts((path, (WHOLE,)))[0]
+
+
+def examine_parts(parts: tuple[Path, Sequence[Span]]) -> list[Examination]:
+    """Read one file once and measure parts of it, each from its start to its end in s."""
+    path, spans = parts
     header = _header(path)
     rate = header["sample_rate"]
     try:
@@ -63,19 +71,28 @@ def examine(path: Path) -> Examination:
         with path.open("rb") as file:
             file_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except (ValueError, OSError) as error:
-        return Examination(path, str(error))
-    scaled = samples / 32768
-    return Examination(
-        path=path,
-        **header,
-        seconds=len(samples) / rate,
-        peak=peak,
-        rms=float(np.sqrt(np.mean(scaled**2))),
-        longest_zeros_s=longest_run(samples == 0) / rate,
-        longest_clipping=longest_run((samples >= 32767) | (samples <= -32767)),
-        samples_sha256=hashlib.sha256(samples.tobytes()).hexdigest(),
-        file_sha256=file_sha256,
-    )
+        return [Examination(path, str(error))] * len(spans)
+    found = []
+    for span in spans:
+        place, error = locate(span, len(samples), rate)
+        if error is not None:
+            found.append(Examination(path, error))
+            continue
+        part = samples[slice(*place)]
+        scaled = part / 32768
+        seen = Examination(
+            path=path,
+            **header,
+            seconds=len(part) / rate,
+            peak=peak if span == WHOLE else float(np.abs(scaled).max()),
+            rms=float(np.sqrt(np.mean(scaled**2))),
+            longest_zeros_s=longest_run(part == 0) / rate,
+            longest_clipping=longest_run((part >= 32767) | (part <= -32767)),
+            samples_sha256=hashlib.sha256(part).hexdigest(),
+            file_sha256=file_sha256,
+        )
+        found.append(seen)
+    return found
 
 
 def longest_run(mask: np.ndarray) -> int:

@@ -41,6 +41,7 @@ def write_report(diagnosis: Diagnosis, folder: Path) -> None:
         "doctor.html.j2",
         groups=diagnosis.groups(),
         place=diagnosis.place,
+        against=diagnosis.against,
         picture=embed_picture(picture) if diagnosis.levels else None,
         **content,
     )
@@ -51,10 +52,11 @@ def show_report(diagnosis: Diagnosis, folder: Path) -> None:
     """Print what is there, what was found in it, and what to do."""
     console = Console(markup=False, highlight=False)  # a path may hold brackets
     console.print(str(diagnosis.root), soft_wrap=True)
-    table = Table(*diagnosis.counts[0], box=box.SIMPLE_HEAD, collapse_padding=True)
-    for row in diagnosis.counts:
-        table.add_row(*map(str, row.values()))
-    console.print(table)
+    if diagnosis.counts:
+        table = Table(*diagnosis.counts[0], box=box.SIMPLE_HEAD, collapse_padding=True)
+        for row in diagnosis.counts:
+            table.add_row(*map(str, row.values()))
+        console.print(table)
     for group in diagnosis.groups():
         first = group[0]
         count = f", {len(group)} times" if len(group) > 1 else ""
@@ -64,7 +66,7 @@ def show_report(diagnosis: Diagnosis, folder: Path) -> None:
             text = f"{place}: {found.what}" if place else found.what
             if found.clips:
                 text += f" ({', '.join(found.clips[:SHOWN])}{', ...' * (len(found.clips) > SHOWN)})"
-            console.print(f"    {text}; the release: {found.expected}", soft_wrap=True)
+            console.print(f"    {text}; {diagnosis.against}: {found.expected}", soft_wrap=True)
         if len(group) > SHOWN:
             console.print("    ...")
     console.print(diagnosis.verdict, soft_wrap=True)

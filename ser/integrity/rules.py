@@ -60,6 +60,14 @@ ADVICE = {
     "name": "read as the clip it is: nothing to do",
     "unknown name": "left out; give it its official name if it is a clip",
     "not asked for": "left out by data.corpora, data.channels or data.modality",
+    # Of a manifest.
+    "manifest": "mend it: training stops at the first problem of a manifest",
+    "unreadable": "replace it or leave it out: training stops at it, or skips it (data.on_error)",
+    "soundless": "replace it or leave it out: training would learn a label without a sound",
+    "twice": "keep one of them: in two splits they would end a run",
+    "overdriven": "the wave is cut off: record or export it at a lower level",
+    "one speaker": "no speaker is left to test it: merge it, drop it, or record another",
+    "columns": "they are left unread: nothing to do, unless one is misspelt",
 }
 """What to do, by kind of finding."""
 
@@ -204,7 +212,8 @@ def levels(pairs: Sequence[tuple[Clip, Examination]]) -> list[dict[str, object]]
         for key in ("peak", "rms"):
             middle = median(getattr(seen, key) for seen in group)
             row[f"{key}_dbfs"] = round(20 * log10(middle), 2)
-        bounds = CORPORA[corpus].releases[channel].peaks_dbfs
+        release = CORPORA[corpus].releases.get(channel) if corpus in CORPORA else None
+        bounds = release and release.peaks_dbfs
         table.append(row | {"release_peaks_dbfs": bounds})
     return table
 

@@ -125,4 +125,4 @@ class Loco(Callback):
 
 def _described(data: Mapping) -> EmotionDataModule:
     """Build the data of a config to ask for its corpora and classes; no recording is looked for."""
-    return instantiate(data | {"root": "", "download": False})
+    return instantiate(data | {"root": data["root"] and "", "download": False})

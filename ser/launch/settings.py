@@ -63,6 +63,7 @@ SETTINGS: Mapping[str, object] = {
     "cache.dir": str | None,
     "cache.max_gb": Positive | None,
     "data.root": str | None,
+    "data.manifest": str | None,
     "data.on_error": Literal[ON_ERROR] | None,
 }
 """Keys outside the recipes, and what they may be."""
@@ -195,15 +196,16 @@ def _build(config: Mapping) -> None:
         instantiate(data["protocol"], _convert_="all")
     with _naming("window", data["window"]):
         window = instantiate(data["window"], _convert_="all")
-        known = (*CORPORA, "other")
-        for name in window.start if isinstance(window.start, Mapping) else ():
-            if name not in known:
-                raise ValueError(f"window.start.{name}: expected one of {', '.join(known)}")
         sizes.check_window(model["frontend"], window.samples)
-    try:
-        classes = instantiate(data | {"root": "", "download": False}).labels.classes
+    try:  # a root is not looked at; a manifest says which corpora and classes there are
+        built = instantiate(data | {"root": data["root"] and "", "download": False})
     except InstantiationException as error:
         raise cause_of(error) from error
+    known = dict.fromkeys((*CORPORA, *built.known, "other"))
+    for name in window.start if isinstance(window.start, Mapping) else ():
+        if name not in known:
+            raise ValueError(f"window.start.{name}: expected one of {', '.join(known)}")
+    classes = built.labels.classes
     with _naming("trainer", config["trainer"]):
         instantiate(config["trainer"], logger=False, default_root_dir=None)
     unvalidated = config["objective"] is None or config["refit"]

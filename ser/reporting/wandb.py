@@ -138,9 +138,15 @@ def log_report(loggers: Sequence[Logger], metrics: Mapping, folder: Path, root: 
         if isinstance(logger, WandbLogger):
             for picture in sorted(folder.glob("*.png")):
                 logger.log_image(f"{split}/{picture.stem}", [str(picture)])
-            predictions = pd.read_csv(folder / "predictions.csv", dtype={"speaker": str})
+            predictions = pd.read_csv(
+                folder / "predictions.csv",
+                dtype=dict.fromkeys(("speaker", "label", "prediction"), str),
+                keep_default_na=False,
+            )
             wrong = wrong_clips(predictions, metrics["classes"])
-            heard = [wandb.Audio(str(root / path)) for path in wrong.path.head(AUDIBLE)]
+            # Of a segment there is the whole recording, which may be hours.
+            files = [] if "start" in wrong else wrong.path.head(AUDIBLE)
+            heard = [wandb.Audio(str(root / path)) for path in files]
             wrong["audio"] = heard + [None] * (len(wrong) - len(heard))
             data = wrong.astype(object).to_numpy().tolist()
             logger.log_table(f"{split}/wrong", columns=list(wrong), data=data)

@@ -1,7 +1,8 @@
 """The leak audit: what train, val and test share, and what test clips must not decide."""
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -19,7 +20,8 @@ def audit(
 ) -> dict[str, object]:
     """List the speakers and decoded samples that two splits share; count takes and repetitions.
 
-    An audio file and a video of one moment are one take. A repetition is another take in which
+    Segments of one file that overlap share samples. An audio file and a video of one moment are one
+    take. A repetition is another take in which
     the same speaker says the same sentence in the same way.
 
     Args:
@@ -36,7 +38,7 @@ def audit(
     takes, sentences = defaultdict(list), defaultdict(list)
     for clip, split, digest in zip(clips, splits, hashes, strict=True):
         speakers[split].add(clip.voice)
-        members[digest].append((split, clip.path.name))
+        members[digest].append((split, _file(clip)))
         takes[clip.take].append(split)
         sentences[clip.sentence].append((clip.repetition, split))
     shared_speakers = sorted(
@@ -44,6 +46,7 @@ def audit(
     )
     copies = [group for group in members.values() if len(group) > 1]
     crossing = [group for group in copies if len({split for split, _ in group}) > 1]
+    crossing += _overlaps(clips, splits)
     shared_takes = [take for take in takes.values() if len(set(take)) > 1]
     repeated = sum(
         split == "test" and any(other != "test" and again != take for again, other in heard)
@@ -72,6 +75,28 @@ def audit(
         "test_takes_trained": sum(take.count("test") for take in shared_takes),
         "test_repetitions_trained": repeated,
     }
+
+
+def _file(clip: Clip) -> str:
+    """Name a clip as what is removed where it is a copy."""
+    return clip.clip.rpartition("/")[2] if clip.is_segment else clip.path.name
+
+
+def _overlaps(clips: Sequence[Clip], splits: Sequence[str]) -> Iterator[list[tuple[str, str]]]:
+    """Yield split and name of pairs of segments of one file that overlap across the split."""
+    files = defaultdict(list)
+    for clip, split in zip(clips, splits, strict=True):
+        files[clip.path].append(
+            (clip.start, math.inf if clip.end is None else clip.end, split, clip)
+        )
+    for segments in files.values():
+        last = {}  # by split, the end that is furthest so far, and whose it is
+        for start, end, split, clip in sorted(segments, key=lambda one: one[:3]):
+            for other, (reached, before) in last.items():
+                if other != split and reached > start:
+                    yield [(other, _file(before)), (split, _file(clip))]
+            if end > last.get(split, (-1, clip))[0]:
+                last[split] = end, clip
 
 
 def check_statistics(estimator: BaseEstimator, features: np.ndarray, labels: np.ndarray) -> None:

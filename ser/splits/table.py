@@ -101,7 +101,7 @@ class SplitTable:
             and clip.emotion in self.labels.emotions
             and clip.clip in splits
         }
-        segments = any(clip.end is not None for clip in chosen.values())
+        segments = any(clip.is_segment for clip in chosen.values())
         columns = (*COLUMNS, *(("start", "end") if segments else ()))
         table = {column: [getattr(clip, column) for clip in chosen.values()] for column in columns}
         table["path"] = [cell(clip.path.relative_to(self.found.root)) for clip in chosen.values()]

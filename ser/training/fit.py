@@ -245,6 +245,7 @@ def validate(
 def portable(cfg: DictConfig) -> dict:
     """Resolve the config for a checkpoint, which is read from other working folders too."""
     config = OmegaConf.to_container(cfg, resolve=True)  # plain: `weights_only` admits it
-    if isinstance(config["data"]["root"], str):
-        config["data"]["root"] = str(Path(config["data"]["root"]).expanduser().resolve())
+    for key in ("root", "manifest"):
+        if isinstance(config["data"].get(key), str):
+            config["data"][key] = str(Path(config["data"][key]).expanduser().resolve())
     return config

@@ -505,7 +505,7 @@ def test_the_data_module_fetches_what_it_was_asked_for(shelf: Shelf, tmp_path: P
 
     assert len(module(servers=servers, download=True, roles={"tess": "off"}).found.clips) == 9
     assert not [path for path, _ in shelf.asked if path.startswith("/api/datasets")]
-    with pytest.raises(ValueError, match="expected data=ravdess_tess; these data are made here"):
+    with pytest.raises(ValueError, match="expected data=ravdess_tess; of these data"):
         module(download=True)
 
 

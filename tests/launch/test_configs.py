@@ -55,12 +55,20 @@ def composed(tmp_path: Path, cache: Path) -> Iterator[object]:
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_is_composed_and_built(composed, with_encoder, group: str, option: str):
+def test_every_option_is_composed_and_built(
+    composed, with_encoder, tmp_path: Path, group: str, option: str
+):
     # What only a classical model wants comes with one, and an encoder with a probe.
     vectors = ("compare", "egemaps", "functionals", "mean_mfcc", "means", "one_pass")
     extra = ["model=svm"] if option in vectors or group == "estimator" else []
     extra += ["channel=none"] if option in ("mfcc_chroma", "mel_image") else []
     extra += with_encoder.get(option, [])
+    if option == "manifest":
+        rows = [f"{name}.wav,{name},x\n" for name in ("joy", "grief")]
+        (tmp_path / "clips.csv").write_text("path,label,speaker\n" + "".join(rows))
+        for name in ("joy", "grief"):
+            (tmp_path / f"{name}.wav").touch()
+        extra.append(f"data.manifest={tmp_path / 'clips.csv'}")
     place = {"estimator": "estimator@model.estimator", "search": "model"}.get(group, group)
     cfg = composed("tune" if group == "search" else "train", f"{place}={option}", *extra)
     if group == "search":
@@ -155,6 +163,7 @@ def test_help_is_quick_because_it_imports_nothing_heavy_and_is_found_from_anywhe
         "ser.doctor": "modality:",
         "ser.ensemble": "weights: null",
         "ser.explore": "input: null",
+        "ser.manifest": "pattern: null",
     }
     done = subprocess.run(
         [sys.executable, "-c", HELP, *shown],

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,23 @@ def test_nothing_is_chosen_by_a_test_metric(metric: str):
         check_objective("objective", metric)
     for fine in ("val/uar", "val/f1/sad", "train/loss", None):
         check_objective("objective", fine)
+
+
+def test_segments_of_one_file_that_overlap_across_the_split_share_samples():
+    first, second, third = clips(*NAMES)
+    parts = [
+        replace(
+            clip, path=Path("long.wav"), clip=f"mine/long.wav#{start}-{end}", start=start, end=end
+        )
+        for clip, start, end in ((first, 0, 3), (second, 3, 6), (third, 5, 7))
+    ]
+    splits = ["train", "val", "test"]
+    found = audit(parts[:2], splits[:2], ["a", "b"], leaky=False)
+    assert found["samples_shared"] == []  # they touch
+    with pytest.raises(ValueError, match=r"#3-6 \(val\) and long.wav#5-7 \(test\) hold the same"):
+        audit(parts, splits, list("abc"), leaky=False)
+    found = audit(parts, splits, list("abc"), leaky=True)
+    assert found["samples_shared"] == [["long.wav#3-6", "long.wav#5-7"]]
+    assert not found["passed"]
+    same = audit(parts, ["train", "test", "test"], list("abc"), leaky=False)
+    assert same["passed"]  # within one split it is no leak
