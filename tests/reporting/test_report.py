@@ -54,10 +54,10 @@ def test_every_figure_comes_from_the_predictions(predictions: pd.DataFrame, tmp_
     written = json.loads((tmp_path / "metrics.json").read_text())
     assert written["uar"] == pytest.approx(balanced_accuracy_score(read.label, read.prediction))
     assert written["n"] == 90
-    assert written["speakers"] == ["01", "02", "03", "04"]
+    assert written["speakers"] == [f"ravdess/0{number}" for number in range(1, 5)]
     assert set(written["slices"]["gender"]) == {"male", "female"}
     for speaker, rows in read.groupby("speaker"):
-        found = written["slices"]["speaker"][speaker]
+        found = written["slices"]["speaker"][f"ravdess/{speaker}"]
         assert found["n"] == len(rows)
         assert found["uar"] == pytest.approx(balanced_accuracy_score(rows.label, rows.prediction))
     assert (tmp_path / "report.txt").read_text() == classification_report(

@@ -31,11 +31,12 @@ def test_the_epoch_is_timed_three_ways(
 def test_scan_split_and_cache_are_measured_by_size(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
-    monkeypatch.setattr(sys, "argv", ["scale.py", "sizes=520,600"])
+    monkeypatch.setattr(sys, "argv", ["scale.py", "sizes=1200,1400"])
     runpy.run_path(str(BENCHMARKS / "scale.py"), run_name="__main__")
     rows = re.findall(r"^ +(\d+) (\w+) +(\d+\.\d\d)", capsys.readouterr().out, re.MULTILINE)
-    steps = ("scan", "split", "cache", "open")
-    assert [row[:2] for row in rows] == [(size, step) for size in ("520", "600") for step in steps]
+    steps = ("scan", "split", "cache", "features", "epoch", "open")
+    sizes = ("1200", "1400")
+    assert [row[:2] for row in rows] == [(size, step) for size in sizes for step in steps]
 
 
 @pytest.mark.slow
