@@ -46,7 +46,8 @@ class SplitTable:
     def table(self, fold: int) -> pd.DataFrame:
         """Return the table of a fold; each of its splits has every class.
 
-        Nobody validates where the protocol assigns nobody to val.
+        Only one speaker who tests alone, in one of several folds, may lack some. Nobody validates
+        where the protocol assigns nobody to val.
 
         Raises:
             ValueError: The fold is unknown, or a split or a class of it is empty, with the counts.
@@ -67,7 +68,10 @@ class SplitTable:
                     f"{split} is empty ({asked}): expected speakers with clips of these"
                     f" corpora and channels; selected: {table.corpus.value_counts().to_dict()}"
                 )
+        voices = (table.corpus + "/" + table.speaker).groupby(table.split).nunique()
         for split in needed:
+            if split == "test" and voices[split] == 1 and self.count() > 1:
+                continue  # one speaker need not have spoken all that the folds together test
             missing = counts.index[counts[split] == 0].to_list()
             if missing:
                 raise ValueError(

@@ -173,7 +173,10 @@ def test_roles_are_in_the_name_and_hash_where_they_decide_what_is_tested(fresh):
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
-        ({"protocol": NamedFolds("loso")}, "expected data.target=emotion, or a protocol whose"),
+        (
+            {"protocol": NamedFolds("pairs", [[1, 3], [2, 4]])},
+            "expected data.target=emotion, or a protocol whose",
+        ),
         ({"channels": ["song"]}, r"with data.drop=\[disgust,surprised\], or select other data"),
     ],
 )
