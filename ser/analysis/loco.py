@@ -36,9 +36,9 @@ def collect_cells(
             continue
         metrics = read_metrics(folder / str(job["job"]))
         low, high = metrics["ci"]["uar"] or (None, None)
-        train, test = (str(job[key]).strip("[]") for key in CORPORA)
+        train, test = (str(job[key]).strip("[]'") for key in CORPORA)
         cell = {key: job[key] for key in varied}
-        cell |= {"train": OTHERS if train == "null" else train, "test": test}
+        cell |= {"train": OTHERS if job[CORPORA[0]] == "null" else train, "test": test}
         cell |= {"n": metrics["n"], "speakers": len(metrics["speakers"])}
         cells.append(cell | {"uar": metrics["uar"], "uar_low": low, "uar_high": high})
     return cells

@@ -15,6 +15,7 @@ from torch import nn
 from ser.checkpoints import ownership, renames, sizes, trust
 from ser.config.split_info import STAMPS, SplitInfo
 from ser.config.tensor_files import check_archive
+from ser.corpora.names import is_word
 from ser.corpora.scan import from_name
 from ser.features.frontend import build_frontend
 
@@ -35,7 +36,7 @@ class Recipe(Callback):
 
     Args:
         config: The composed config, resolved, as plain containers.
-        split: The clips' `split` and `sha256` by identity.
+        split: The clips' `split`, `sha256` and `label` by identity.
         split_info: Under which protocol and fold, and whether it leaks.
         overrides: What the run was started with.
 
@@ -75,7 +76,7 @@ class Checkpoint:
     Attributes:
         path: The file.
         config: The recipe of its run, as plain containers.
-        split: The clips' `split` and `sha256` by identity.
+        split: The clips' `split`, `sha256` and `label` by identity.
         split_info: Under which protocol and fold, and whether it leaks.
         overrides: What the run was started with; None where no training can go on from the file.
         epoch: The last that was finished, from 0.
@@ -219,7 +220,8 @@ def _read_split(columns: Mapping) -> pd.DataFrame:
         ValueError: They are of unequal length, or hold other than they should.
     """
     clip = "name" if "name" in columns else "clip"
-    split = pd.DataFrame({key: columns[key] for key in (clip, "split", "sha256")}, dtype=object)
+    kept = ["split", "sha256", *(["label"] if "label" in columns else [])]  # not in earlier ones
+    split = pd.DataFrame({key: columns[key] for key in (clip, *kept)}, dtype=object)
     if not split.map(lambda value: isinstance(value, str)).all(axis=None):
         raise ValueError("its split holds other than text")
     if split[clip].duplicated().any() or not split.split.isin(("train", "val", "test")).all():
@@ -227,7 +229,7 @@ def _read_split(columns: Mapping) -> pd.DataFrame:
     if clip == "name":  # of format 2: without the corpus
         found = {name: from_name(name) for name in split.name}
         split["clip"] = [found[name].clip if found[name] else name for name in split.name]
-    return split.set_index("clip")[["split", "sha256"]]
+    return split.set_index("clip")[kept]
 
 
 def _check_size(node: object) -> None:
@@ -282,7 +284,7 @@ def _check_parts(classes: Sequence[str], epoch: int) -> None:
     if not isinstance(epoch, int):
         raise ValueError("its epoch is of another type")
     named = isinstance(classes, list | tuple) and all(
-        isinstance(name, str) and re.fullmatch(r"[\w ][\w .+-]{0,99}", name) for name in classes
+        isinstance(name, str) and is_word(name, 100) for name in classes
     )
     if not named or len(set(classes)) != len(classes) or len(classes) < 2:
         raise ValueError("its classes are not two or more different names")

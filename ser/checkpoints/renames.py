@@ -4,7 +4,7 @@ import io
 import zipfile
 from collections.abc import Mapping
 
-from ser.corpora.tess import FORMER_ROLES
+from ser.corpora.tess import FORMER_ROLES, NAME
 
 TARGETS = {
     "lightning.pytorch.loggers.CSVLogger": "ser.training.restart.CurvesLogger",
@@ -47,9 +47,8 @@ def rename(node: object) -> object:
         target = node.get("_target_")
         if isinstance(target, str) and target in TARGETS:
             renamed["_target_"] = TARGETS[target]
-        for key, roles in FORMER_ROLES.items():
-            if target is not None and key in node and str(node[key]) in roles:
-                renamed["roles"] = roles[str(renamed.pop(key))]
+        if target is not None and str(node.get(NAME)) in FORMER_ROLES:
+            renamed |= FORMER_ROLES[str(renamed.pop(NAME))]
         return renamed
     if isinstance(node, list | tuple):
         return [rename(child) for child in node]

@@ -62,7 +62,7 @@ def open_data(
         config["root"] = root
     elif isinstance(config["root"], dict):  # the embedded corpus is built where the cache is now
         config["root"] |= {"directory": cache}
-    elif not Path(config["root"]).is_dir():
+    elif config["root"] is not None and not Path(config["root"]).is_dir():
         config["root"] = os.environ.get("SER_DATA", config["root"])
     try:
         found = instantiate(config)
@@ -164,4 +164,12 @@ def _compare(trained: pd.DataFrame, data: EmotionDataModule, split: str) -> int:
     changed = there[expected.loc[there, "sha256"] != found.loc[there, "sha256"]]
     if len(changed):
         log.warning("%d %s clips sound different now, such as %s", len(changed), split, changed[0])
+    if "label" in expected:  # which a manifest may say otherwise by now
+        other = there[expected.loc[there, "label"] != found.loc[there, "label"]]
+        if len(other):
+            raise ValueError(
+                f"{data.place} has {len(other)} {split} clips of another class than in training,"
+                f" such as {other[0]}: {found.label[other[0]]}, then {expected.label[other[0]]};"
+                " expected the labels of the training"
+            )
     return len(changed)

@@ -200,11 +200,6 @@ class Corpus:
     oddities: Oddities = Oddities()
     heard_by: Collection[str] = ()
 
-    @property
-    def placed(self) -> bool:
-        """Whether it has too few speakers to be spread over train, val and test."""
-        return len(self.speakers) < 4
-
     def seconds_of(self, clip: Clip) -> tuple[float, float]:
         """Return the bounds of a clip's length in s; where its file is known they are one."""
         release = self.releases[clip.channel]

@@ -168,7 +168,8 @@ def _by_path(
                 " holds it: expected a group (?P<label>...), or a folder a label"
             )
         unlabelled.discard(said)
-        row["gender"] = GENDERS.get(row.get("gender", "").lower(), row.get("gender", ""))
+        gender = row.get("gender", "").lower()
+        row["gender"] = GENDERS.get(gender, gender)
         yield row | {"path": path, "label": labels.get(said, said)}
     if not count:
         example = f", such as {others[0]}" if others else ""

@@ -8,17 +8,18 @@ import math
 import os
 import re
 import shlex
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import product
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from ser.corpora.clip import CHANNELS, EMOTIONS, GENDERS, Clip, Corpus
-from ser.corpora.names import FORMULA, WORD, shown
+from ser.corpora.clip import CHANNELS, GENDERS, Clip, Corpus
+from ser.corpora.labels import in_order
+from ser.corpora.names import FORMULA, is_word, shown
 from ser.corpora.scan import CORPORA, DEFAULT, Scan
 
 REQUIRED = ("path", "label", "speaker")
@@ -42,6 +43,8 @@ CLASSES = 1000
 """Labels."""
 WORDS = 1000
 """Characters of what is said."""
+LATEST = 1e9
+"""Seconds, beyond which no recording lasts."""
 
 log = logging.getLogger(__name__)
 
@@ -306,7 +309,7 @@ class _Reading:
         self.unread: dict[str, None] = {}
         self.corpora: dict[str, Corpus] = {}
         self._folders: dict[str, str] = {}
-        self._there: dict[str, bool] = {}
+        self._there: dict[str, str | None] = {}
         self._lines: dict[object, int] = {}
         self._texts: dict[str, str] = {}
 
@@ -316,19 +319,20 @@ class _Reading:
         self.unread |= dict.fromkeys(name for name in cells if name not in (*REQUIRED, *OPTIONAL))
         values = {"path": cells.get("path") or ""}
         for column in (*REQUIRED[1:], *OPTIONAL):
-            text = (cells.get(column) or "").strip()
+            # Composed, as a folder's name may be written in other bytes than a table's.
+            text = unicodedata.normalize("NFC", (cells.get(column) or "").strip())
             values[column] = self._texts.setdefault(text, text)  # of equal ones one is kept
         values["corpus"] = values["corpus"] or NAME
 
-        def note(column: str, expected: str, kind: str = "value") -> None:
-            what = f"{column}={_short(values[column])}"
+        def note(column: str, expected: str, kind: str = "value", fact: str = "") -> None:
+            what = f"{column}={_short(values[column])}{fact}"
             self.problems.append(Problem(kind, line, what, expected))
 
         for column in REQUIRED:
             if not values[column]:
                 note(column, "a value", "empty")
         for column in ("label", "speaker", "corpus"):
-            if values[column] and not WORD.fullmatch(values[column]):
+            if values[column] and not is_word(values[column]):
                 note(column, "letters, digits, spaces, or . _ + - after the first, at most 80")
         for column, choices in CHOICES.items():
             if values[column] and values[column] not in choices:
@@ -348,19 +352,21 @@ class _Reading:
         file = self._locate(values["path"]) if values["path"] else None
         if file is None and values["path"]:
             folder = shown(self.path.parent)
-            note("path", f"a file, absolute or relative to {folder}", "unknown file")
+            expected = f"one that is absolute or relative to {folder}"
+            note("path", expected, "unknown file", ": there is no such file")
         if len(self.problems) > known:
             return
         for key in ((file, start or 0.0, end), _identity(values, start or 0.0, end)):
             if key in self._lines:
-                note("path", f"each clip once; line {self._lines[key]} is the same one", "twice")
+                same = f" is the clip of line {self._lines[key]} again"
+                note("path", "each clip once", "twice", same)
                 return
             self._lines[key] = line
         modality = "video" if file.lower().endswith(".mp4") else "audio"
         self.rows.append(_Row(modality, file, start or 0.0, end, line, values))
 
     def _locate(self, written: str) -> str | None:
-        """Return the file of a path, in a folder without links; None where there is none."""
+        """Return the file of a path, links followed; None where there is none."""
         if not written.isprintable():
             return None
         head, tail = os.path.split(written)
@@ -368,8 +374,9 @@ class _Reading:
             self._folders[head] = os.path.realpath(self.path.parent / head)
         file = f"{self._folders[head]}/{tail}"
         if file not in self._there:
-            self._there[file] = os.path.isfile(file)
-        return file if self._there[file] else None
+            found = os.path.realpath(file) if os.path.islink(file) else file
+            self._there[file] = found if os.path.isfile(found) else None
+        return self._there[file]
 
     def finish(self) -> None:
         """Compare the rows with each other, and with what is known of their corpora."""
@@ -381,11 +388,10 @@ class _Reading:
         if len(labels) > CLASSES:
             what = f"{len(labels)} labels, such as {_short(min(labels))}"
             self.problems.append(Problem("labels", None, what, f"at most {CLASSES}"))
-        genders, emotions, recorded = defaultdict(dict), defaultdict(set), defaultdict(set)
+        genders, emotions = defaultdict(dict), defaultdict(set)
         for row in self.rows:
             corpus, speaker, gender = (row.values[key] for key in ("corpus", "speaker", "gender"))
             emotions[corpus].add(row.values["label"])
-            recorded[corpus].add((speaker, row.values["channel"] or CHANNELS[0]))
             known = genders[corpus].setdefault(speaker, gender) or gender
             genders[corpus][speaker] = known
             if gender not in ("", known):
@@ -396,13 +402,8 @@ class _Reading:
                 self._check_known(CORPORA[name])
                 self.corpora[name] = CORPORA[name]
                 continue
-            order = sorted(emotions[name])
-            order = [*filter(emotions[name].__contains__, EMOTIONS), *order]
             speakers = dict(sorted(genders[name].items()))
-            unrecorded = frozenset(product(speakers, CHANNELS)) - recorded[name]
-            self.corpora[name] = Corpus(
-                name, name, speakers, tuple(dict.fromkeys(order)), unrecorded=unrecorded
-            )
+            self.corpora[name] = Corpus(name, name, speakers, tuple(in_order(emotions[name])))
 
     def _check_known(self, corpus: Corpus) -> None:
         """Note the first row that is not of the corpus whose name it has."""
@@ -483,7 +484,7 @@ def _number(text: str) -> float | None:
         number = float(text or "nan")
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) < LATEST and "_" not in text else None
 
 
 def _listed(names: Sequence[str], word: str = "and") -> str:

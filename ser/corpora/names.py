@@ -2,13 +2,23 @@
 
 import os
 import re
+import unicodedata
 from pathlib import PurePath
 
 FORMULA = ("=", "+", "-", "@")
 """What a cell begins with that a spreadsheet computes."""
 
-WORD = re.compile(r"[\w ][\w .+-]{0,79}")
-"""What may name a class, a speaker or a corpus: in columns, keys, cells and checkpoints."""
+MARKS = ("Mn", "Mc")
+"""Unicode's categories of what letters of many scripts are written with."""
+
+
+def is_word(text: str, longest: int = 80) -> bool:
+    """Return whether a text may name a class, a speaker or a corpus, in columns, keys and cells.
+
+    Letters, digits, marks, spaces and _ anywhere, and . + - after the first character.
+    """
+    plain = "".join("_" if unicodedata.category(one) in MARKS else one for one in text)
+    return len(text) <= longest and re.fullmatch(r"[\w ][\w .+-]*", plain) is not None
 
 
 def shown(text: object) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from ser.corpora.clip import AUDIO_SUFFIXES, Clip, Corpus, Oddities, Record, Release
 
+NAME = "tess"
+
 SPEAKERS = ("OAF", "YAF")
 """The older and the younger one."""
 
@@ -29,16 +31,24 @@ CODES = {
 _NAME = re.compile(r"(OAF?|YAF)_([a-z]+)_([a-z]+)", re.IGNORECASE)
 
 FORMER_ROLES = {
-    "tess": {
-        "train": None,
-        "mixed": {"tess": "split"},
-        "off": {"tess": "off"},
-        "test": {"ravdess": "train", "tess": "test"},
-        "oaf_to_yaf": {"ravdess": "val", "tess": "split"},
-        "yaf_to_oaf": {"ravdess": "val", "tess": "split"},
-    }
+    "train": {},
+    "mixed": {"roles": {"tess": "split"}, "classes": "all"},
+    "off": {"roles": {"tess": "off"}},
+    "test": {"roles": {"ravdess": "train", "tess": "test"}},
+    "oaf_to_yaf": {"roles": {"ravdess": "val", "tess": "split"}},
+    "yaf_to_oaf": {"roles": {"ravdess": "val", "tess": "split"}},
 }
-"""`data.roles` by key and value of before, in checkpoints of then: these know their own split."""
+"""What the data are given in place of `tess`, by its value; a checkpoint knows its own split."""
+
+INSTEAD = {
+    "train": "data.roles='{tess: train}'",
+    "mixed": "data.roles='{tess: split}' data.classes=all with protocol=random",
+    "off": "data.roles='{tess: off}'",
+    "test": "protocol=cross_corpus, or data.roles='{ravdess: train, tess: test}'",
+    "oaf_to_yaf": "experiment=tess_speakers fold=1",
+    "yaf_to_oaf": "experiment=tess_speakers fold=0",
+}
+"""What a user writes in place of `data.tess`, by its value."""
 
 _WORDS = """
 back bar base bath bean beg bite boat bone book bought burn cab calm came cause chain chair chalk
@@ -95,7 +105,7 @@ def _holds(name: str, channel: str, modality: str) -> bool:
 
 
 TESS = Corpus(
-    name="tess",
+    name=NAME,
     title="TESS",
     parse=parse,
     from_name=_from_name,

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from annotated_types import MinLen
+from hydra.utils import instantiate
 from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, default_convert
@@ -26,6 +27,7 @@ from ser.corpora.clip import CHANNELS, MODALITIES
 from ser.corpora.labels import TARGETS, Labels, in_order, label_emotions
 from ser.corpora.manifest import choose, read
 from ser.corpora.scan import Scan, scan
+from ser.corpora.tess import INSTEAD
 from ser.data.loading import ClipDataset, ClipReader, Reader
 from ser.features.encoders import DOCUMENTED
 from ser.features.frontend import FrontEnd, cache_key
@@ -39,16 +41,6 @@ log = logging.getLogger(__name__)
 
 _Name = TypeVar("_Name")
 Some = Annotated[Sequence[_Name], MinLen(1)]
-
-TESS = {
-    "train": "data.roles='{tess: train}'",
-    "off": "data.roles='{tess: off}'",
-    "test": "protocol=cross_corpus, or data.roles='{ravdess: train, tess: test}'",
-    "oaf_to_yaf": "experiment=tess_speakers fold=1",
-    "yaf_to_oaf": "experiment=tess_speakers fold=0",
-    "mixed": "data.roles='{tess: split}'",
-}
-"""What does what `data.tess` did, by its values."""
 
 
 @dataclass(eq=False, repr=False)
@@ -133,7 +125,7 @@ class EmotionDataModule(LightningDataModule):
                 " them, as data=manifest data.manifest=clips.csv, or data.root=/corpora"
             )
         if self.tess is not None:
-            instead = TESS.get(self.tess, "data.roles='{tess: train}' or the like")
+            instead = INSTEAD.get(self.tess, INSTEAD["train"])
             raise ValueError(f"data.tess={self.tess} is no key any more: expected {instead}")
         self.protocol = self.protocol or Holdout()
         self.recorded: Mapping[str, str] | None = None
@@ -156,6 +148,8 @@ class EmotionDataModule(LightningDataModule):
         emotions = {emotion for corpus in used for emotion in corpus.emotions}
         asked = Labels(label_emotions(self.drop, self.keep, self.merge, emotions))
         held = {corpus.name: asked.held(corpus.emotions) for corpus in used}
+        if unheld := [name for name in self.keep or () if name not in emotions]:
+            log.warning("data.keep: no corpus in use has clips of %s", ", ".join(unheld))
         for name, classes in held.items():
             if lacking := in_order(set().union(*held.values()) - classes):
                 left = [one for one in lacking if one not in self.labels.emotions.values()]
@@ -322,7 +316,7 @@ class EmotionDataModule(LightningDataModule):
         return frontend.of(dataset.read(dataset.rows)).numpy(), dataset.labels
 
     def record(self, fold: int | None = None) -> pd.DataFrame:
-        """Return `split` and `sha256` by clip, for another run to score the same ones.
+        """Return `split`, `sha256` and `label` by clip, for another run to score the same ones.
 
         Args:
             fold: Of the protocol; None is what was set up.
@@ -330,7 +324,7 @@ class EmotionDataModule(LightningDataModule):
         table = self.table if fold is None else self.splits.table(fold)
         notes = self.decoded.waveforms.notes
         sha256 = [notes[row] for row in table.index]
-        return table.assign(sha256=sha256).set_index("clip")[["split", "sha256"]]
+        return table.assign(sha256=sha256).set_index("clip")[["split", "sha256", "label"]]
 
     def balanced_weights(self) -> Tensor:
         """Weigh each class by the inverse of its training clips, 1 on average: (classes,)."""
@@ -366,3 +360,14 @@ class EmotionDataModule(LightningDataModule):
     def _loader(self, dataset: ClipDataset, **options: object) -> DataLoader:
         # No worker processes and nothing to collate: a batch is one read of the memory map.
         return DataLoader(dataset, self.batch_size, collate_fn=default_convert, **options)
+
+
+def describe(data: Mapping) -> EmotionDataModule:
+    """Build the data of a config to ask for corpora and classes; no recording is looked for.
+
+    Args:
+        data: The recipe, resolved.
+    """
+    listed = data.get("manifest") is not None
+    root = data["root"] if listed or data["root"] is None else ""
+    return instantiate(data | {"root": root, "download": False})

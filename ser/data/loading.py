@@ -59,6 +59,7 @@ class ClipReader:
         self.cached: Store | None = None
         self.cached_as = ""
         self.held: Tensor | None = None
+        self.held_at = np.full(len(waveforms), -1)
         self.withheld = np.zeros(len(waveforms), bool)
         self.standards: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -78,7 +79,7 @@ class ClipReader:
         if self.cached is not None:
             return {self.cached_as: torch.from_numpy(self._standardised(rows))}
         if self.held is not None:
-            return {"waveform": self.held[torch.tensor(rows)].float() / 32768}
+            return {"waveform": self.held[torch.tensor(self.held_at[rows])].float() / 32768}
         return {"waveform": self._waveforms(rows)}
 
     def cache(
@@ -122,13 +123,12 @@ class ClipReader:
 
     def hold(self, rows: np.ndarray, device: torch.device) -> None:
         """Keep the windows of these rows on the device, where the front end then runs."""
-        # 16 bit: 1.5 GB for everything. Other rows stay empty.
-        self.held = torch.zeros(
-            len(self.waveforms), self.window.samples, dtype=torch.int16, device=device
-        )
+        # 16 bit: 1.2 GB for 4000 clips of 3 s.
+        self.held = torch.empty(len(rows), self.window.samples, dtype=torch.int16, device=device)
+        self.held_at[rows] = np.arange(len(rows))
         for part in np.array_split(rows, -(-len(rows) // PART)):
             windows = torch.from_numpy(self._windows(part))
-            self.held[torch.tensor(part, device=device)] = windows.to(device)
+            self.held[torch.tensor(self.held_at[part], device=device)] = windows.to(device)
 
     def _refuse_withheld(self, rows: np.ndarray) -> None:
         if count := int(self.withheld[rows].sum()):

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 CALIBRATION_BINS = 15
 SLICES = ("gender", "channel", "intensity", "statement", "corpus", "speaker")
 
+GENDERS = {"male", "female"}
+"""What ends the names of classes by emotion and gender."""
+
 PREFIXES = ("leaky", "exposed")
 """Stamps that stand before every key that such a run logs, so `leaky-test/uar`."""
 
@@ -156,7 +159,7 @@ def marginalise_gender(
     The probability of an emotion is the sum over genders.
     """
     emotions = {name: name.rpartition("_")[0] for name in classes}
-    if not all(emotions.values()):
+    if not all(emotions.values()) or not {name.rpartition("_")[2] for name in classes} <= GENDERS:
         return None
     names = list(dict.fromkeys(emotions.values()))
     parts = {name: [f"p_{one}" for one in classes if emotions[one] == name] for name in names}

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ser.analysis import class_drop, loco
 from ser.corpora.labels import label_emotions
-from ser.data.datamodule import EmotionDataModule
+from ser.data.datamodule import describe
 from ser.evaluation.jobs import collect, varied
 from ser.evaluation.metrics import PREFIXES, key_prefix
 from ser.launch.run_folder import ending
@@ -61,7 +61,7 @@ def plan(config: DictConfig) -> list[list[str]]:
             value = override.input_line.partition("=")[2]
             raise ValueError(f"{override.input_line} is no list: expected drop_classes=[{value}]")
     whole = OmegaConf.to_container(config.data, resolve=True)
-    labels = _described(whole).labels.emotions
+    labels = describe(whole).labels.emotions
     data = {key: whole[key] for key in ("keep", "merge")} | {"others": list(labels)}
     classes = list(dict.fromkeys(labels.values()))
     names = classes if config.drop_classes is None else config.drop_classes
@@ -104,8 +104,7 @@ class Loco(Callback):
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         """Set the corpora of each job; what cannot be parted ends the sweep at once."""
         with ending():
-            roles = _described(OmegaConf.to_container(config.data, resolve=True)).resolved
-        names = [f"[{name}]" for name, role in roles.items() if role != "off"]
+            names = [f"['{name}']" for name in corpora_of(config)]
         trained = [*names, "null"] if len(names) > 2 else names  # of two there is one other
         swept = dict(zip(loco.CORPORA, (",".join(trained), ",".join(names)), strict=True))
         params = config.hydra.sweeper.params or {}
@@ -123,6 +122,22 @@ class Loco(Callback):
         loco.show_cells(folder, cells, others)
 
 
-def _described(data: Mapping) -> EmotionDataModule:
-    """Build the data of a config to ask for its corpora and classes; no recording is looked for."""
-    return instantiate(data | {"root": data["root"] and "", "download": False})
+def corpora_of(config: DictConfig) -> list[str]:
+    """List the corpora of a matrix.
+
+    Raises:
+        ValueError: There are fewer than two, or the command says itself which train or test.
+    """
+    for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
+        if override.key_or_group in loco.CORPORA:
+            raise ValueError(
+                f"{override.input_line}: sweep=loco sets it itself; expected data.corpora= or"
+                " data.roles= to say which corpora"
+            )
+    if not str(config.protocol.get("_target_")).endswith(".CrossCorpus"):
+        raise ValueError("sweep=loco with another protocol: expected cross_corpus, its own")
+    roles = describe(OmegaConf.to_container(config.data, resolve=True)).resolved
+    names = [name for name, role in roles.items() if role != "off"]
+    if len(names) < 2:
+        raise ValueError(f"sweep=loco of {names}: expected two corpora or more in data.corpora")
+    return names

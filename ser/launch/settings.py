@@ -18,6 +18,7 @@ from ser.checkpoints import estimator_io, sizes, trust
 from ser.config.differences import leaves
 from ser.config.quantities import Amount, Count, Fold, Natural, Positive, Seed
 from ser.corpora.scan import CORPORA
+from ser.data.datamodule import describe
 from ser.features.frontend import build_frontend
 from ser.launch.run_folder import cause_of, one_line
 from ser.splits.leakage import check_objective
@@ -198,7 +199,7 @@ def _build(config: Mapping) -> None:
         window = instantiate(data["window"], _convert_="all")
         sizes.check_window(model["frontend"], window.samples)
     try:  # a root is not looked at; a manifest says which corpora and classes there are
-        built = instantiate(data | {"root": data["root"] and "", "download": False})
+        built = describe(data)
     except InstantiationException as error:
         raise cause_of(error) from error
     known = dict.fromkeys((*CORPORA, *built.known, "other"))

@@ -49,6 +49,10 @@ class SplitProtocol(Protocol):
     places: ClassVar[bool] = False
     """Whether it says what each corpus is for, so that no role does."""
 
+    def parts(self, corpus: str) -> bool:
+        """Return whether it parts the speakers of a corpus; by default of any."""
+        return True
+
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds; by default there is one."""
         return 1
@@ -90,7 +94,7 @@ class Holdout(SplitProtocol):
         if len(genders) < 3:
             raise ValueError(
                 f"protocol={self.name} needs at least 3 speakers, got {sorted(genders)}:"
-                " one each to train, validate and test; check data.root"
+                " one each to train, validate and test; see data.roles and where the clips are from"
             )
         counts = Counter(voice.partition("/")[0] for voice in genders)
         folds = min(10, max(3, round(min(counts.values()) / 4)))
@@ -160,6 +164,11 @@ class NamedFolds(SplitProtocol):
                 " [[1,2],[3,4]], or [[tess/OAF],[tess/YAF]]"
             )
 
+    def parts(self, corpus: str) -> bool:
+        """Return whether it names a speaker of a corpus, or none at all."""
+        named = [_voice(speaker) for speakers in self.folds or () for speaker in speakers]
+        return self.folds is None or any(voice.startswith(f"{corpus}/") for voice in named)
+
     def count(self, clips: Sequence[Clip]) -> int:
         """Count the folds."""
         return len(self._tested(clips))
@@ -179,7 +188,7 @@ class NamedFolds(SplitProtocol):
         if not test:
             raise ValueError(
                 f"fold {fold} of protocol={self.name} is empty: it tests the speakers"
-                f" {', '.join(named)}, but data.root holds {len(genders)} speakers:"
+                f" {', '.join(named)}, but the corpora of role split have {len(genders)} speakers:"
                 f" {', '.join(genders)}"
             )
         corpora = {voice.partition("/")[0] for voices in self._tested(clips) for voice in voices}
@@ -218,7 +227,7 @@ class Random(SplitProtocol):
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a clip's identity to its split, blind to its speaker."""
-        strata = np.array([clip.corpus + clip.emotion + clip.channel for clip in clips])
+        strata = np.array([f"{clip.corpus}/{clip.emotion}/{clip.channel}" for clip in clips])
         names, places, counts = np.unique(strata, return_inverse=True, return_counts=True)
         # Too few to be in every part: these are spread together.
         names[counts < 2 * self.folds] = ""
@@ -323,7 +332,7 @@ class CrossCorpus(SplitProtocol):
         """List the corpora that train and that test, a pair a fold."""
         corpora = corpora_of(clips)
         named = [*(self.train or ()), *(self.test or ())]
-        if len(corpora) < 2 or not {*named} <= {*corpora}:
+        if len(corpora) < (1 if self.train and self.test else 2) or not {*named} <= {*corpora}:
             tally = Counter(clip.corpus for clip in clips)
             found = ", ".join(f"{tally[name]} of {name}" for name in corpora)
             raise ValueError(
@@ -332,12 +341,14 @@ class CrossCorpus(SplitProtocol):
             )
         if not named:
             return [([one for one in corpora if one != name], [name]) for name in corpora[::-1]]
-        return [
-            (
-                list(self.train or (name for name in corpora if name not in named)),
-                list(self.test or (name for name in corpora if name not in named)),
+        others = [name for name in corpora if name not in named]
+        train, test = list(self.train or others), list(self.test or others)
+        if not train or not test:
+            raise ValueError(
+                f"protocol.train={self.train} and protocol.test={self.test} leave no corpus of"
+                f" {', '.join(corpora)} to {'test' if train else 'train'}: expected one"
             )
-        ]
+        return [(train, test)]
 
 
 @dataclass(frozen=True)

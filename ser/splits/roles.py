@@ -1,11 +1,14 @@
 """Roles: what each corpus is for. The protocol spreads the speakers of some, others are placed."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from itertools import compress
 
 from ser.corpora.clip import Clip, Corpus
 from ser.corpora.scan import CORPORA
 from ser.splits.protocols import FEWEST, SPLITS, SplitProtocol
+
+log = logging.getLogger(__name__)
 
 ROLES = ("split", *SPLITS, "off")
 """`split`: the protocol parts its clips. The others are where all of them go."""
@@ -16,8 +19,9 @@ def resolve(
 ) -> dict[str, str]:
     """Return the role of each corpus.
 
-    By default a corpus of four speakers or more is split, a smaller one trains; one that is alone
-    is split, and so is each where the protocol itself places corpora.
+    By default a corpus of four speakers or more is split, unless the protocol names speakers and
+    none of it; others train. One that is alone is split, and so is each where the protocol itself
+    places corpora.
 
     Args:
         given: Roles by corpus, where they are not the default.
@@ -31,6 +35,9 @@ def resolve(
     if unknown := [name for name in given if name not in {*corpora, *CORPORA}]:
         raise ValueError(f"data.roles names {unknown[0]!r}: expected some of {', '.join(corpora)}")
     asked = {name: role for name, role in given.items() if name in corpora}
+    for name in given.keys() - {*corpora}:
+        if given[name] != "off":
+            log.warning("data.roles: %s is not in data.corpora and has no role", name)
     if protocol.places and (wrong := [role for role in asked.values() if role in SPLITS]):
         raise ValueError(
             f"data.roles={asked}: expected off, or no {wrong[0]}, as protocol={protocol.name} says"
@@ -50,9 +57,13 @@ def defaults(
 ) -> dict[str, str]:
     """Return the roles that corpora have where nothing else is asked for."""
     alone = len([name for name in corpora if asked.get(name) != "off"]) == 1
-    return {
-        name: "split" if protocol.places or alone or len(corpus.speakers) >= FEWEST else "train"
+    parted = {
+        name
         for name, corpus in corpora.items()
+        if len(corpus.speakers) >= FEWEST and protocol.parts(name)
+    }
+    return {
+        name: "split" if protocol.places or alone or name in parted else "train" for name in corpora
     }
 
 

@@ -46,7 +46,7 @@ def missing(clips: Sequence[Clip]) -> list[str]:
 def spread_speakers(clips: Sequence[Clip], folds: int, seed: int) -> list[list[str]]:
     """Spread the speakers over folds that resemble each other in corpus, emotion and gender."""
     speakers = np.array([clip.voice for clip in clips])
-    strata = [f"{clip.corpus}{clip.emotion}{clip.gender}" for clip in clips]
+    strata = [f"{clip.corpus}/{clip.emotion}/{clip.gender}" for clip in clips]
     parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # A stratum of fewer clips than folds cannot be in each of them.

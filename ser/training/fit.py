@@ -203,7 +203,8 @@ def _check(
     if place == "val" and not data.validates():
         raise ValueError(
             f"objective={objective}, but there are no validation speakers: expected objective=null,"
-            " which takes the last epoch, or protocol.val_speakers=4"
+            " which takes the last epoch, or clips to validate, as by protocol.val_speakers=4 where"
+            " the protocol has it"
         )
     if resume_from and -1 < (trainer.max_epochs or -1) <= resume_from.epoch:
         raise ValueError(

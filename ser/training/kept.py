@@ -81,19 +81,19 @@ def check_clips(source: str, began: pd.DataFrame, now: pd.DataFrame) -> None:
 
     Args:
         source: What goes on, for the message.
-        began: The clips' `split` and `sha256` by identity.
+        began: The clips' `split`, `sha256` and, of the present version, `label` by identity.
         now: The same of what there is now.
 
     Raises:
-        ValueError: Clips are missing, new, in another split or sound different.
+        ValueError: Clips are missing, new, in another split, of another class or sound different.
     """
-    columns = ["split", "sha256"]
+    columns = [name for name in ("split", "sha256", "label") if name in began.columns]
     both = began.index.intersection(now.index)
     changed = both[(began.loc[both, columns] != now.loc[both, columns]).any(axis=1)]
     other = [*began.index.symmetric_difference(now.index), *changed]
     if other:
         raise ValueError(
-            f"{source} was trained on other clips: {len(other)} are missing, new, in another split"
-            f" or sound different, such as {other[0]}; expected the data that it began with;"
-            " take another hydra.run.dir, or overwrite=true to replace it"
+            f"{source} was trained on other clips: {len(other)} are missing, new, in another split,"
+            f" of another class or sound different, such as {other[0]}; expected the data that it"
+            " began with; take another hydra.run.dir, or overwrite=true to replace it"
         )

@@ -4,6 +4,27 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hydra import compose, initialize_config_dir
+
+from ser.launch.plans import corpora_of
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("protocol.train=[tess]", "sweep=loco sets it itself"),
+        ("protocol=holdout", "sweep=loco with another protocol"),
+        ("data.corpora=[tess]", r"sweep=loco of \['tess'\]: expected two corpora"),
+    ],
+)
+def test_what_makes_no_matrix_is_refused(override: str, line: str):
+    given = ["sweep=loco", "data=demo", override]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", given, return_hydra_config=True)
+    with pytest.raises(ValueError, match=line):
+        corpora_of(config)
 
 
 @pytest.mark.usefixtures("pictures")

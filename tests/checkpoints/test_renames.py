@@ -8,6 +8,10 @@ import pytest
 from hydra.utils import get_object
 
 from ser.checkpoints.renames import TARGETS, rename
+from ser.corpora.clip import EMOTIONS
+from ser.corpora.tess import FORMER_ROLES
+from ser.data.datamodule import EmotionDataModule
+from ser.splits.protocols import Random
 
 STORED = sorted((Path(__file__).parent / "format2").glob("*.ckpt"))
 
@@ -32,6 +36,11 @@ def test_a_name_of_before_is_one_that_is_there_now():
         "data": [{"_target_": "ser.splits.protocols.KFold", "val_speakers": 3, "folds": [[1], [2]]}]
     }
     data = {"_target_": "ser.data.datamodule.EmotionDataModule", "drop": []}
-    for before, roles in (("off", {"tess": "off"}), ("train", None)):
-        assert rename(data | {"tess": before}) == data | {"roles": roles}
+    for before, now in FORMER_ROLES.items():
+        assert rename(data | {"tess": before}) == data | now
+        asked = {"root": "", "window": None, "protocol": Random(), **data, **now, "drop": ["calm"]}
+        del asked["_target_"]
+        assert EmotionDataModule(**asked).labels.classes == [e for e in EMOTIONS if e != "calm"]
+    mixed = EmotionDataModule("", None, Random(), **FORMER_ROLES["mixed"])
+    assert mixed.labels.classes == list(EMOTIONS)
     assert rename({"roles": {"tess": "off"}}) == {"roles": {"tess": "off"}}

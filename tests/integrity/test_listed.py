@@ -91,14 +91,14 @@ def test_all_that_is_wrong_is_listed(doctor, tmp_path: Path, capfd: pytest.Captu
         ("columns", "note", None),
     ]
     found = content["findings"]
-    assert found[0]["what"] == "line 10: path='gone.wav'"
+    assert found[0]["what"] == "line 10: path='gone.wav': there is no such file"
     assert found[2]["clips"] == ["long.wav#2-3"]
     assert found[3]["clips"] == ["manifest/a.wav", "manifest/copy.flac"]
     assert found[3]["what"].endswith("of different speakers or labels")
     assert found[4]["what"] == "its segment 4 to 9 s is not in the file, of 5.00 s"
     assert found[7]["clips"] == ["manifest/long.wav#0-2", "manifest/long.wav#3-5"]
     printed = capfd.readouterr().out
-    assert "line 10: path='gone.wav'; expected: a file" in printed
+    assert "line 10: path='gone.wav': there is no such file; expected: one" in printed
     assert "fatal: manifest, 2 times (mend it" in printed
     page = (tmp_path / "seen" / "doctor.html").read_text()
     assert "official releases" not in page

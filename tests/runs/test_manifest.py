@@ -93,6 +93,23 @@ def test_a_manifest_is_trained_on_scored_again_and_scored_elsewhere(
         assert (again / name).read_text() == (run / name).read_text()
 
 
+def test_other_labels_than_those_of_the_training_are_refused(
+    launch: Callable[..., Path], manifest: Path, capfd: pytest.CaptureFixture
+):
+    run = launch("train", *data(manifest), *FOLDS, "trainer.max_epochs=1")
+    swapped = {"glee": "gloom", "gloom": "glee"}
+    rows = pd.read_csv(manifest)
+    rows.assign(label=rows.label.map(swapped)).to_csv(manifest, index=False)
+    for script, *overrides in (
+        ("eval", f"ckpt={run / 'checkpoints' / 'best.ckpt'}"),
+        ("train", f"resume={run / 'checkpoints' / 'last.ckpt'}", "trainer.max_epochs=2"),
+    ):
+        capfd.readouterr()
+        with pytest.raises(SystemExit):
+            launch(script, *overrides, folder="run" if script == "train" else script)
+        assert "of another class" in capfd.readouterr().err
+
+
 def test_a_manifest_is_cross_validated(launch: Callable[..., Path], manifest: Path):
     run = launch("train", *data(manifest), *FOLDS, "model=svm", "fold=all")
     predictions = pd.read_csv(run / "predictions.csv")

@@ -200,6 +200,6 @@ def test_the_pictures_are_there_and_small():
         for page, text in PAGES.items()
         for picture in re.findall(r"!\[.*?\]\((.*?)\)", text)
     ]
-    assert len(pictures) == 2
+    assert len(pictures) == 3
     for picture in pictures:
         assert 10_000 < picture.stat().st_size < 200_000

@@ -163,6 +163,10 @@ def test_one_corpus_tests_what_the_other_taught(clips):
     assert speakers_of(clips, back, "tess") == {"OAF": {"train"}, "YAF": {"val"}}
     assert all_folds(clips, CrossCorpus(train=["ravdess"]), BOTH) == [there]
     assert all_folds(clips, CrossCorpus(test=["ravdess"]), BOTH) == [back]
+    with pytest.raises(ValueError, match="leave no corpus of ravdess, tess to train"):
+        assign(clips, CrossCorpus(test=["ravdess", "tess"]), BOTH)
+    within = assign(clips, CrossCorpus(train=["ravdess"], test=["ravdess"]), ALONE)
+    assert within == assign(clips, Holdout(), ALONE)
     for protocol, roles in ((CrossCorpus(), ALONE), (CrossCorpus(test=["iemocap"]), BOTH)):
         with pytest.raises(ValueError, match=r"needs clips of .*: there are 2452 of ravdess"):
             assign(clips, protocol, roles)
@@ -267,6 +271,11 @@ def test_roles_by_default():
     across = roles("ravdess", "tess", protocol=CrossCorpus())
     assert across == {"ravdess": "split", "tess": "split"}
     assert roles("ravdess", tess="split") == {"ravdess": "split"}  # known, and not asked for
+    luna = roles(
+        "ravdess", "cremad", protocol=configured("luna5")
+    )  # which names none of the latter
+    assert luna == {"ravdess": "split", "cremad": "train"}
+    assert roles("ravdess", "cremad") == {"ravdess": "split", "cremad": "split"}
 
 
 def test_the_classes_that_corpora_in_their_roles_can_be_told_apart_by():
