@@ -181,3 +181,4 @@ def test_classes_of_emotion_and_gender_are_folded_to_emotions():
     assert folded.prediction.tolist() == ["sad", "calm", "calm"]
     assert folded.p_calm.tolist() == pytest.approx([0.4, 0.6, 0.55])
     assert marginalise_gender(predictions, ["calm", "sad"]) is None
+    assert marginalise_gender(predictions, ["not_sad", "very_sad"]) is None  # of a manifest
