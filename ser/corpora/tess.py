@@ -42,7 +42,7 @@ FORMER_ROLES = {
 
 INSTEAD = {
     "train": "data.roles='{tess: train}'",
-    "mixed": "data.roles='{tess: split}' data.classes=all with protocol=random",
+    "mixed": "protocol.roles='{tess: split}' data.classes=all, with protocol=random",
     "off": "data.roles='{tess: off}'",
     "test": "protocol=cross_corpus, or data.roles='{ravdess: train, tess: test}'",
     "oaf_to_yaf": "experiment=tess_speakers fold=1",

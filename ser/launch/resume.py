@@ -35,7 +35,9 @@ CHANGEABLE = (
 )  # fmt: skip
 """What may change below them."""
 
-HELD = (*FIXED, "augment", "channel", "optimizer", "published", "random_test_size")
+HELD = (
+    *FIXED, "augment", "channel", "optimizer", "published", "random_roles", "random_test_size",
+)  # fmt: skip
 """Root keys that are those of the checkpoint, unless an override of now changes what may change."""
 
 OF_THE_TRAINING = (

@@ -54,6 +54,7 @@ SETTINGS: Mapping[str, object] = {
     "objective": Literal[OBJECTIVES] | None,
     "overwrite": bool,
     "published": Mapping[str, float] | None,
+    "random_roles": Mapping[str, str] | None,
     "random_test_size": OpenShare | None,
     "refit": bool,
     "resume": str | None,
@@ -68,6 +69,9 @@ SETTINGS: Mapping[str, object] = {
     "data.on_error": Literal[ON_ERROR] | None,
 }
 """Keys outside the recipes, and what they may be."""
+
+MAPPINGS = ("published", "random_roles")
+"""Those that hold one."""
 
 RECIPES = ("data", "model", "trainer")
 """Root keys that are recipes; `callbacks` and `logger` hold some, by name."""
@@ -118,7 +122,7 @@ def check_types(config: Mapping, source: str = "", named: Callable[[str], str] =
     """
     for key, value in _settings(config):
         if key in SETTINGS:
-            trust.check_value(value, SETTINGS[key], key, source, named, key == "published")
+            trust.check_value(value, SETTINGS[key], key, source, named, key in MAPPINGS)
     for slot, key, recipe in recipes(config):
         if key.rpartition(".")[2].startswith("_"):  # Hydra's own, such as _target_
             place = f"{source} asks for {key}" if source else key

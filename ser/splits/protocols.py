@@ -6,7 +6,7 @@ move, by what is validated.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Protocol
 
@@ -48,6 +48,8 @@ class SplitProtocol(Protocol):
     leaky: ClassVar[bool] = False
     places: ClassVar[bool] = False
     """Whether it says what each corpus is for, so that no role does."""
+    roles: ClassVar[Mapping[str, str] | None] = None
+    """Roles that go before those of the data."""
 
     def parts(self, corpus: str) -> bool:
         """Return whether it parts the speakers of a corpus; by default of any."""
@@ -212,12 +214,15 @@ class Random(SplitProtocol):
 
     Stratified on corpus x emotion x channel. Each of the `folds` tests once, or with `test_size`
     that share of the clips in one fold; `val_size` is the share of the other clips that validate.
+    `roles` of corpora under it go before those of the data: speakers do not matter here, so that it
+    can part a corpus of few.
     """
 
     name: str = "random"
     folds: Folds = 5
     val_size: OpenShare = 0.2
     test_size: OpenShare | None = None
+    roles: Mapping[str, Literal["split", "train", "val", "test", "off"]] | None = None
     seed: Seed = 0
     leaky: ClassVar[bool] = True
 
@@ -230,7 +235,7 @@ class Random(SplitProtocol):
         strata = np.array([f"{clip.corpus}/{clip.emotion}/{clip.channel}" for clip in clips])
         names, places, counts = np.unique(strata, return_inverse=True, return_counts=True)
         # Too few to be in every part: these are spread together.
-        names[counts < 2 * self.folds] = ""
+        names[counts < (max(4, self.folds) if self.test_size is None else 4)] = ""
         strata = names[places]
         if self.test_size is None:
             folds = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)

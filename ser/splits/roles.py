@@ -31,7 +31,7 @@ def resolve(
     Raises:
         ValueError: A corpus is unknown, a role contradicts the protocol, or nothing is tested.
     """
-    given = dict(given or {})
+    given = {**(given or {}), **(protocol.roles or {})}
     if unknown := [name for name in given if name not in {*corpora, *CORPORA}]:
         raise ValueError(f"data.roles names {unknown[0]!r}: expected some of {', '.join(corpora)}")
     asked = {name: role for name, role in given.items() if name in corpora}

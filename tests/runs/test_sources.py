@@ -21,7 +21,8 @@ QUICK = ("knn", "ravtess_conv1d", "source_mfcc_cnn")
 PRESETS = [
     pytest.param(path.stem, marks=[pytest.mark.slow] * (path.stem not in QUICK))
     for path in sorted((CONF / "experiment").glob("*.yaml"))
-    if path.stem != "best_from_scratch"  # of nobody else: see test_committee
+    # Of nobody else: see test_committee and test_experiment.
+    if path.stem not in ("best_from_scratch", "tess_speakers")
 ]
 
 
