@@ -85,6 +85,16 @@ class Clip:
         return self.sentence, self.repetition
 
 
+HEARD_EMOBOX = (
+    "emotion2vec/emotion2vec_plus_base",
+    "emotion2vec/emotion2vec_plus_large",
+    "emotion2vec/emotion2vec_plus_seed",
+)
+"""Public encoders that were trained on the corpora of EmoBox, or by labels of a model of these.
+
+Source: github.com/ddlBoJack/emotion2vec, issue 46.
+"""
+
 COLUMNS = tuple(name for name in Clip.__dataclass_fields__ if name not in ("start", "end", "given"))
 """Of tables, a row a clip; those with segments have `start` and `end` too."""
 

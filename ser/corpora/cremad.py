@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from ser.corpora.clip import Clip, Corpus, Oddities, Release
+from ser.corpora.clip import HEARD_EMOBOX, Clip, Corpus, Oddities, Release
 
 _ACTORS = """
 51M 21F 21F 42F 29M 58F 38F 46F 24F 27F 32M 23F 22F 24M 32M 61M 42M 25F 29M 61F 30F 22M 22M 59F 48F
@@ -100,11 +100,7 @@ CREMAD = Corpus(
         zero_runs=None,
     ),
     heard_by=(
-        # Of the corpora of EmoBox (github.com/ddlBoJack/emotion2vec, issue 46), or by labels of a
-        # model of these.
-        "emotion2vec/emotion2vec_plus_base",
-        "emotion2vec/emotion2vec_plus_large",
-        "emotion2vec/emotion2vec_plus_seed",
+        *HEARD_EMOBOX,
         # By their model cards.
         "amiriparian/ExHuBERT",
         "hughlan1214/Speech_Emotion_Recognition_wav2vec2-large-xlsr-53_240304_SER_fine-tuned2.0",

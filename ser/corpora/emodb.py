@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ser.corpora.clip import Clip, Corpus, Oddities, Release
+from ser.corpora.clip import HEARD_EMOBOX, Clip, Corpus, Oddities, Release
 
 _ACTORS = "03M31 08F34 09F21 10M32 11M26 12M30 13F32 14F35 15M25 16F31"
 # By name: sex and age.
@@ -109,11 +109,7 @@ EMODB = Corpus(
     ages={speaker: int(fact[1:]) for speaker, fact in _FACTS.items()},
     oddities=Oddities(zero_runs=None),
     heard_by=(
-        # Of the corpora of EmoBox (github.com/ddlBoJack/emotion2vec, issue 46), or by labels of a
-        # model of these.
-        "emotion2vec/emotion2vec_plus_base",
-        "emotion2vec/emotion2vec_plus_large",
-        "emotion2vec/emotion2vec_plus_seed",
+        *HEARD_EMOBOX,
         # By their model cards.
         "amiriparian/ExHuBERT",
         "padmalcom/wav2vec2-large-emotion-detection-german",

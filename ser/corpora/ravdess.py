@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from ser.corpora.clip import CHANNELS, EMOTIONS, Clip, Corpus, Oddities, Record, Release
+from ser.corpora.clip import (
+    CHANNELS,
+    EMOTIONS,
+    HEARD_EMOBOX,
+    Clip,
+    Corpus,
+    Oddities,
+    Record,
+    Release,
+)
 
 STATEMENTS = ("kids", "dogs")
 """'Kids are talking by the door' and 'Dogs are sitting by the door'."""
@@ -99,11 +108,7 @@ RAVDESS = Corpus(
         zero_runs=264,  # most of actors 20, 04, 14, 24, 02 and 16
     ),
     heard_by=(
-        # Of the corpora of EmoBox (github.com/ddlBoJack/emotion2vec, issue 46), or by labels of a
-        # model of these.
-        "emotion2vec/emotion2vec_plus_base",
-        "emotion2vec/emotion2vec_plus_large",
-        "emotion2vec/emotion2vec_plus_seed",
+        *HEARD_EMOBOX,
         # By their model cards.
         "amiriparian/ExHuBERT",
         "AreejB/wav2vec2-xlsr-english-speech-emotion-recognition",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from ser.corpora.clip import AUDIO_SUFFIXES, Clip, Corpus, Oddities, Record, Release
+from ser.corpora.clip import AUDIO_SUFFIXES, HEARD_EMOBOX, Clip, Corpus, Oddities, Record, Release
 
 NAME = "tess"
 
@@ -142,11 +142,7 @@ TESS = Corpus(
         },
     ),
     heard_by=(
-        # Of the corpora of EmoBox (github.com/ddlBoJack/emotion2vec, issue 46), or by labels of a
-        # model of these.
-        "emotion2vec/emotion2vec_plus_base",
-        "emotion2vec/emotion2vec_plus_large",
-        "emotion2vec/emotion2vec_plus_seed",
+        *HEARD_EMOBOX,
         # By their model cards.
         "amiriparian/ExHuBERT",
         "firdhokk/speech-emotion-recognition-with-facebook-wav2vec2-large-xlsr-53",

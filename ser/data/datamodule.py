@@ -33,8 +33,8 @@ from ser.features.encoders import DOCUMENTED
 from ser.features.frontend import FrontEnd, cache_key
 from ser.fetch.servers import Servers
 from ser.splits.leakage import audit
-from ser.splits.protocols import VERSION, Given, Holdout, SplitProtocol
-from ser.splits.roles import ROLES, deciding, defaults, groups, resolve
+from ser.splits.protocols import ROLES, VERSION, Given, Holdout, SplitProtocol
+from ser.splits.roles import deciding, defaults, groups, resolve
 from ser.splits.table import SplitTable
 
 log = logging.getLogger(__name__)

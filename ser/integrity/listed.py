@@ -11,7 +11,7 @@ from ser.corpora.manifest import examine as read_all
 from ser.integrity import rules
 from ser.integrity.diagnosis import Diagnosis, rank
 from ser.integrity.measure import Examination, examine_parts
-from ser.integrity.rules import CLIPPING, Finding
+from ser.integrity.rules import CLIPPING, Finding, same_samples
 
 
 def diagnose_manifest(path: str) -> Diagnosis:
@@ -63,11 +63,7 @@ def _judge(clip: Clip, seen: Examination) -> Iterator[Finding]:
 
 def _twice(pairs: Sequence[tuple[Clip, Examination]]) -> Iterator[Finding]:
     """Find clips of the same samples: worse where they are said to be of two voices or labels."""
-    groups = defaultdict(list)
-    for clip, seen in pairs:
-        if seen.rms > 0:
-            groups[seen.samples_sha256].append(clip)
-    for clips in groups.values():
+    for clips in same_samples(pairs):
         if len(clips) > 1:
             told = {(clip.voice, clip.emotion) for clip in clips}
             what = f"{len(clips)} clips of the same samples"

@@ -169,13 +169,18 @@ def judge(clip: Clip, seen: Examination) -> Iterator[Finding]:
         yield finding("bytes", "remark", f"sha256 {seen.file_sha256}", f"{size} bytes, {digest}")
 
 
-def alike(pairs: Sequence[tuple[Clip, Examination]]) -> Iterator[Finding]:
-    """Find samples that several takes share; silence and the sound of one's own video apart."""
+def same_samples(pairs: Sequence[tuple[Clip, Examination]]) -> list[list[Clip]]:
+    """Group clips by their samples; silence is in no group."""
     groups = defaultdict(list)
     for clip, seen in pairs:
         if seen.rms > 0:
             groups[seen.samples_sha256].append(clip)
-    for clips in groups.values():
+    return list(groups.values())
+
+
+def alike(pairs: Sequence[tuple[Clip, Examination]]) -> Iterator[Finding]:
+    """Find samples that several takes share; silence and the sound of one's own video apart."""
+    for clips in same_samples(pairs):
         if len({clip.take for clip in clips}) > 1:
             names = tuple(sorted(clip.name for clip in clips))
             known = all(clip.name in CORPORA[clip.corpus].oddities.alike for clip in clips)

@@ -40,6 +40,9 @@ VERSION = 1
 
 SPLITS = ("train", "val", "test")
 
+ROLES = ("split", *SPLITS, "off")
+"""What a corpus is for. `split`: the protocol parts its clips; the others: where all of them go."""
+
 
 class SplitProtocol(Protocol):
     """A named way to part clips into train, val and test, once a fold."""
@@ -222,7 +225,7 @@ class Random(SplitProtocol):
     folds: Folds = 5
     val_size: OpenShare = 0.2
     test_size: OpenShare | None = None
-    roles: Mapping[str, Literal["split", "train", "val", "test", "off"]] | None = None
+    roles: Mapping[str, Literal[ROLES]] | None = None
     seed: Seed = 0
     leaky: ClassVar[bool] = True
 
@@ -314,7 +317,8 @@ class CrossCorpus(SplitProtocol):
         if train == test:
             return self._within(trained)
         tested = {clip.clip: "test" for clip in clips if clip.corpus in test}
-        many = [clip for clip in trained if _is_large(clip.corpus, trained)]
+        large = {name for name in train if _is_large(name, trained)}
+        many = [clip for clip in trained if clip.corpus in large]
         if many:
             # Not by fold: a corpus is validated by the same speakers whichever is tested.
             order = enrolled(many)

@@ -10,9 +10,6 @@ from ser.splits.protocols import FEWEST, SPLITS, SplitProtocol
 
 log = logging.getLogger(__name__)
 
-ROLES = ("split", *SPLITS, "off")
-"""`split`: the protocol parts its clips. The others are where all of them go."""
-
 
 def resolve(
     given: Mapping[str, str] | None, corpora: Mapping[str, Corpus], protocol: SplitProtocol
