@@ -21,9 +21,10 @@ BELOW = {
     "data": "config cache corpora audio splits features fetch",
     "reporting": "config evaluation",
     "integrity": "corpora audio reporting",
-    "checkpoints": "config corpora splits features data",
+    "checkpoints": "config corpora splits features data evaluation",
     "training": "config splits features models data checkpoints evaluation",
     "analysis": "config corpora audio features data evaluation reporting",
+    "inference": "config corpora audio features data checkpoints evaluation training reporting",
 }
 """By package, those that it imports. `launch` may import all of them, the commands `launch` too."""
 
