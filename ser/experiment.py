@@ -13,14 +13,16 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig
-from torch.utils.data import DataLoader
+from rich.progress import track
 
-from ser.checkpoints.format import Checkpoint, load_checkpoint
+from ser.audio.decode import warn_clipped
+from ser.checkpoints.format import load_checkpoint
 from ser.checkpoints.source import open_data
-from ser.data import recordings
 from ser.evaluation.metrics import measure
 from ser.evaluation.results import pool, read_metrics
 from ser.evaluation.status import KEPT, RESULTS, held_parts
+from ser.inference import recordings
+from ser.inference.model import Model, tabulate
 from ser.launch import settings
 from ser.launch.run import Run, finished_before, one_line_errors
 from ser.reporting.run_report import show_recordings, show_report, write_report, write_result
@@ -68,7 +70,8 @@ def evaluate(cfg: DictConfig) -> None:
         loaded = load_checkpoint(cfg.ckpt, cfg.compiled, encoder=cfg.encoder)
         trainer = build_trainer(cfg)
         if cfg.input is not None:
-            _score_recordings(loaded, trainer, cfg, run)
+            model = Model(loaded, cfg.abstain, trainer.strategy.root_device)
+            _score_recordings(model, trainer, cfg, run)
             return
         data = open_data(
             loaded,
@@ -182,36 +185,29 @@ def _report(
     return metrics
 
 
-def _score_recordings(loaded: Checkpoint, trainer: Trainer, cfg: DictConfig, run: Run) -> None:
+def _score_recordings(model: Model, trainer: Trainer, cfg: DictConfig, run: Run) -> None:
     """Write predictions.csv for recordings of any kind; unread ones are an error unless skipped."""
-    if loaded.split_info.transductive:
-        raise ValueError(
-            f"ckpt={str(loaded.path)!r} was trained with normalize=speaker, but input= does not"
-            " say who speaks: expected a checkpoint trained without"
-        )
-    window = instantiate(loaded.config["data"]["window"], _convert_="all")
-    found = recordings.Recordings(
-        recordings.find(cfg.input), window, min(recordings.BATCH, loaded.clips_at_once)
-    )
+    paths = recordings.find(cfg.input)
     run.begin(*RESULTS)
-    trainer.loggers = build_loggers(cfg, loaded.split_info)
-    trainer.progress_bar_callback.disable()  # it cannot know how many windows there are
-    outputs = trainer.predict(loaded.model, DataLoader(found, batch_size=None))
-    trained = set(loaded.split.sha256[loaded.split.split != "test"])
-    if heard := [row for row, digest in sorted(found.digests.items()) if digest in trained]:
+    trainer.loggers = build_loggers(cfg, model.checkpoint.split_info)
+    found = list(track(model.stream(paths), "scoring", len(paths)))
+    for logger in trainer.loggers:
+        logger.finalize("success")
+    warn_clipped([each.path for each in found if each.peak > 1])
+    if trained := [each.path for each in found if each.trained]:
         log.warning(
             "%d of %d recordings are training or validation clips of the checkpoint, such as %s",
-            len(heard),
-            len(found.paths),
-            found.paths[heard[0]],
+            len(trained),
+            len(paths),
+            trained[0],
         )
-    table = found.average(outputs, loaded.model.classes)
+    table = tabulate(found, model.classes)
     table.to_csv(run.folder / "predictions.csv", index=False)
     show_recordings(run.folder, table)
-    if not found.errors:
+    if not (failed := sum(each.error is not None for each in found)):
         return
     line = (
-        f"{len(found.errors)} of {len(table)} recordings could not be read: the column error"
+        f"{failed} of {len(table)} recordings could not be read: the column error"
         f" of {run.folder / 'predictions.csv'} says why"
     )
     if cfg.data.on_error != "skip":
