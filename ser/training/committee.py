@@ -167,6 +167,8 @@ def fit_members(
         objectives.append(kept.settle(member, overrides, train))
     paths = [Path(member.folder) / "checkpoints" / "best.ckpt" for _, member in chosen]
     loaded = [load_checkpoint(path) for path in paths]
+    for each in loaded:
+        each.model.temperature = None  # only the whole is calibrated
     timings["members"] = time.perf_counter()
     data = instantiate(cfg.data)
     data.setup("fit")

@@ -20,6 +20,7 @@ PAGES = {
     )
 }
 BLOCKS = re.findall(r"```bash\n(.*?)```", "".join(PAGES.values()), re.DOTALL)
+PYTHON = re.findall(r"```python\n(.*?)```", "".join(PAGES.values()), re.DOTALL)
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
 COMMANDS = list(dict.fromkeys(LINES))
 """Each once, however many pages it stands on."""
@@ -113,6 +114,19 @@ def test_the_evaluation_commands_run(
         words = shlex.split(re.sub(r"outputs/\S+(?=/checkpoints)", str(svm_run), command))
         scored = launch("eval", *words[3:], folder=str(index), logger="none")
         assert (scored / "predictions.csv").exists()
+
+
+def test_what_is_said_in_python_runs(
+    cnn_run: Path, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recordings").symlink_to(few / "Actor_01")
+    (tmp_path / "clip.wav").symlink_to(next((few / "Actor_01").iterdir()))
+    (tmp_path / "best.ckpt").symlink_to(cnn_run / "checkpoints" / "best.ckpt")
+    blocks = [block for block in PYTHON if "from ser import" in block]
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "docs", "exec"), {})
 
 
 @pytest.mark.slow
