@@ -27,6 +27,7 @@ from ser.evaluation.results import pool, read_metrics
 from ser.evaluation.status import KEPT, RESULTS, held_parts
 from ser.launch import settings
 from ser.launch.run import Run, finished_before, one_line_errors
+from ser.reporting.model_card import write_card
 from ser.reporting.run_report import show_recordings, show_report, write_report, write_result
 from ser.reporting.wandb import check_loggers, finish_wandb, log_report
 from ser.training import committee, folds, kept, selection
@@ -81,7 +82,7 @@ def evaluate(cfg: DictConfig) -> None:
         data.table.to_csv(run.folder / "split.csv", index=False)
         timings["data"] = time.perf_counter()
         metrics = _report(
-            loaded.model, data, trainer, loaded.split_info, cfg.split, run.folder, timings
+            cfg, loaded.model, data, trainer, loaded.split_info, cfg.split, run.folder, timings
         )
         show_report(run.folder, metrics)
 
@@ -104,7 +105,8 @@ def _cross_validate(cfg: DictConfig) -> float | None:
             # Before anything is written over what an earlier start has left.
             kept.check(folds.begun(cfg))
         # Of a copy: it resolves what the folds' configs are recorded and compared with.
-        splits = instantiate(copy.deepcopy(cfg).data).splits
+        data = instantiate(copy.deepcopy(cfg).data)
+        splits = data.splits
         splits.check()
         run.begin(*KEPT if cfg.overwrite else ())
         for part in held_parts(run.folder) if cfg.overwrite else ():
@@ -120,10 +122,13 @@ def _cross_validate(cfg: DictConfig) -> float | None:
                 folds.record(fold, folds.overrides_of(fold))
             objectives.append(train_fold(fold) if ended is None else ended["objective"])
         pooled = pool(run.folder, "fold_*")
-        write_result(pooled)
+        write_result(pooled, splits.found.corpora, data.hear if cfg.players else None)
+        write_card(run.folder, pooled.metrics, pooled.splits, splits.found.corpora, cfg)
         with finish_wandb():
             loggers = build_loggers(cfg, pooled.split_info)
-            log_report(loggers, pooled.metrics, run.folder, splits.found.root)
+            log_report(
+                loggers, pooled.metrics, run.folder, splits.found.root if cfg.players else None
+            )
         run.objective = None if None in objectives else float(np.mean(objectives))
         return run.objective
 
@@ -144,8 +149,17 @@ def train_fold(cfg: DictConfig) -> float | None:
         run.objective = chosen if cfg.refit else fit.objective
         fit.data.release_test()
         metrics = _report(
-            fit.model, fit.data, fit.trainer, fit.split_info, "test", run.folder, timings, fit.notes
+            cfg,
+            fit.model,
+            fit.data,
+            fit.trainer,
+            fit.split_info,
+            "test",
+            run.folder,
+            timings,
+            fit.notes,
         )
+        write_card(run.folder, metrics, fit.data.table, fit.data.found.corpora, cfg)
         if fit.interrupted:
             show_report(run.folder, metrics)
             raise KeyboardInterrupt
@@ -164,6 +178,7 @@ def _validate(cfg: DictConfig) -> float:
 
 
 def _report(
+    cfg: DictConfig,
     model: LightningModule,
     data: EmotionDataModule,
     trainer: Trainer,
@@ -181,8 +196,10 @@ def _report(
     metrics = (
         measure(predictions, data.labels.classes, split_info, split, data.audit, seconds) | notes
     )
-    write_report(folder, predictions, metrics, [folder / "metrics.csv"])
-    log_report(trainer.loggers, metrics, folder, data.found.root)
+    hear = data.hear if cfg.players else None
+    curves = [folder / "metrics.csv"]
+    write_report(folder, predictions, metrics, curves, data.found.corpora, hear)
+    log_report(trainer.loggers, metrics, folder, data.found.root if cfg.players else None)
     return metrics
 
 
