@@ -6,7 +6,7 @@ Sound is MP3, which all browsers play; Opus in Ogg is smaller, but Safari before
 import io
 import logging
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ LARGEST = 3_000_000
 RATE = 24000
 """Hz of it: up to 12 kHz are heard."""
 
-UNKNOWN = "The licence is unknown: ask whoever gave you the recordings"
+UNKNOWN = "licence unknown: ask whoever gave you the recordings"
 
 Hear = Callable[[str], tuple[np.ndarray, int]]
 """Returns what a model heard of a clip, (samples,) int16, and its rate in Hz."""
@@ -82,22 +82,23 @@ def describe_errors(
         "prediction": [name for name in classes if (missed.prediction == name).any()],
         "speaker": np.unique(speakers_of(missed)).tolist(),
     }
-    heard = dict.fromkeys(missed.corpus[: len(players)])
     return {
         "total": len(confidence),
         "rows": rows,
         "choices": choices,
-        "sources": [source_of(name, corpora) for name in heard],
+        "sources": sources_of(missed.corpus[: len(players)], corpora),
         "silent": silent,
     }
 
 
-def source_of(name: str, corpora: Mapping[str, Corpus]) -> dict[str, str]:
-    """Return `title`, `licence` and `source` of a corpus, the licence of an unknown one as such."""
-    corpus = corpora.get(name)
-    title = corpus.title if corpus else name
-    licence = (corpus.licence if corpus else "") or UNKNOWN
-    return {"title": title, "licence": licence, "source": corpus.source if corpus else ""}
+def sources_of(names: Iterable[str], corpora: Mapping[str, Corpus]) -> dict[str, str]:
+    """Return licences of corpora, and by each where they are from; a manifest says neither."""
+    found = {}
+    for name in dict.fromkeys(names):
+        known = name in corpora and corpora[name].licence
+        licence = corpora[name].licence if known else f"{name}: {UNKNOWN}"
+        found[licence] = corpora[name].source if known else ""
+    return found
 
 
 def _players(clips: Sequence[str], hear: Hear) -> tuple[list[str], str]:

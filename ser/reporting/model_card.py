@@ -15,11 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 from ser.config.differences import FREE, below
 from ser.config.split_info import STAMPS
 from ser.corpora.clip import Corpus
-from ser.reporting.errors import source_of
+from ser.reporting.errors import sources_of
 from ser.reporting.run_report import HEADLINE, STAMPED
 
 FORM = {"accuracy": "accuracy", "uar": "recall", "macro_f1": "f1"}
 """The hub's names of the headline scores; UAR is the macro recall."""
+
+SPLITS = ("train", "val", "test")
 
 SLICED = ("corpus", "channel", "gender", "intensity")
 """Slices of the card; those by speaker and statement are in metrics.json."""
@@ -63,7 +65,7 @@ def write_card(
         model=_parts(config),
         window=config["data"]["window"],
         command=_command(folder),
-        sources=[source_of(name, corpora) for name in used],
+        sources=sources_of(used, corpora),
         limits={corpora[name].title: corpora[name].limits for name in used},
         speakers=_speakers(splits, corpora),
         slices={column: metrics["slices"].get(column, {}) for column in SLICED},
@@ -84,12 +86,13 @@ def _front_matter(
     licences = {corpora[one].licence_id for one in used}
     licence = licences.pop() if len(licences) == 1 else "other"
     stamps = [stamp for stamp in STAMPS if metrics[stamp]]
+    titles = [corpora[one].title for one in scored]
     warned = f" ({', '.join(stamps)})" if stamps else ""
     front = {"library_name": "ser", "pipeline_tag": "audio-classification", "license": licence}
     if licence == "other":
         front["license_name"] = "as-the-recordings"
-    # What only a manifest names is no data set that anyone could find.
-    if published := [one for one in used if corpora[one].licence]:
+    # What has no source is no data set that anyone could find.
+    if published := [one for one in used if corpora[one].source]:
         front["datasets"] = published
     front["tags"] = ["speech-emotion-recognition", "emotion", "speech", "audio", *stamps]
     front["metrics"] = list(FORM.values())
@@ -103,8 +106,8 @@ def _front_matter(
                         "name": "Speech emotion recognition",
                     },
                     "dataset": {
-                        "type": "-".join(scored),
-                        "name": ", ".join(corpora[one].title for one in scored),
+                        "type": "-".join(titles).lower().replace(" ", "-"),
+                        "name": ", ".join(titles),
                         "split": metrics["split"],
                     },
                     "metrics": [
@@ -125,6 +128,9 @@ def _parts(config: Mapping) -> str:
         return f"the mean of {members if isinstance(members, int) else len(members)} models"
     model = config["model"]
     core = model.get("network") or model.get("estimator") or {}
+    # Of a pipeline the last step predicts, and of what calibrates that, its estimator.
+    while inner := (core.get("_args_") or [core.get("estimator")])[-1]:
+        core = inner
     names = [part["_target_"].rpartition(".")[2] for part in (core, model["frontend"]) if part]
     return " on ".join(f"`{name}`" for name in names)
 
@@ -147,9 +153,11 @@ def _command(folder: Path) -> str:
 def _speakers(splits: pd.DataFrame, corpora: Mapping[str, Corpus]) -> dict[str, dict[str, str]]:
     """Return by corpus and split how many speakers there are, by name where they are published."""
     found = {}
-    for (name, split), rows in splits.groupby(["corpus", "split"]):
+    for (name, split), rows in sorted(
+        splits.groupby(["corpus", "split"]), key=lambda group: SPLITS.index(group[0][1])
+    ):
         names = np.unique(rows.speaker.astype(str)).tolist()
-        text = f"{len(names)} speakers, {len(rows)} clips"
+        text = f"{len(names)} speaker{'s' * (len(names) > 1)}, {len(rows)} clips"
         if corpora[name].licence:  # those of a manifest may be the names of people
             text += f": {', '.join(names)}"
         found.setdefault(corpora[name].title, {})[split] = text
