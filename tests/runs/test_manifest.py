@@ -1,6 +1,9 @@
 """Recordings of one's own: a manifest is trained on, cross-validated, scored again and resumed."""
 
+import base64
+import io
 import json
+import re
 import runpy
 import shutil
 import sys
@@ -131,6 +134,14 @@ def test_segments_are_as_their_own_files(launch: Callable[..., Path], manifest: 
     assert set(table.path) == {"0.wav", "1.wav"}
     assert (table.end - table.start).round(6).eq(0.6).all()
     assert table["clip"].str.fullmatch(r"manifest/[01]\.wav#[\d.]+-[\d.]+").all()
+    page = (parts / "report.html").read_text()
+    wrong = (tables[1].label != tables[1].prediction).sum()
+    sounds = re.findall(r"data:audio/mpeg;base64,([^\"]+)", page)
+    assert len(sounds) == min(wrong, 24)
+    for sound in sounds:  # of the segment, not of the file
+        assert soundfile.info(io.BytesIO(base64.b64decode(sound))).duration < 0.8
+    assert bool(sounds) == ("manifest: licence unknown" in page)
+    assert "manifest: licence unknown" in (parts / "model_card.md").read_text()
 
 
 def test_a_network_on_a_manifest_is_resumed_as_if_never_interrupted(
