@@ -25,6 +25,7 @@ from ser.inference import recordings
 from ser.inference.model import Model, tabulate
 from ser.launch import settings
 from ser.launch.run import Run, finished_before, one_line_errors
+from ser.reporting.model_card import write_card
 from ser.reporting.run_report import show_recordings, show_report, write_report, write_result
 from ser.reporting.wandb import check_loggers, finish_wandb, log_report
 from ser.training import committee, folds, kept, selection
@@ -88,7 +89,7 @@ def evaluate(cfg: DictConfig) -> None:
         timings["data"] = time.perf_counter()
         fit = Fit(data, loaded.split_info, loaded.model, trainer, None, False, loaded.calibration)
         abstain = loaded.config.get("abstain") if cfg.abstain is None else cfg.abstain
-        metrics = _report(fit, abstain, cfg.split, run.folder, timings)
+        metrics = _report(fit, cfg, cfg.split, abstain, timings)
         show_report(run.folder, metrics)
 
 
@@ -110,7 +111,8 @@ def _cross_validate(cfg: DictConfig) -> float | None:
             # Before anything is written over what an earlier start has left.
             kept.check(folds.begun(cfg))
         # Of a copy: it resolves what the folds' configs are recorded and compared with.
-        splits = instantiate(copy.deepcopy(cfg).data).splits
+        data = instantiate(copy.deepcopy(cfg).data)
+        splits = data.splits
         splits.check()
         run.begin(*KEPT if cfg.overwrite else ())
         for part in held_parts(run.folder) if cfg.overwrite else ():
@@ -126,10 +128,13 @@ def _cross_validate(cfg: DictConfig) -> float | None:
                 folds.record(fold, folds.overrides_of(fold))
             objectives.append(train_fold(fold) if ended is None else ended["objective"])
         pooled = pool(run.folder, "fold_*")
-        write_result(pooled)
+        write_result(pooled, splits.found.corpora, data.hear if cfg.players else None)
+        write_card(run.folder, pooled.metrics, pooled.splits, splits.found.corpora, cfg)
         with finish_wandb():
             loggers = build_loggers(cfg, pooled.split_info)
-            log_report(loggers, pooled.metrics, run.folder, splits.found.root)
+            log_report(
+                loggers, pooled.metrics, run.folder, splits.found.root if cfg.players else None
+            )
         run.objective = None if None in objectives else float(np.mean(objectives))
         return run.objective
 
@@ -149,7 +154,8 @@ def train_fold(cfg: DictConfig) -> float | None:
             fit = committee.fit_members(cfg, _validate, run.begin, timings)
         run.objective = chosen if cfg.refit else fit.objective
         fit.data.release_test()
-        metrics = _report(fit, cfg.abstain, "test", run.folder, timings)
+        metrics = _report(fit, cfg, "test", cfg.abstain, timings)
+        write_card(run.folder, metrics, fit.data.table, fit.data.found.corpora, cfg)
         if fit.interrupted:
             show_report(run.folder, metrics)
             raise KeyboardInterrupt
@@ -168,7 +174,7 @@ def _validate(cfg: DictConfig) -> float:
 
 
 def _report(
-    fit: Fit, abstain: float | None, split: str, folder: Path, timings: dict[str, float]
+    fit: Fit, cfg: DictConfig, split: str, abstain: float | None, timings: dict[str, float]
 ) -> dict:
     """Score a split, write and log its report; return the content of metrics.json."""
     data = fit.data
@@ -180,8 +186,9 @@ def _report(
         predictions, data.labels.classes, fit.split_info, split, data.audit, seconds, abstain
     )
     metrics |= fit.notes
-    write_report(folder, predictions, metrics, [folder / "metrics.csv"])
-    log_report(fit.trainer.loggers, metrics, folder, data.found.root)
+    folder, hear = Path(cfg.folder), data.hear if cfg.players else None
+    write_report(folder, predictions, metrics, [folder / "metrics.csv"], data.found.corpora, hear)
+    log_report(fit.trainer.loggers, metrics, folder, data.found.root if cfg.players else None)
     return metrics
 
 

@@ -308,3 +308,11 @@ def leave_run() -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture
+def split_info() -> object:
+    """The only fold of a holdout, without stamps."""
+    from ser.config.split_info import SplitInfo
+
+    return SplitInfo("holdout", 1, "0123456789abcdef", 0, 1, leaky=False, transductive=False)

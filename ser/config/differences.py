@@ -6,8 +6,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 FREE = (
-    "fold", "folder", "group", "logger", "cache", "name", "overwrite", "resume",
-    "resume_sweep",
+    "fold", "folder", "group", "logger", "cache", "name", "overwrite", "players",
+    "resume", "resume_sweep",
     "data.cache", "data.cache_max_gb", "data.download", "data.servers",
 )  # fmt: skip
 """Keys in which two starts of one run, or the folds of one cross-validation, may differ."""

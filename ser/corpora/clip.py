@@ -144,6 +144,26 @@ class Oddities:
 
 
 @dataclass(frozen=True)
+class Listeners:
+    """How often people name the intended emotion when they hear the clips of a corpus.
+
+    Attributes:
+        channel: Of the clips that they heard.
+        named: Share of right answers by emotion; emotions that are accepted for each other have
+            one share together.
+        overall: The share over all clips.
+        caveats: How they were asked.
+        source: Where the shares are from.
+    """
+
+    channel: str
+    named: Mapping[tuple[str, ...], float]
+    overall: float
+    caveats: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Record:
     """The public record that a corpus is downloaded from.
 
@@ -184,6 +204,9 @@ class Corpus:
         record: Where it is downloaded from; None where that takes a person.
         source: The address where people find it.
         licence: Under which.
+        licence_id: Of it, as model cards name licences; `other` where they have no name for it.
+        limits: What a model that knows this corpus alone has never heard.
+        listeners: What people make of it; None where it is not known.
         examples: File names, for messages.
         ages: By speaker, in years, where the corpus says them.
         unrecorded: Speaker and channel of what was never recorded.
@@ -204,6 +227,9 @@ class Corpus:
     record: Record | None = None
     source: str = ""
     licence: str = ""
+    licence_id: str = "other"
+    limits: str = ""
+    listeners: Listeners | None = None
     examples: str = ""
     ages: Mapping[str, int] = field(default_factory=dict)
     unrecorded: Collection[tuple[str, str]] = ()

@@ -92,6 +92,8 @@ CREMAD = Corpus(
     source="https://github.com/CheyneyComputerScience/CREMA-D",
     licence="CREMA-D (Cao et al. 2014, doi:10.1109/TAFFC.2014.2336244) is under the Open Database"
     " License 1.0: with attribution; what is made of it is shared alike",
+    licence_id="odbl",
+    limits="91 actors act out emotions in twelve English sentences",
     examples="1001_DFA_ANG_XX.wav",
     ages={speaker: int(fact[:2]) for speaker, fact in _FACTS.items()},
     oddities=Oddities(

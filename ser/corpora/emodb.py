@@ -105,6 +105,7 @@ EMODB = Corpus(
     source="http://emodb.bilderbar.info",
     licence="EMO-DB (Burkhardt et al. 2005, doi:10.21437/Interspeech.2005-446) asks to be cited;"
     " audEERING passes it on under CC0 1.0",
+    limits="ten German actors act out emotions in ten German texts",
     examples="03a01Fa.wav",
     ages={speaker: int(fact[1:]) for speaker, fact in _FACTS.items()},
     oddities=Oddities(zero_runs=None),

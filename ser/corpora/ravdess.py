@@ -14,6 +14,7 @@ from ser.corpora.clip import (
     HEARD_EMOBOX,
     Clip,
     Corpus,
+    Listeners,
     Oddities,
     Record,
     Release,
@@ -97,6 +98,27 @@ RAVDESS = Corpus(
     source="https://zenodo.org/records/1188976",
     licence="RAVDESS (Livingstone & Russo 2018, doi:10.1371/journal.pone.0196391) is CC BY-NC-SA"
     " 4.0: non-commercial use, with attribution; what is made of it is shared alike",
+    licence_id="cc-by-nc-sa-4.0",
+    limits="24 professional actors of North American English act out emotions in a studio, in two"
+    " sentences",
+    listeners=Listeners(
+        channel="speech",
+        named={
+            ("neutral", "calm"): 0.817,
+            ("happy",): 0.366,
+            ("sad",): 0.479,
+            ("angry",): 0.746,
+            ("fearful",): 0.662,
+            ("disgust",): 0.519,
+            ("surprised",): 0.679,
+        },
+        overall=0.624,
+        caveats="247 listeners, ten ratings a recording. They could answer 'none of these', which"
+        " counts as wrong; neutral and calm were accepted for each other; they heard each clip"
+        " alone and were not trained on these speakers",
+        source="Livingstone & Russo 2018 (PLoS ONE 13(5): e0196391): 0.58 at normal and 0.67 at"
+        " strong intensity; by emotion recomputed from its tables S1 to S4 (CC BY 4.0)",
+    ),
     examples="03-01-05-02-01-01-12.wav (a video: 01-01-05-02-01-01-12.mp4)",
     unrecorded=_UNRECORDED,
     oddities=Oddities(

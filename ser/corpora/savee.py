@@ -85,6 +85,7 @@ SAVEE = Corpus(
     record=None,  # it asks for a registration
     source="http://kahlan.eps.surrey.ac.uk/savee",
     licence="SAVEE (Haq & Jackson, University of Surrey) is for research, after a registration",
+    limits="four Englishmen act out emotions, and most sentences are said in one emotion alone",
     examples="DC/a01.wav",
     oddities=Oddities(zero_runs=None),
     heard_by=(

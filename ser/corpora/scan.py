@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ser.corpora import demo
 from ser.corpora.clip import AUDIO_SUFFIXES, CHANNELS, MODALITIES, Clip, Corpus
 from ser.corpora.cremad import CREMAD
 from ser.corpora.emodb import EMODB
@@ -156,7 +157,8 @@ def scan(root: str | Path, modality: Sequence[str] = ("audio",)) -> Scan:
             f"[{','.join(absent)}] ({len(foreign)} other audio files, {len(unasked) + len(clips)}"
             f" recordings of another modality): expected names such as {examples}"
         )
-    return Scan(root, *map(tuple, (modality, by_modality, foreign, copies, unasked)))
+    known = demo.facts(CORPORA) if demo.is_demo(root) else CORPORA
+    return Scan(root, *map(tuple, (modality, by_modality, foreign, copies, unasked)), known)
 
 
 def audio_files(root: Path) -> Iterator[Path]:

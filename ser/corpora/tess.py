@@ -124,6 +124,9 @@ TESS = Corpus(
     source="https://doi.org/10.5683/SP2/E8H2MF",
     licence="TESS (Pichora-Fuller & Dupuis 2020, doi:10.5683/SP2/E8H2MF) is CC BY-NC-ND 4.0:"
     " non-commercial use, with attribution; nothing made of it is passed on",
+    licence_id="cc-by-nc-nd-4.0",
+    limits="two actresses, of 26 and 64 years, act out emotions in a booth, in one carrier sentence"
+    " ('Say the word ...')",
     examples="OAF_back_angry.wav",
     oddities=Oddities(
         aiff=("YAF_germ_angry", "YAF_neat_fearful"),

@@ -191,6 +191,26 @@ class EmotionDataModule(LightningDataModule):
         return replace(self.scanned, clips=clips)
 
     @cached_property
+    def reader(self) -> ClipReader:
+        """Reads what was found."""
+        return ClipReader(self.decoded.waveforms, self.found.clips, self.window)
+
+    def hear(self, clip: str) -> tuple[np.ndarray, int]:
+        """Return what a model hears of a clip, without the padding, and its rate in Hz.
+
+        Args:
+            clip: Its identity.
+
+        Raises:
+            ValueError: Recordings cannot be read now, or it is a test clip that is withheld.
+        """
+        return self.reader.hear(self._rows[clip]), self.sample_rate
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {clip.clip: row for row, clip in enumerate(self.found.clips)}
+
+    @cached_property
     def splits(self) -> SplitTable:
         """The protocol's folds of what was found."""
         return SplitTable(self.found, self.protocol, self.resolved, self.channels, self.labels)
@@ -238,7 +258,6 @@ class EmotionDataModule(LightningDataModule):
         """
         if hasattr(self, "table"):
             return
-        clips = self.found.clips
         if stage == "fit":
             self._report_classes()
             self.table = self.splits.table(self.fold)
@@ -247,12 +266,11 @@ class EmotionDataModule(LightningDataModule):
             self.table = self.splits.tabulate(self.recorded)
         waveforms = self.decoded.waveforms
         trim(self.cache, self.cache_max_gb)
-        self.reader = ClipReader(waveforms, clips, self.window)
         if stage == "fit":
             self.reader.withhold(self.table.index[self.table.split == "test"])
         self.table["sha256"] = [waveforms.notes[row] for row in self.table.index]
         if stage == "fit":
-            chosen = [clips[row] for row in self.table.index]
+            chosen = [self.found.clips[row] for row in self.table.index]
             self.audit = audit(chosen, self.table.split, self.table.sha256, self.protocol.leaky)
             self.audit["unreadable"] = dict(self.decoded.unreadable)
         if self.protocol.leaky:

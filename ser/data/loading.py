@@ -158,6 +158,12 @@ class ClipReader:
         """Return where a clip's window begins and ends in its samples, without the padding."""
         return window_spans(self.window, self.waveforms[row], self.clips[row])[0]
 
+    def hear(self, row: int) -> np.ndarray:
+        """Return what a model hears of a clip, (samples,) int16 without the padding."""
+        self._refuse_withheld(np.array([row]))
+        begin, end = self.span(row)
+        return self.waveforms[row][begin:end]
+
     @torch.no_grad()
     def _computed_rows(
         self, compute: Callable[[Tensor], Tensor], device: torch.device | str

@@ -54,6 +54,7 @@ SETTINGS: Mapping[str, object] = {
     "normalize": Literal["speaker"] | None,
     "objective": Literal[OBJECTIVES] | None,
     "overwrite": bool,
+    "players": bool,
     "published": Mapping[str, float] | None,
     "random_roles": Mapping[str, str] | None,
     "random_test_size": OpenShare | None,

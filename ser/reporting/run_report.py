@@ -3,15 +3,18 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Column, Table
 from sklearn.metrics import classification_report
 
+from ser.corpora.clip import Corpus
 from ser.evaluation.metrics import marginalise_gender
 from ser.evaluation.results import RunResult
-from ser.reporting import plots
+from ser.reporting import listeners, plots
+from ser.reporting.errors import Hear, describe_errors
 from ser.reporting.html import embed_picture, render_page
 
 STAMPED = {
@@ -32,7 +35,12 @@ HEADLINE = {"accuracy": "accuracy (WA)", "uar": "UAR", "macro_f1": "macro F1"}
 
 
 def write_report(
-    folder: Path, predictions: pd.DataFrame, metrics: Mapping, curves: Sequence[Path]
+    folder: Path,
+    predictions: pd.DataFrame,
+    metrics: Mapping,
+    curves: Sequence[Path],
+    corpora: Mapping[str, Corpus] = MappingProxyType({}),
+    hear: Hear | None = None,
 ) -> None:
     """Write predictions.csv, metrics.json, report.txt, the pictures and report.html.
 
@@ -41,6 +49,8 @@ def write_report(
         predictions: As `ser.evaluation.metrics.tabulate` returns them.
         metrics: As `ser.evaluation.metrics.measure` returns them.
         curves: Where a metrics.csv would be; without any there is no learning_curves.png.
+        corpora: What is known of those that are scored, by name.
+        hear: Reads what the model heard of a clip; None leaves the recordings out.
     """
     classes = metrics["classes"]
     predictions.to_csv(folder / "predictions.csv", index=False)
@@ -48,6 +58,8 @@ def write_report(
     text = _text(predictions, classes)
     if (folded := marginalise_gender(predictions, classes)) is not None:
         text += f"\nby emotion alone\n\n{_text(*folded)}"
+    beside = listeners.compare(predictions, classes, corpora)
+    text += "".join(f"\n{comparison.text()}" for comparison in beside)
     stamp = _stamp(metrics)
     unreadable = metrics["audit"].get("unreadable", {})
     listed = [f"{path}: {reason}" for path, reason in unreadable.items()]
@@ -62,14 +74,32 @@ def write_report(
     (folder / "learning_curves.png").unlink(missing_ok=True)  # of an earlier start
     if histories:
         plots.learning_curves(histories, folder / "learning_curves.png", stamp)
-    (folder / "report.html").write_text(_html(folder, predictions, metrics))
+    (folder / "report.html").write_text(
+        _html(
+            folder,
+            predictions,
+            metrics,
+            beside=beside,
+            errors=describe_errors(predictions, classes, corpora, hear),
+        )
+    )
 
 
-def write_result(result: RunResult) -> None:
-    """Write split.csv and the report of pooled folds, or of runs that voted, into its folder."""
+def write_result(
+    result: RunResult,
+    corpora: Mapping[str, Corpus] = MappingProxyType({}),
+    hear: Hear | None = None,
+) -> None:
+    """Write split.csv and the report of pooled folds, or of runs that voted, into its folder.
+
+    Args:
+        result: What they scored.
+        corpora: As of `write_report`.
+        hear: As there.
+    """
     result.splits.to_csv(result.folder / "split.csv", index=False)
     curves = [fold / "metrics.csv" for fold in result.folds]
-    write_report(result.folder, result.predictions, result.metrics, curves)
+    write_report(result.folder, result.predictions, result.metrics, curves, corpora, hear)
 
 
 def _text(predictions: pd.DataFrame, classes: Sequence[str]) -> str:
@@ -78,7 +108,7 @@ def _text(predictions: pd.DataFrame, classes: Sequence[str]) -> str:
     )
 
 
-def _html(folder: Path, predictions: pd.DataFrame, metrics: Mapping) -> str:
+def _html(folder: Path, predictions: pd.DataFrame, metrics: Mapping, **parts: object) -> str:
     pictures = {
         name: embed_picture(folder / f"{name}.png")
         for name in ("confusion_matrix", "per_class_f1", "calibration", "learning_curves")
@@ -94,7 +124,7 @@ def _html(folder: Path, predictions: pd.DataFrame, metrics: Mapping) -> str:
         stamp=_stamp(metrics),
         remarks=remarks(metrics),
         pictures=pictures,
-        wrong=wrong_clips(predictions, metrics["classes"]).head(50).to_dict("records"),
+        **parts,
     )
 
 

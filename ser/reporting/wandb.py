@@ -117,7 +117,9 @@ def finish_wandb() -> Iterator[None]:
         wandb.finish()
 
 
-def log_report(loggers: Sequence[Logger], metrics: Mapping, folder: Path, root: Path) -> None:
+def log_report(
+    loggers: Sequence[Logger], metrics: Mapping, folder: Path, root: Path | None
+) -> None:
     """Log a run's scores as `<split>/uar`, `<split>/f1/<class>`, ...
 
     W&B gets the pictures too, and a table of the wrong clips, the first `AUDIBLE` to be heard.
@@ -126,7 +128,7 @@ def log_report(loggers: Sequence[Logger], metrics: Mapping, folder: Path, root: 
         loggers: Those of the trainer.
         metrics: The content of metrics.json.
         folder: The run folder, which holds predictions.csv and the pictures.
-        root: What the clips' paths are relative to.
+        root: What the clips' paths are relative to; None logs no recording.
     """
     split = metrics["split"]
     scores = {f"{split}/{key}": metrics[key] for key in SCORES}
@@ -145,7 +147,8 @@ def log_report(loggers: Sequence[Logger], metrics: Mapping, folder: Path, root: 
             )
             wrong = wrong_clips(predictions, metrics["classes"])
             # Of a segment there is the whole recording, which may be hours.
-            files = [] if "start" in wrong else wrong.path.head(AUDIBLE)
+            silent = root is None or "start" in predictions
+            files = [] if silent else wrong.path.head(AUDIBLE)
             heard = [wandb.Audio(str(root / path)) for path in files]
             wrong["audio"] = heard + [None] * (len(wrong) - len(heard))
             data = wrong.astype(object).to_numpy().tolist()

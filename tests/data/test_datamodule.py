@@ -125,6 +125,21 @@ def test_a_test_clip_is_withheld_until_the_model_is_final(fresh):
     assert len(data.reader.read_waveforms(test[:2])["waveform"]) == 2
 
 
+def test_a_clip_is_heard_as_the_model_hears_it_without_the_padding(fresh):
+    data = fresh()
+    data.setup("fit")
+    tested = data.table[data.table.split == "test"].iloc[0]
+    with pytest.raises(ValueError, match="test clips were asked for before the model"):
+        data.hear(tested["clip"])
+    data.release_test()
+    heard, rate = data.hear(tested["clip"])
+    read = data.reader.read_waveforms(np.array([tested.name]))["waveform"].numpy()[0] * 32768
+    assert rate == 48000
+    assert 0 < len(heard) < len(read)
+    assert np.array_equal(heard, read[: len(heard)])
+    assert not read[len(heard) :].any()
+
+
 def test_a_speaker_is_standardised_by_all_his_clips(fresh):
     data = fresh(normalize="speaker")
     data.setup("fit")

@@ -95,6 +95,18 @@ def test_an_offline_run_holds_scores_config_and_pictures(
     assert exits == [0]
 
 
+def test_without_players_no_recording_is_logged(
+    launch: Callable[..., Path], svm_run: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    ckpt = svm_run / "checkpoints" / "best.ckpt"
+    folder = launch("eval", f"ckpt={ckpt}", "players=false", logger="wandb")
+    (table,) = (record.artifact for record in records(folder) if record.HasField("artifact"))
+    paths = [entry.path for entry in table.manifest.contents]
+    assert "test/wrong.table.json" in paths
+    assert not [path for path in paths if path.startswith("media/audio/")]
+
+
 @pytest.mark.slow
 def test_the_folds_of_a_leaky_cross_validation_are_one_group_of_runs_that_say_so(
     launch: Callable[..., Path], small: list[str], monkeypatch: pytest.MonkeyPatch

@@ -19,7 +19,7 @@ BELOW = {
     "fetch": "config corpora",
     "evaluation": "config",
     "data": "config cache corpora audio splits features fetch",
-    "reporting": "config evaluation",
+    "reporting": "config corpora evaluation",
     "integrity": "corpora audio reporting",
     "checkpoints": "config corpora splits features data evaluation",
     "training": "config splits features models data checkpoints evaluation",

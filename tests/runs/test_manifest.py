@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 
+from ser.audio.decode import decode
 from ser.checkpoints.format import load_checkpoint
 from ser.checkpoints.source import open_data
 
@@ -117,7 +118,9 @@ def test_a_manifest_is_cross_validated(launch: Callable[..., Path], manifest: Pa
     assert predictions["clip"].is_unique
 
 
-def test_segments_are_as_their_own_files(launch: Callable[..., Path], manifest: Path, long: Path):
+def test_segments_are_as_their_own_files(
+    launch: Callable[..., Path], manifest: Path, long: Path, cache: Path
+):
     files, parts = (
         launch("train", *data(path), *FOLDS, "model=logistic", folder=path.parent.name)
         for path in (manifest, long)
@@ -131,6 +134,15 @@ def test_segments_are_as_their_own_files(launch: Callable[..., Path], manifest: 
     assert set(table.path) == {"0.wav", "1.wav"}
     assert (table.end - table.start).round(6).eq(0.6).all()
     assert table["clip"].str.fullmatch(r"manifest/[01]\.wav#[\d.]+-[\d.]+").all()
+    source = open_data(load_checkpoint(parts / "checkpoints" / "best.ckpt"), None, cache, "test")
+    row = table[(table.split == "test") & (table.start > 1)].iloc[0]
+    heard, rate = source.hear(row["clip"])  # of the segment, not of the file
+    whole = decode(long.parent / row.path, rate)
+    own = whole[round(row.start * rate) : round(row.end * rate)]
+    assert 0.3 * rate < len(heard) <= 0.5 * rate
+    begins = len(own) - len(heard)
+    assert any(np.array_equal(own[at : at + len(heard)], heard) for at in range(begins + 1))
+    assert "manifest: licence unknown" in (parts / "model_card.md").read_text()
 
 
 def test_a_network_on_a_manifest_is_resumed_as_if_never_interrupted(

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from huggingface_hub import ModelCard
 from omegaconf import DictConfig, OmegaConf
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
@@ -64,6 +65,10 @@ def test_folds_are_runs_and_their_pool_is_one(
     assert (splits.fold.isna() == (splits.corpus == "tess")).all()
     files = {path.name for path in (whole / "fold_0").iterdir()}
     assert {".hydra", "checkpoints", "train.log", "status.json", "report.html"} <= files
+    assert (whole / "report.html").read_text().count("<audio") == 24
+    card = ModelCard.load(whole / "model_card.md")
+    assert metrics["uar"] in [one.metric_value for one in card.data.eval_results]
+    assert "each clip scored by the model that never heard its fold" in card.text
     status = json.loads((whole / "status.json").read_text())
     of_folds = [
         json.loads((whole / f"fold_{fold}" / "status.json").read_text())["objective"]
