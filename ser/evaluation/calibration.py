@@ -80,16 +80,20 @@ class Calibration:
     def threshold(self, risk: float) -> float:
         """Return the least confidence with which to answer, so that few answers are wrong.
 
+        As much is answered as keeps the risk on the validation clips (as Geifman & El-Yaniv 2017,
+        NeurIPS). It is estimated by the rule of succession, (wrong + 1) / (answers + 2): a single
+        right answer is no evidence that there is none.
+
         Args:
-            risk: Share of wrong answers to accept; on the validation clips it is kept, with as many
-                answers as it lets (Geifman & El-Yaniv 2017, NeurIPS, without their bound).
+            risk: Share of wrong answers to accept.
 
         Returns:
             A probability; infinity where no answers are right often enough.
         """
         order = np.argsort(self.confidences)[::-1]
         confidences, correct = np.array(self.confidences)[order], np.array(self.correct)[order]
-        risks = _risks(correct)
+        answers = np.arange(1, len(correct) + 1)
+        risks = (np.cumsum(~correct) + 1) / (answers + 2)
         last = np.append(confidences[1:] < confidences[:-1], True)  # of those equally confident
         kept = np.flatnonzero(last & (risks <= risk))
         return float(confidences[kept[-1]]) if len(kept) else float("inf")

@@ -79,10 +79,10 @@ def test_bins_of_the_diagram_hold_all_clips(drawn):
 
 
 @pytest.mark.parametrize(
-    ("risk", "threshold"), [(0.0, 0.9), (0.2, 0.9), (0.34, 0.7), (0.5, 0.5), (1.0, 0.5)]
+    ("risk", "threshold"), [(0.0, np.inf), (0.33, np.inf), (0.34, 0.9), (0.4, 0.7), (0.43, 0.5)]
 )
 def test_as_much_is_answered_as_the_accepted_risk_lets(risk: float, threshold: float):
-    # Two answers of one confidence, one of them wrong, are answered both or not at all.
+    # Estimated 1/3, 2/4, 2/5, 2/6, 3/7: answers of one confidence are given all or not at all.
     found = Calibration(1.0, (0.9, 0.8, 0.7, 0.5, 0.5), (True, False, True, True, False))
     assert found.threshold(risk) == threshold
 
