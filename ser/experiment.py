@@ -4,33 +4,38 @@ import copy
 import logging
 import shutil
 import time
-from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from omegaconf import DictConfig
-from torch.utils.data import DataLoader
+from rich.progress import track
 
-from ser.checkpoints.format import Checkpoint, load_checkpoint
+from ser.audio.decode import warn_clipped
+from ser.checkpoints.format import load_checkpoint
 from ser.checkpoints.source import open_data
-from ser.config.split_info import SplitInfo
-from ser.data import recordings
-from ser.data.datamodule import EmotionDataModule
 from ser.evaluation.metrics import measure
 from ser.evaluation.results import pool, read_metrics
 from ser.evaluation.status import KEPT, RESULTS, held_parts
+from ser.inference import recordings
+from ser.inference.model import Model, tabulate
 from ser.launch import settings
 from ser.launch.run import Run, finished_before, one_line_errors
 from ser.reporting.run_report import show_recordings, show_report, write_report, write_result
 from ser.reporting.wandb import check_loggers, finish_wandb, log_report
 from ser.training import committee, folds, kept, selection
-from ser.training.fit import build_loggers, build_trainer, fit_and_validate, fit_worker_rank, score
+from ser.training.fit import (
+    Fit,
+    build_loggers,
+    build_trainer,
+    fit_and_validate,
+    fit_worker_rank,
+    score,
+)
 from ser.training.trainer import check_devices, is_rank_zero
 
 log = logging.getLogger(__name__)
@@ -65,7 +70,8 @@ def evaluate(cfg: DictConfig) -> None:
         loaded = load_checkpoint(cfg.ckpt, cfg.compiled, encoder=cfg.encoder)
         trainer = build_trainer(cfg)
         if cfg.input is not None:
-            _score_recordings(loaded, trainer, cfg, run)
+            model = Model(loaded, cfg.abstain, trainer.strategy.root_device)
+            _score_recordings(model, trainer, cfg, run)
             return
         data = open_data(
             loaded,
@@ -80,9 +86,9 @@ def evaluate(cfg: DictConfig) -> None:
         trainer.loggers = build_loggers(cfg, loaded.split_info)
         data.table.to_csv(run.folder / "split.csv", index=False)
         timings["data"] = time.perf_counter()
-        metrics = _report(
-            loaded.model, data, trainer, loaded.split_info, cfg.split, run.folder, timings
-        )
+        fit = Fit(data, loaded.split_info, loaded.model, trainer, None, False, loaded.calibration)
+        abstain = loaded.config.get("abstain") if cfg.abstain is None else cfg.abstain
+        metrics = _report(fit, abstain, cfg.split, run.folder, timings)
         show_report(run.folder, metrics)
 
 
@@ -133,19 +139,17 @@ def train_fold(cfg: DictConfig) -> float | None:
     with Run(cfg.folder) as run, finish_wandb():
         timings = {"start": time.perf_counter()}
         _check(cfg)
-        chosen = None
+        chosen = calibration = None
         if cfg.select is not None or cfg.refit:
-            cfg, chosen = selection.choose(cfg, _validate)
+            cfg, chosen, calibration = selection.choose(cfg, _validate)
             timings["select"] = time.perf_counter()
         if cfg.ensemble is None:
-            fit = fit_and_validate(cfg, run.begin, timings)
+            fit = fit_and_validate(cfg, run.begin, timings, calibration)
         else:
             fit = committee.fit_members(cfg, _validate, run.begin, timings)
         run.objective = chosen if cfg.refit else fit.objective
         fit.data.release_test()
-        metrics = _report(
-            fit.model, fit.data, fit.trainer, fit.split_info, "test", run.folder, timings, fit.notes
-        )
+        metrics = _report(fit, cfg.abstain, "test", run.folder, timings)
         if fit.interrupted:
             show_report(run.folder, metrics)
             raise KeyboardInterrupt
@@ -164,58 +168,46 @@ def _validate(cfg: DictConfig) -> float:
 
 
 def _report(
-    model: LightningModule,
-    data: EmotionDataModule,
-    trainer: Trainer,
-    split_info: SplitInfo,
-    split: str,
-    folder: Path,
-    timings: dict[str, float],
-    notes: Mapping = MappingProxyType({}),
+    fit: Fit, abstain: float | None, split: str, folder: Path, timings: dict[str, float]
 ) -> dict:
     """Score a split, write and log its report; return the content of metrics.json."""
-    predictions = score(model, data, trainer, split)
+    data = fit.data
+    predictions = score(fit.model, data, fit.trainer, split, fit.calibration, abstain)
     timings[split] = time.perf_counter()
     spans = pairwise(timings.items())
     seconds = {name: round(end - begin, 3) for (_, begin), (name, end) in spans}
-    metrics = (
-        measure(predictions, data.labels.classes, split_info, split, data.audit, seconds) | notes
+    metrics = measure(
+        predictions, data.labels.classes, fit.split_info, split, data.audit, seconds, abstain
     )
+    metrics |= fit.notes
     write_report(folder, predictions, metrics, [folder / "metrics.csv"])
-    log_report(trainer.loggers, metrics, folder, data.found.root)
+    log_report(fit.trainer.loggers, metrics, folder, data.found.root)
     return metrics
 
 
-def _score_recordings(loaded: Checkpoint, trainer: Trainer, cfg: DictConfig, run: Run) -> None:
+def _score_recordings(model: Model, trainer: Trainer, cfg: DictConfig, run: Run) -> None:
     """Write predictions.csv for recordings of any kind; unread ones are an error unless skipped."""
-    if loaded.split_info.transductive:
-        raise ValueError(
-            f"ckpt={str(loaded.path)!r} was trained with normalize=speaker, but input= does not"
-            " say who speaks: expected a checkpoint trained without"
-        )
-    window = instantiate(loaded.config["data"]["window"], _convert_="all")
-    found = recordings.Recordings(
-        recordings.find(cfg.input), window, min(recordings.BATCH, loaded.clips_at_once)
-    )
+    paths = recordings.find(cfg.input)
     run.begin(*RESULTS)
-    trainer.loggers = build_loggers(cfg, loaded.split_info)
-    trainer.progress_bar_callback.disable()  # it cannot know how many windows there are
-    outputs = trainer.predict(loaded.model, DataLoader(found, batch_size=None))
-    trained = set(loaded.split.sha256[loaded.split.split != "test"])
-    if heard := [row for row, digest in sorted(found.digests.items()) if digest in trained]:
+    trainer.loggers = build_loggers(cfg, model.checkpoint.split_info)
+    found = list(track(model.stream(paths), "scoring", len(paths)))
+    for logger in trainer.loggers:
+        logger.finalize("success")
+    warn_clipped([each.path for each in found if each.peak > 1])
+    if trained := [each.path for each in found if each.trained]:
         log.warning(
             "%d of %d recordings are training or validation clips of the checkpoint, such as %s",
-            len(heard),
-            len(found.paths),
-            found.paths[heard[0]],
+            len(trained),
+            len(paths),
+            trained[0],
         )
-    table = found.average(outputs, loaded.model.classes)
+    table = tabulate(found, model.classes)
     table.to_csv(run.folder / "predictions.csv", index=False)
     show_recordings(run.folder, table)
-    if not found.errors:
+    if not (failed := sum(each.error is not None for each in found)):
         return
     line = (
-        f"{len(found.errors)} of {len(table)} recordings could not be read: the column error"
+        f"{failed} of {len(table)} recordings could not be read: the column error"
         f" of {run.folder / 'predictions.csv'} says why"
     )
     if cfg.data.on_error != "skip":

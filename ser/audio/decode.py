@@ -1,13 +1,13 @@
 """Recordings of any common container and rate as 16-bit mono samples at one rate."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import soxr
 
-from ser.audio.containers import blocks
+from ser.audio.containers import BLOCK, blocks
 
 VERSION = 2
 """Part of the cache's key: raise it when `decode` yields or refuses other than before."""
@@ -39,14 +39,38 @@ def decode(path: str | Path, sample_rate: int) -> np.ndarray:
 def decode_and_peak(path: str | Path, sample_rate: int) -> tuple[np.ndarray, float]:
     """Decode; return the highest peak before clipping too, where 1 is full scale."""
     try:
-        return _decode(Path(path), sample_rate)
+        return _decode(blocks(Path(path)), sample_rate)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _decode(path: Path, sample_rate: int) -> tuple[np.ndarray, float]:
+def decode_samples(samples: np.ndarray, rate: int, sample_rate: int) -> tuple[np.ndarray, float]:
+    """Bring samples in memory to where `decode_and_peak` brings those of a file.
+
+    Args:
+        samples: (samples,) or (samples, channels); floats in -1..1, or int16.
+        rate: Theirs, in Hz.
+        sample_rate: In Hz, of what is returned.
+
+    Raises:
+        ValueError: As of `decode`, or they are of another type.
+    """
+    frames = np.asarray(samples)
+    if frames.dtype == np.int16:
+        frames = frames / np.float32(32768)
+    if frames.dtype.kind != "f" or frames.ndim not in (1, 2):
+        raise ValueError(
+            f"the samples are {frames.dtype} {frames.shape}: expected floats in -1..1, or int16,"
+            " (samples,) or (samples, channels)"
+        )
+    frames = np.atleast_2d(frames.T).T.astype(np.float32)
+    parts = (frames[place : place + BLOCK] for place in range(0, len(frames), BLOCK))
+    return _decode(((rate, part) for part in parts), sample_rate)
+
+
+def _decode(parts: Iterable[tuple[int, np.ndarray]], sample_rate: int) -> tuple[np.ndarray, float]:
     resampler, samples, highest, first_rate = None, bytearray(), 0.0, None
-    for rate, frames in blocks(path):
+    for rate, frames in parts:
         if first_rate is None:
             first_rate = rate
             _check_format(rate, frames.shape[1])

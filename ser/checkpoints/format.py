@@ -13,15 +13,17 @@ from lightning import Callback, LightningModule, Trainer
 from torch import nn
 
 from ser.checkpoints import ownership, renames, sizes, trust
+from ser.checkpoints.atomic_io import WholeFiles
 from ser.config.split_info import STAMPS, SplitInfo
 from ser.config.tensor_files import check_archive
 from ser.corpora.names import is_word
 from ser.corpora.scan import from_name
+from ser.evaluation.calibration import Calibration
 from ser.features.frontend import build_frontend
 
-FORMAT = 4
-"""Raised when a checkpoint's `ser` entry changes its keys; 2 names clips without their corpus, and
-3 has two stamps."""
+FORMAT = 5
+"""Raised when a checkpoint's `ser` entry changes its keys: 2 names clips without their corpus, 3
+has two stamps, and 4 no calibration."""
 
 
 NODES = 10_000
@@ -59,6 +61,7 @@ class Recipe(Callback):
             "split": split.reset_index().to_dict("list"),
             "stamps": asdict(split_info),
             "overrides": list(overrides),
+            "calibration": None,
             "versions": {name: version(name) for name in ("ser", "torch", "torchaudio", "soxr")},
         }
 
@@ -82,6 +85,7 @@ class Checkpoint:
         epoch: The last that was finished, from 0.
         model: In eval mode on the CPU.
         clips_at_once: That can be scored in one batch.
+        calibration: Of its probabilities; None where there were no validation speakers.
     """
 
     path: Path
@@ -92,6 +96,7 @@ class Checkpoint:
     epoch: int
     model: LightningModule
     clips_at_once: int
+    calibration: Calibration | None
 
 
 def load_checkpoint(
@@ -162,8 +167,9 @@ def build_checkpoint(
         config, split = entry["config"], _read_split(entry["split"])
         _check_size([config, arguments, entry.get("overrides")])
         config, arguments = renames.rename(config), renames.rename(arguments)
-        split_info = _read_split_info(entry["stamps"], whole=number == FORMAT)
-        _check_parts(arguments["classes"], content["epoch"])
+        split_info = _read_split_info(entry["stamps"], whole=number >= 4)
+        calibration = Calibration.read(entry.get("calibration"), len(split))
+        _check_parts(arguments["classes"], content["epoch"], config.get("abstain"))
         target, data, state = config["model"]["_target_"], config["data"], content["state_dict"]
         own = {key: value for key, value in arguments.items() if key != "classes"}
         built = {"_target_": target, **own}
@@ -194,8 +200,18 @@ def build_checkpoint(
             f"{source}: the model of its own recipe cannot be built or filled; it was written by"
             f" ser {writer} ({_reason(error)})"
         ) from error
+    model.temperature = calibration and calibration.temperature
     overrides, epoch = entry.get("overrides"), content["epoch"]
-    return Checkpoint(path, config, split, split_info, overrides, epoch, model.eval(), clips)
+    return Checkpoint(
+        path, config, split, split_info, overrides, epoch, model.eval(), clips, calibration
+    )
+
+
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Write the calibration of a model into its checkpoint, which is one of one's own."""
+    content = read_content(path)
+    content["ser"]["calibration"] = calibration.content()
+    WholeFiles().save_checkpoint(content, path)
 
 
 def _reason(error: Exception) -> str:
@@ -271,18 +287,21 @@ def _read_split_info(stamps: Mapping, whole: bool) -> SplitInfo:
     return found
 
 
-def _check_parts(classes: Sequence[str], epoch: int) -> None:
+def _check_parts(classes: Sequence[str], epoch: int, abstain: float | None) -> None:
     """Refuse what a later step would stumble over.
 
     Args:
         classes: Their names.
         epoch: The last that was finished.
+        abstain: The share of wrong answers that was accepted.
 
     Raises:
         ValueError: One of them is of another kind.
     """
     if not isinstance(epoch, int):
         raise ValueError("its epoch is of another type")
+    if abstain is not None and not (isinstance(abstain, float | int) and 0 <= abstain <= 1):
+        raise ValueError("abstain is no share")
     named = isinstance(classes, list | tuple) and all(
         isinstance(name, str) and is_word(name, 100) for name in classes
     )

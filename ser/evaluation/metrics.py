@@ -9,12 +9,12 @@ import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
 from ser.config.split_info import SplitInfo
+from ser.evaluation.calibration import MEASURES, Calibration, ece, temper
 from ser.evaluation.statistics import METHOD, speaker_interval, speakers_of, why_unknown
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
-CALIBRATION_BINS = 15
 SLICES = ("gender", "channel", "intensity", "statement", "corpus", "speaker")
 
 GENDERS = {"male", "female"}
@@ -83,26 +83,31 @@ def per_class(
     return table.to_dict("index")
 
 
-def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
-    """Return the expected calibration error (ECE): |confidence - accuracy| over equal bins.
+def tabulate(
+    clips: pd.DataFrame,
+    classes: Sequence[str],
+    probabilities: np.ndarray,
+    calibration: Calibration | None = None,
+    abstain: float | None = None,
+) -> pd.DataFrame:
+    """Join clips with their probabilities (clips, classes): the content of predictions.csv.
 
     Args:
-        confidence: Probability of the predicted class, (clips,).
-        correct: Whether the prediction was right, (clips,).
+        clips: A row each.
+        classes: Their names.
+        probabilities: As the model returns them, (clips, classes).
+        calibration: Of the model, whose `temperature` is then a column.
+        abstain: Share of wrong answers to accept, so that `unsure` is one; None for neither.
     """
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, confidence - correct, minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(confidence))
-
-
-def tabulate(
-    clips: pd.DataFrame, classes: Sequence[str], probabilities: np.ndarray
-) -> pd.DataFrame:
-    """Join clips with their probabilities (clips, classes): the content of predictions.csv."""
     columns = [f"p_{name}" for name in classes]
     shares = pd.DataFrame(probabilities, clips.index, columns)
     named = np.array(classes)[probabilities.argmax(axis=1)]
-    return clips.assign(prediction=named).join(shares)
+    table = clips.assign(prediction=named).join(shares)
+    if calibration is not None:
+        table["temperature"] = calibration.temperature
+        if abstain is not None:
+            table["unsure"] = probabilities.max(axis=1) < calibration.threshold(abstain)
+    return table
 
 
 def measure(
@@ -112,6 +117,7 @@ def measure(
     split: str,
     audit: Mapping,
     seconds: Mapping[str, float],
+    abstain: float | None = None,
 ) -> dict:
     """Compute the content of metrics.json.
 
@@ -122,6 +128,7 @@ def measure(
         split: Which of its splits is scored.
         audit: The leak audit.
         seconds: What the steps of the run took.
+        abstain: The share of wrong answers that was accepted for the column `unsure`.
     """
     speakers = speakers_of(predictions)
     by_column = {column: predictions[column].astype(str) for column in SLICES} | {
@@ -140,6 +147,8 @@ def measure(
     if (folded := marginalise_gender(predictions, classes)) is not None:
         metrics["emotion"] = _scores(*folded)
     return metrics | {
+        "calibration": _calibration(predictions, classes, speakers),
+        "selective": _selective(predictions, abstain, speakers),
         "ci_method": METHOD,
         "speakers": np.unique(speakers).tolist(),
         "worst_speaker": min(
@@ -170,10 +179,74 @@ def marginalise_gender(
     return folded, names
 
 
+def probabilities_of(
+    predictions: pd.DataFrame, classes: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities (clips, classes) and the true classes (clips,), indices."""
+    truth = pd.Index(classes).get_indexer(predictions.label)
+    return predictions[[f"p_{name}" for name in classes]].to_numpy(float), truth
+
+
+def untempered(predictions: pd.DataFrame, classes: Sequence[str]) -> np.ndarray | None:
+    """Return the probabilities (clips, classes) before calibration; None where there was none."""
+    if "temperature" not in predictions:
+        return None
+    probabilities, _ = probabilities_of(predictions, classes)
+    return temper(probabilities, 1 / predictions.temperature.to_numpy(float))
+
+
+def _calibration(
+    predictions: pd.DataFrame, classes: Sequence[str], speakers: np.ndarray
+) -> dict[str, object]:
+    """Measure the probabilities before and after calibration, with intervals by speaker."""
+    after, truth = probabilities_of(predictions, classes)
+    found: dict[str, object] = {"temperature": None}
+    if "temperature" in predictions:
+        found["temperature"] = predictions.temperature.unique().tolist()  # one a fold
+    for name, values in (("before", untempered(predictions, classes)), ("after", after)):
+        found[name] = None if values is None else _measured(values, truth, speakers)
+    return found
+
+
+def _measured(probabilities: np.ndarray, truth: np.ndarray, speakers: np.ndarray) -> dict:
+    def of(measure: Callable) -> Callable[[np.ndarray], float]:
+        return lambda chosen: measure(probabilities[chosen], truth[chosen])
+
+    return {name: measure(probabilities, truth) for name, measure in MEASURES.items()} | {
+        "ci": {
+            name: speaker_interval(of(measure), speakers, highest=np.inf)
+            for name, measure in MEASURES.items()
+        }
+    }
+
+
+def _selective(
+    predictions: pd.DataFrame, abstain: float | None, speakers: np.ndarray
+) -> dict[str, object] | None:
+    """Return how many clips are answered, and how many of these wrongly; None without `unsure`."""
+    if "unsure" not in predictions:
+        return None
+    answered = ~predictions.unsure.to_numpy(bool)
+    wrong = (predictions.label != predictions.prediction).to_numpy() & answered
+
+    def error(chosen: np.ndarray) -> float:
+        return float(wrong[chosen].sum() / max(answered[chosen].sum(), 1))
+
+    def coverage(chosen: np.ndarray) -> float:
+        return float(answered[chosen].mean())
+
+    scored = {"coverage": coverage, "error": error}
+    every = np.ones(len(predictions), bool)
+    found = {name: score(every) for name, score in scored.items()}
+    intervals = {name: speaker_interval(score, speakers) for name, score in scored.items()}
+    if not answered.any():
+        found["error"] = intervals["error"] = None
+    return {"accepted": abstain, **found, "ci": intervals}
+
+
 def _scores(predictions: pd.DataFrame, classes: Sequence[str]) -> dict:
     truth = predictions.label.to_numpy(str)
     predicted = predictions.prediction.to_numpy(str)
-    confidence = predictions[[f"p_{name}" for name in classes]].to_numpy().max(axis=1)
 
     def of(metric: str) -> Callable[[np.ndarray], float]:
         return lambda chosen: scores(truth[chosen], predicted[chosen])[metric]
@@ -185,7 +258,7 @@ def _scores(predictions: pd.DataFrame, classes: Sequence[str]) -> dict:
         "classes": list(classes),
         "n": len(predictions),
         **whole,
-        "ece": calibration_error(confidence, truth == predicted),
+        "ece": ece(*probabilities_of(predictions, classes)),
         "per_class": per_class(truth, predicted, classes),
         "ci": intervals,
         "ci_unknown": None if all(intervals.values()) else why_unknown(speakers),

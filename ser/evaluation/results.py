@@ -30,7 +30,8 @@ class RunResult:
         folder: The run folder.
         split_info: Under which protocol and fold the clips were parted.
         metrics: The content of metrics.json.
-        predictions: Rows of predictions.csv by clip; probabilities are numbers, all else is text.
+        predictions: Rows of predictions.csv by clip; probabilities and `temperature` are numbers,
+            `unsure` is a truth value, all else is text.
         splits: Rows of split.csv by clip, all of them text.
         folds: Folders of the folds, where they were pooled here.
     """
@@ -53,6 +54,10 @@ class RunResult:
         predictions = read_clips(path := folder / "predictions.csv")
         try:
             predictions = predictions.astype(dict.fromkeys(_columns(metrics["classes"]), float))
+            if "temperature" in predictions:
+                predictions["temperature"] = predictions.temperature.astype(float)
+            if "unsure" in predictions:
+                predictions["unsure"] = predictions.unsure == "True"
         except (ValueError, KeyError) as error:
             raise _damaged(path, error) from error
         splits = read_clips(folder / "split.csv")
@@ -242,7 +247,8 @@ def pool(folder: Path, parts: str = "*") -> RunResult:
         },
     }
     split, classes = first.metrics["split"], first.metrics["classes"]
-    metrics = measure(predictions, classes, split_info, split, audit, _seconds(runs))
+    abstain = (first.metrics.get("selective") or {}).get("accepted")
+    metrics = measure(predictions, classes, split_info, split, audit, _seconds(runs), abstain)
     metrics["over_folds"] = over_folds(predictions)
     selections = [run.folder / "selection.json" for run in runs]
     if selected := [json.loads(path.read_text()) for path in selections if path.exists()]:

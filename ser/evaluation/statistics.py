@@ -22,9 +22,12 @@ def speakers_of(clips: pd.DataFrame) -> np.ndarray:
 
 
 def speaker_interval(
-    score: Callable[[np.ndarray], float], speakers: np.ndarray, level: float = 0.95
+    score: Callable[[np.ndarray], float],
+    speakers: np.ndarray,
+    level: float = 0.95,
+    highest: float = 1.0,
 ) -> list[float] | None:
-    """Return the interval of a score in 0..1 by how much it depends on who was tested.
+    """Return the interval of a score from 0 on by how much it depends on who was tested.
 
     Each speaker is left out once; the pseudo-values give a t interval around the score of all
     clips. For a mean over speakers this is the ordinary t interval (Tukey 1958; Miller 1974,
@@ -35,6 +38,7 @@ def speaker_interval(
         score: Scores the clips chosen by a mask (clips,).
         speakers: Who speaks in each clip, (clips,).
         level: Coverage aimed at.
+        highest: Value that the score can take.
 
     Returns:
         [low, high], or None where nothing is known of the spread, see `why_unknown`.
@@ -48,7 +52,7 @@ def speaker_interval(
     if error <= ROUNDING:
         return None
     reach = stats.t.ppf((1 + level) / 2, effective - 1) * error
-    return [max(0.0, float(whole - reach)), min(1.0, float(whole + reach))]
+    return [max(0.0, float(whole - reach)), min(highest, float(whole + reach))]
 
 
 def why_unknown(speakers: np.ndarray) -> str:

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from ser.audio.clips import ON_ERROR
 from ser.checkpoints import estimator_io, sizes, trust
 from ser.config.differences import leaves
-from ser.config.quantities import Amount, Count, Fold, Natural, Positive, Seed
+from ser.config.quantities import Amount, Count, Fold, Natural, Positive, Seed, Share
 from ser.corpora.scan import CORPORA
 from ser.data.datamodule import describe
 from ser.features.frontend import build_frontend
@@ -35,6 +35,7 @@ def _is_folder_name(name: str) -> bool:
 
 
 SETTINGS: Mapping[str, object] = {
+    "abstain": Share | None,
     "ckpt": str | None,
     "compiled": bool,
     "drop_classes": Sequence[str] | None,

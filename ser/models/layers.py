@@ -53,3 +53,18 @@ class Standardizer(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Standardise (batch, features)."""
         return (features - self.mean) / self.deviation
+
+
+SMALLEST = 1e-15
+"""Probability below which a logarithm is taken of this one."""
+
+
+def temper(probabilities: Tensor, temperature: float | None) -> Tensor:
+    """Divide the logarithms of probabilities (batch, classes) by a temperature, in float64.
+
+    None leaves them as they are.
+    """
+    if temperature is None:
+        return probabilities
+    # Not every device computes in float64.
+    return (probabilities.cpu().double().clamp(min=SMALLEST).log() / temperature).softmax(dim=1)

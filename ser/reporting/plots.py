@@ -14,6 +14,9 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from sklearn.metrics import ConfusionMatrixDisplay
 
+from ser.evaluation.calibration import answers, reliability, risk_coverage
+from ser.evaluation.metrics import probabilities_of, untempered
+
 DPI = 110
 
 _PREFIX = re.compile("((leaky|exposed)-)+")
@@ -75,6 +78,36 @@ def learning_curves(histories: Sequence[pd.DataFrame], path: Path, stamp: str = 
             axes.lines[-1].set_label(column)
         axes.legend()
         axes.set(xlabel="epoch", ylabel=label)
+    save(figure, path, stamp)
+
+
+def calibration(predictions: pd.DataFrame, metrics: Mapping, path: Path, stamp: str = "") -> None:
+    """Draw accuracy over confidence, before and after calibration, and risk over coverage."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    classes = metrics["classes"]
+    after, truth = probabilities_of(predictions, classes)
+    named = {"before": untempered(predictions, classes), "after": after}
+    for (name, probabilities), color in zip(named.items(), ("tab:gray", "tab:blue"), strict=True):
+        if probabilities is None:
+            continue
+        confidences, correct = answers(probabilities, truth)
+        places, shares, clips = reliability(confidences, correct)
+        error = metrics["calibration"][name]["ece"]
+        left.plot(places, shares, color=color, label=f"{name} calibration, ECE {error:.3f}")
+        left.scatter(places, shares, 200 * clips / clips.sum(), color=color)
+        coverages, risks = risk_coverage(confidences, correct)
+        right.plot(coverages, risks, color=color, label=f"{name} calibration")
+    left.axline((0, 0), slope=1, color="black", linewidth=0.8, linestyle=":")
+    left.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.02))
+    if selective := metrics["selective"]:
+        if selective["error"] is not None:
+            place = selective["coverage"], selective["error"]
+            right.plot(*place, "o", color="tab:orange", label="at the chosen threshold")
+        right.axhline(selective["accepted"], color="tab:orange", linestyle="--", linewidth=0.8)
+    right.set(xlabel="coverage, the most confident first", ylabel="share of wrong answers")
+    right.set(xlim=(0, 1.02), ylim=(0, None))
+    for axes in (left, right):
+        axes.legend(loc="upper left")
     save(figure, path, stamp)
 
 

@@ -22,6 +22,12 @@ STAMPED = {
     "refit": "REFIT: the validation speakers trained too, once the model was chosen.",
     "unvalidated": "UNVALIDATED: there were no validation speakers.",
 }
+CALIBRATION = {
+    "ece": "expected calibration error (ECE)",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+    "aurc": "area under risk and coverage (AURC)",
+}
 HEADLINE = {"accuracy": "accuracy (WA)", "uar": "UAR", "macro_f1": "macro F1"}
 
 
@@ -50,6 +56,7 @@ def write_report(
     (folder / "report.txt").write_text(f"{stamp}\n\n{text}" if stamp else text)
     plots.confusion_matrix(predictions, classes, folder / "confusion_matrix.png", stamp)
     plots.per_class_f1(metrics, folder / "per_class_f1.png", stamp)
+    plots.calibration(predictions, metrics, folder / "calibration.png", stamp)
     histories = [pd.read_csv(path) for path in curves if path.exists()]
     histories = [history for history in histories if len(history.filter(like="train/loss").T)]
     (folder / "learning_curves.png").unlink(missing_ok=True)  # of an earlier start
@@ -74,7 +81,7 @@ def _text(predictions: pd.DataFrame, classes: Sequence[str]) -> str:
 def _html(folder: Path, predictions: pd.DataFrame, metrics: Mapping) -> str:
     pictures = {
         name: embed_picture(folder / f"{name}.png")
-        for name in ("confusion_matrix", "per_class_f1", "learning_curves")
+        for name in ("confusion_matrix", "per_class_f1", "calibration", "learning_curves")
         if (folder / f"{name}.png").exists()
     }
     return render_page(
@@ -82,12 +89,26 @@ def _html(folder: Path, predictions: pd.DataFrame, metrics: Mapping) -> str:
         metrics=metrics,
         headline=HEADLINE,
         rows=_rows(metrics),
+        calibration=_calibration(metrics),
         title=_headline(metrics),
         stamp=_stamp(metrics),
         remarks=remarks(metrics),
         pictures=pictures,
         wrong=wrong_clips(predictions, metrics["classes"]).head(50).to_dict("records"),
     )
+
+
+def _calibration(metrics: Mapping) -> list[tuple[str, ...]]:
+    """Return name, value and interval before and after calibration of each measure."""
+    rows = []
+    for name, label in CALIBRATION.items():
+        cells = []
+        for scored in (metrics["calibration"]["before"], metrics["calibration"]["after"]):
+            interval = scored and scored["ci"][name]
+            cells.append(f"{scored[name]:.3f}" if scored else "-")
+            cells.append(f"{interval[0]:.3f} - {interval[1]:.3f}" if interval else "")
+        rows.append((label, *cells))
+    return rows
 
 
 def remarks(metrics: Mapping) -> list[str]:
@@ -97,6 +118,16 @@ def remarks(metrics: Mapping) -> list[str]:
         lines.append(f"No 95 % interval of {', '.join(unknown)}: {metrics['ci_unknown']}.")
     if count := len(metrics["audit"].get("unreadable", ())):
         lines.append(f"{count} recordings cannot be read and were left out.")
+    if metrics["calibration"]["temperature"] is None:
+        lines.append("Not calibrated: there were no validation speakers to fit a temperature on.")
+    elif metrics["split"] == "val":
+        lines.append("The temperature was fitted on these clips.")
+    if found := metrics["selective"]:
+        wrong = "" if found["error"] is None else f", {found['error']:.1%} of them wrongly"
+        lines.append(
+            f"With {found['accepted']:.0%} wrong answers accepted (threshold of the validation"
+            f" speakers), {found['coverage']:.1%} of the clips are answered{wrong}."
+        )
     if reason := metrics["audit"].get("unknown"):
         lines.append(f"Whether the leak audit passes is unknown: {reason}.")
     return lines

@@ -17,6 +17,7 @@ from ser.evaluation.metrics import metric_collection
 from ser.features.augment import SpecAugment
 from ser.features.channel import RandomChannel
 from ser.features.frontend import build_frontend, sizes_of
+from ser.models.layers import temper
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,13 @@ class EmotionClassifier(LightningModule):
         autocast: Whether training steps compute in bfloat16; `auto` where the processor multiplies
             matrices in it, and what it came to is what the checkpoint says.
         seed: Of everything random in training, together with the epoch.
+
+    Attributes:
+        temperature: By which the logarithms of probabilities are divided where clips are scored,
+            see `ser.evaluation.calibration`; None before it is fitted.
     """
+
+    temperature: float | None = None
 
     def __init__(
         self,
@@ -119,8 +126,8 @@ class EmotionClassifier(LightningModule):
             schedule.base_lrs = [group["initial_lr"] for group in schedule.optimizer.param_groups]
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Return the probabilities (batch, classes) of waveforms (batch, samples)."""
-        return self.probabilities(self.frontend(waveform))
+        """Return the probabilities (batch, classes) of waveforms (batch, samples), tempered."""
+        return temper(self.probabilities(self.frontend(waveform)), self.temperature)
 
     def probabilities(self, features: Tensor) -> Tensor:
         """Return the probabilities (batch, classes) of features (batch, ...)."""
@@ -173,8 +180,9 @@ class EmotionClassifier(LightningModule):
         self.val_metrics.reset()
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_index: int) -> dict[str, Tensor]:
-        """Return each clip's row and probabilities."""
-        return {"row": batch["row"], "probabilities": self.probabilities(self.frontend.of(batch))}
+        """Return each clip's row and probabilities, tempered."""
+        probabilities = self.probabilities(self.frontend.of(batch))
+        return {"row": batch["row"], "probabilities": temper(probabilities, self.temperature)}
 
     def configure_optimizers(self) -> tuple[list, list]:
         """Build the optimiser, and its schedule if there is one."""

@@ -22,9 +22,18 @@ from ser.config.quantities import Amount
 from ser.config.split_info import joint_stamps
 from ser.data.datamodule import EmotionDataModule
 from ser.evaluation.status import KEPT
+from ser.models.layers import temper
 from ser.training import folds, kept, restart, selection
 from ser.training.estimator import EstimatorClassifier
-from ser.training.fit import Fit, build_loggers, build_trainer, portable, score, validate
+from ser.training.fit import (
+    Fit,
+    build_loggers,
+    build_trainer,
+    calibrate,
+    portable,
+    score,
+    validate,
+)
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +59,14 @@ class Committee(LightningModule):
 
     Attributes:
         compiled: As of `EstimatorClassifier`, for all members.
+        temperature: Of the average; those of members are not asked.
 
     Raises:
         ValueError: There is not one weight a member, or all are 0.
     """
 
     compiled = False
+    temperature: float | None = None
 
     def __init__(
         self,
@@ -80,15 +91,16 @@ class Committee(LightningModule):
         self.first = [recipes.index(each) for each in recipes]  # with the same front end
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Return the probabilities (batch, classes) of waveforms (batch, samples)."""
+        """Return the probabilities (batch, classes) of waveforms (batch, samples), tempered."""
         features = {place: self.members[place].frontend(waveform) for place in {*self.first}}
-        return sum(
+        average = sum(
             share * member.probabilities(features[place])
             for share, member, place in zip(self.shares, self.members, self.first, strict=True)
         )
+        return temper(average, self.temperature)
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_index: int) -> dict[str, Tensor]:
-        """Return each clip's row and probabilities."""
+        """Return each clip's row and probabilities, tempered."""
         return {"row": batch["row"], "probabilities": self(batch["waveform"])}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
@@ -179,9 +191,10 @@ def fit_members(
     trainer.save_checkpoint(folder / "checkpoints" / "best.ckpt")
     model = load_checkpoint(folder / "checkpoints" / "best.ckpt", compiled=True).model
     timings["fit"] = time.perf_counter()
-    value = validate(model, data, trainer, cfg.objective)
+    value, calibration = validate(model, data, trainer, cfg.objective)
+    calibrate(model, calibration, folder)
     timings["val"] = time.perf_counter()
-    return Fit(data, info, model, trainer, value, interrupted=False, notes=notes)
+    return Fit(data, info, model, trainer, value, False, calibration, notes)
 
 
 def _named(overrides: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from ser.checkpoints import estimator_io, trust
 from ser.config.quantities import Seed
 from ser.features.frontend import check_layout
 from ser.models.gender_split import GenderSplit
+from ser.models.layers import temper
 
 
 class EstimatorClassifier(LightningModule):
@@ -27,12 +28,14 @@ class EstimatorClassifier(LightningModule):
 
     Attributes:
         compiled: Whether types of `estimator_io.COMPILED` may be loaded too.
+        temperature: As of `ser.training.classifier.EmotionClassifier`.
 
     Raises:
         ValueError: The front end gives no vectors, or the estimator tells other classes apart.
     """
 
     compiled = False
+    temperature: float | None = None
 
     def __init__(
         self, classes: Sequence[str], frontend: Mapping, estimator: Mapping, seed: Seed = 0
@@ -77,8 +80,8 @@ class EstimatorClassifier(LightningModule):
         return cross_val_predict(self._build(), features, labels, groups=groups, cv=folds)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Return the probabilities (batch, classes) of waveforms (batch, samples)."""
-        return self.probabilities(self.frontend(waveform))
+        """Return the probabilities (batch, classes) of waveforms (batch, samples), tempered."""
+        return temper(self.probabilities(self.frontend(waveform)), self.temperature)
 
     def probabilities(self, features: Tensor) -> Tensor:
         """Return the probabilities (batch, classes) of features (batch, features)."""
@@ -86,8 +89,9 @@ class EstimatorClassifier(LightningModule):
         return torch.from_numpy(found).float().to(features.device)
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_index: int) -> dict[str, Tensor]:
-        """Return each clip's row and probabilities."""
-        return {"row": batch["row"], "probabilities": self.probabilities(self.frontend.of(batch))}
+        """Return each clip's row and probabilities, tempered."""
+        probabilities = self.probabilities(self.frontend.of(batch))
+        return {"row": batch["row"], "probabilities": temper(probabilities, self.temperature)}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Put the fitted estimator into the checkpoint, as skops bytes in a uint8 tensor."""

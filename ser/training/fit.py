@@ -18,10 +18,11 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
-from ser.checkpoints.format import Checkpoint, Recipe, load_checkpoint
+from ser.checkpoints.format import Checkpoint, Recipe, load_checkpoint, write_calibration
 from ser.config.split_info import SplitInfo
 from ser.data.datamodule import EmotionDataModule
-from ser.evaluation.metrics import key_prefix, scores, tabulate
+from ser.evaluation.calibration import Calibration
+from ser.evaluation.metrics import key_prefix, probabilities_of, scores, tabulate
 from ser.evaluation.statistics import speakers_of
 from ser.evaluation.status import KEPT
 from ser.splits.leakage import check_statistics
@@ -43,6 +44,7 @@ class Fit(NamedTuple):
         objective: Its score on the validation clips, or cross-validated on the training speakers;
             None where nothing is chosen.
         interrupted: Whether Ctrl-C ended the training before its last epoch.
+        calibration: Of its probabilities, by the validation clips; None without any.
         notes: What metrics.json has of it besides its scores.
     """
 
@@ -52,10 +54,16 @@ class Fit(NamedTuple):
     trainer: Trainer
     objective: float | None
     interrupted: bool
+    calibration: Calibration | None = None
     notes: Mapping = MappingProxyType({})
 
 
-def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], timings: dict[str, float]) -> Fit:
+def fit_and_validate(
+    cfg: DictConfig,
+    begin: Callable[..., None],
+    timings: dict[str, float],
+    chosen: Calibration | None = None,
+) -> Fit:
     """Fit a model, and score the best of its epochs by the objective, or take the last.
 
     Args:
@@ -63,6 +71,7 @@ def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], timings: dict[
         begin: Takes the run folder over, and removes files of it, once data, model and trainer
             stand.
         timings: Where the times at which its steps end are noted.
+        chosen: The calibration of what chose, for a model that validation clips have trained.
     """
     folder = Path(cfg.folder)
     config = portable(cfg)
@@ -83,9 +92,11 @@ def fit_and_validate(cfg: DictConfig, begin: Callable[..., None], timings: dict[
     best, stopped = _fit(model, data, trainer, recipe, folder / "checkpoints", resume_from)
     trainer = on_one_device(trainer, cfg)
     timings["fit"] = time.perf_counter()
-    value = validate(best, data, trainer, cfg.objective)
+    value, calibration = validate(best, data, trainer, cfg.objective)
+    calibration = calibration or chosen
+    calibrate(best, calibration, folder)
     timings["val"] = time.perf_counter()
-    return Fit(data, info, best, trainer, value, stopped)
+    return Fit(data, info, best, trainer, value, stopped, calibration)
 
 
 def fit_worker_rank(cfg: DictConfig) -> None:
@@ -101,13 +112,27 @@ def fit_worker_rank(cfg: DictConfig) -> None:
 
 
 def score(
-    model: LightningModule, data: EmotionDataModule, trainer: Trainer, split: str
+    model: LightningModule,
+    data: EmotionDataModule,
+    trainer: Trainer,
+    split: str,
+    calibration: Calibration | None = None,
+    abstain: float | None = None,
 ) -> pd.DataFrame:
-    """Score the clips of a split; return the rows of predictions.csv."""
+    """Score the clips of a split; return the rows of predictions.csv.
+
+    Args:
+        model: In eval mode.
+        data: Its clips.
+        trainer: Which scores.
+        split: `val` or `test`.
+        calibration: Of the model.
+        abstain: As of `ser.evaluation.metrics.tabulate`.
+    """
     outputs = trainer.predict(model, data.scoring_loader(split))
     probabilities = np.concatenate([output["probabilities"].cpu() for output in outputs])
     clips = data.table.loc[np.concatenate([output["row"].cpu() for output in outputs])]
-    return tabulate(clips, data.labels.classes, probabilities)
+    return tabulate(clips, data.labels.classes, probabilities, calibration, abstain)
 
 
 def build_trainer(cfg: DictConfig, *callbacks: lightning.Callback, **options: object) -> Trainer:
@@ -229,18 +254,28 @@ def _train(
 
 
 def validate(
-    model: LightningModule, data: EmotionDataModule, trainer: Trainer, name: str | None
-) -> float | None:
-    """Score the model by the objective, which knows no test clip."""
-    if name is None:
-        return None
-    place, _, metric = name.partition("/")
+    model: LightningModule, data: EmotionDataModule, trainer: Trainer, objective: str | None
+) -> tuple[float | None, Calibration | None]:
+    """Score the model by the objective and fit its calibration; neither knows a test clip."""
+    predictions = calibration = None
+    if data.validates():
+        predictions = score(model, data, trainer, "val")
+        calibration = Calibration.fit(*probabilities_of(predictions, data.labels.classes))
+    place, _, metric = (objective or "").partition("/")
     if place == "cv":
         features, labels = data.training_features(model.frontend)
         speakers = speakers_of(data.trained())
-        return scores(labels, model.cross_validate(features, labels, speakers))[metric]
-    predictions = score(model, data, trainer, "val")
-    return scores(predictions.label.to_numpy(str), predictions.prediction.to_numpy(str))[metric]
+        found = scores(labels, model.cross_validate(features, labels, speakers))
+    elif objective is not None:
+        found = scores(predictions.label.to_numpy(str), predictions.prediction.to_numpy(str))
+    return (None if objective is None else found[metric]), calibration
+
+
+def calibrate(model: LightningModule, calibration: Calibration | None, folder: Path) -> None:
+    """Give the model of a run folder, and its checkpoint, a calibration, if there is one."""
+    if calibration is not None:
+        model.temperature = calibration.temperature
+        write_calibration(folder / "checkpoints" / "best.ckpt", calibration)
 
 
 def portable(cfg: DictConfig) -> dict:

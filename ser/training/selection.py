@@ -16,7 +16,8 @@ from hydra.errors import HydraException, MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ser.checkpoints.format import load_checkpoint
+from ser.checkpoints.format import Checkpoint, load_checkpoint
+from ser.evaluation.calibration import Calibration
 from ser.training import kept
 
 log = logging.getLogger(__name__)
@@ -25,13 +26,15 @@ OPEN = ("data.window", "data.batch_size", "data.seed")
 """What may be searched of the data: neither who tests nor what is scored."""
 
 
-def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> tuple[DictConfig, float]:
-    """Train each candidate; return the config of the best, and its score.
+def choose(
+    cfg: DictConfig, validate: Callable[[DictConfig], float]
+) -> tuple[DictConfig, float, Calibration | None]:
+    """Train each candidate; return the config of the best, its score, and what a refit keeps of it.
 
     What each scored, and which won, is written to selection.json in the run folder. Candidates
     that an earlier start has finished are kept; one that cannot be trained is out of the race.
     With `refit` that config trains on the validation clips too, for as many epochs as were best,
-    and validates on none.
+    and validates on none: it keeps the calibration of the best.
 
     Args:
         cfg: Of the run; its `select` names a file of conf/sweep, or the run is the one candidate.
@@ -84,16 +87,18 @@ def choose(cfg: DictConfig, validate: Callable[[DictConfig], float]) -> tuple[Di
     (folder / "selection.json").write_text(json.dumps(content, indent=2) + "\n")
     if cfg.select:
         log.info("selected %s", " ".join(grid[winner]))
-    if cfg.refit:
-        _prolong(configs[winner], Path(runs[winner].folder))
-    return configs[winner], scores[winner]
+    if not cfg.refit:
+        return configs[winner], scores[winner], None
+    best = load_checkpoint(Path(runs[winner].folder) / "checkpoints" / "best.ckpt")
+    _prolong(configs[winner], best)
+    return configs[winner], scores[winner], best.calibration
 
 
-def _prolong(cfg: DictConfig, chosen: Path) -> None:
+def _prolong(cfg: DictConfig, chosen: Checkpoint) -> None:
     """Let a config train without validation for the epochs that were best in a finished run."""
     cfg.objective = None
     if cfg.trainer.get("max_epochs") is not None:
-        cfg.trainer.max_epochs = load_checkpoint(chosen / "checkpoints" / "best.ckpt").epoch + 1
+        cfg.trainer.max_epochs = chosen.epoch + 1
         log.info(
             "trains once more, on all but the test speakers: %d epochs", cfg.trainer.max_epochs
         )

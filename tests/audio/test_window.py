@@ -58,3 +58,12 @@ def test_a_hop_below_one_sample_is_refused():
     with pytest.raises(ValueError, match=r"hop_seconds=1e-05: expected at least one sample"):
         Window(seconds=3.0, hop_seconds=1e-5)
     assert Window(seconds=3.0, hop_seconds=0.1, sample_rate=10).hop_seconds == 0.1
+
+
+@pytest.mark.parametrize("seconds", [1, 2])
+@pytest.mark.parametrize("length", [5, 16, 21, 34, 50])
+def test_no_window_begins_behind_the_end(seconds: int, length: int):
+    window = Window(seconds, hop_seconds=1.5, sample_rate=10)
+    spans = window.spans(np.ones(length, np.int16))
+    assert all(0 <= begin < end <= length for begin, end in spans)
+    assert spans[-1][1] == length or seconds < 1.5  # a hop beyond the window leaves gaps

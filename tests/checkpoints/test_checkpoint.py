@@ -322,7 +322,17 @@ def keys_of(node: Mapping, path: tuple = ()) -> Iterator[tuple]:
 def test_a_missing_key_is_one_line_wherever_it_is(saved: Path, tmp_path: Path):
     whole = torch.load(saved, weights_only=True)
     # The rest has defaults, or is checked when the data are built.
-    optional = {"overrides", "drop", "torch", "torchaudio", "soxr", "bins", "n_fft", "start"}
+    optional = {
+        "overrides",
+        "calibration",
+        "drop",
+        "torch",
+        "torchaudio",
+        "soxr",
+        "bins",
+        "n_fft",
+        "start",
+    }
     optional |= {"protocol", "channel", "f_min", "f_max", "floor_db", "level", "n_mels"}
     optional |= {"scheduler", "augment", "label_smoothing", "class_weights", "autocast", "seed"}
     for place in keys_of(whole):

@@ -7,13 +7,11 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 import pytest
 
-from ser.audio.window import Window
 from ser.corpora.names import cell, shown
 from ser.corpora.scan import scan
-from ser.data.recordings import Recordings, find
+from ser.inference.model import Prediction, tabulate
+from ser.inference.recordings import find
 from ser.launch.run import BareMessage, FullMessage
-
-WINDOW = Window(3.0, {"ravdess": 1.0, "tess": 0.0, "other": "onset"})
 
 
 @pytest.mark.parametrize(
@@ -44,9 +42,8 @@ def test_each_recording_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     for name in ("a\rb.wav", "=1+1.wav", "\x1b[2J.wav"):
         Path(name).write_text("no audio")
-    found = Recordings(find("."), WINDOW, 4)
-    assert list(found) == []
-    found.average([], ["sad"]).to_csv("predictions.csv", index=False)
+    unread = [Prediction(path, error=f"{path}: is no audio") for path in find(".")]
+    tabulate(unread, ["sad"]).to_csv("predictions.csv", index=False)
     rows = pd.read_csv("predictions.csv", lineterminator="\n")
     assert rows.path.tolist() == [r"\x1b[2J.wav", "./=1+1.wav", r"a\rb.wav"]
     assert not rows.error.str.startswith("=").any()

@@ -2,12 +2,9 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, classification_report, f1_score
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from ser.corpora.clip import EMOTIONS
 from ser.evaluation.metrics import (
-    CALIBRATION_BINS,
-    calibration_error,
     metric_collection,
     per_class,
     scores,
@@ -54,16 +51,3 @@ def test_a_slice_averages_over_the_classes_it_holds():
     assert found["uar"] == pytest.approx(0.75)
     assert found["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)
     assert found["macro_f1"] == f1_score(truth, predicted, average="macro", labels=["calm", "sad"])
-
-
-def test_calibration_error_is_that_of_torchmetrics():
-    generator = np.random.default_rng(0)
-    probabilities = generator.dirichlet(np.ones(4), 500)
-    truth = generator.integers(0, 4, 500)
-    expected = multiclass_calibration_error(
-        torch.from_numpy(probabilities), torch.from_numpy(truth), 4, n_bins=CALIBRATION_BINS
-    )
-    correct = probabilities.argmax(axis=1) == truth
-    found = calibration_error(probabilities.max(axis=1), correct)
-    assert found == pytest.approx(expected.item(), abs=1e-6)
-    assert calibration_error(np.array([1.0, 1.0]), np.array([True, False])) == 0.5

@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, classification_report
 
 from ser.config.split_info import SplitInfo
+from ser.evaluation.calibration import Calibration, ece, temper
 from ser.evaluation.metrics import SLICES, marginalise_gender, measure, tabulate
 from ser.reporting import run_report as report
 
@@ -19,7 +20,11 @@ FACTS = {
     "split": "test",
     "audit": {"passed": True},
     "seconds": {"fit": 1.0},
+    "abstain": 0.25,
 }
+
+
+CALIBRATION = Calibration(1.5, (0.9, 0.8, 0.7, 0.6, 0.5), (True, True, False, True, False))
 
 
 @pytest.fixture
@@ -40,7 +45,8 @@ def predictions() -> pd.DataFrame:
             "split": "test",
         }
     )
-    return tabulate(clips, CLASSES, generator.dirichlet(np.ones(3), count))
+    probabilities = temper(generator.dirichlet(np.ones(3), count), 1.5)
+    return tabulate(clips, CLASSES, probabilities, CALIBRATION, 0.25)
 
 
 def test_every_figure_comes_from_the_predictions(predictions: pd.DataFrame, tmp_path: Path):
@@ -62,7 +68,30 @@ def test_every_figure_comes_from_the_predictions(predictions: pd.DataFrame, tmp_
         assert found["uar"] == pytest.approx(balanced_accuracy_score(rows.label, rows.prediction))
     assert (tmp_path / "report.txt").read_text() == classification_report(
         read.label, read.prediction, labels=CLASSES, digits=3
-    )
+    ) + "\n" + "\n".join([*report.remarks(metrics), ""])
+    probabilities = read[[f"p_{name}" for name in CLASSES]].to_numpy()
+    truth = read.label.map(CLASSES.index).to_numpy()
+    assert written["calibration"]["temperature"] == [1.5]
+    for name, values in (("after", probabilities), ("before", temper(probabilities, 1 / 1.5))):
+        found = written["calibration"][name]
+        assert found["ece"] == pytest.approx(ece(values, truth))
+        assert found["ci"]["brier"][0] < found["brier"] < found["ci"]["brier"][1]
+    assert read.unsure.tolist() == (probabilities.max(axis=1) < 0.6).tolist()
+    answered = read[~read.unsure]
+    assert written["selective"]["coverage"] == len(answered) / 90
+    assert written["selective"]["error"] == (answered.label != answered.prediction).mean()
+
+
+def test_a_run_without_validation_speakers_is_not_calibrated(
+    predictions: pd.DataFrame, tmp_path: Path
+):
+    plain = predictions.drop(columns=["temperature", "unsure"])
+    metrics = measure(plain, CLASSES, **FACTS)
+    assert metrics["calibration"]["before"] is None
+    assert metrics["selective"] is None
+    report.write_report(tmp_path, plain, metrics, [])
+    assert "Not calibrated" in (tmp_path / "report.txt").read_text()
+    assert "Not calibrated" in (tmp_path / "report.html").read_text()
 
 
 def test_the_contract_of_metrics_json(predictions: pd.DataFrame):
@@ -71,8 +100,8 @@ def test_the_contract_of_metrics_json(predictions: pd.DataFrame):
         "protocol", "protocol_version", "protocol_hash", "fold", "folds", "leaky", "transductive",
         "exposed", "exposure_unknown", "refit", "unvalidated",
         "split", "classes", "n", "accuracy", "uar", "macro_f1", "weighted_f1", "ece",
-        "per_class", "ci", "ci_unknown", "ci_method", "speakers", "worst_speaker", "slices",
-        "audit", "seconds",
+        "per_class", "ci", "ci_unknown", "calibration", "selective", "ci_method",
+        "speakers", "worst_speaker", "slices", "audit", "seconds",
     ]  # fmt: skip
     by_speaker = metrics["slices"]["speaker"]
     assert by_speaker[metrics["worst_speaker"]]["uar"] == min(
@@ -92,7 +121,7 @@ def test_the_html_stands_alone_and_quotes_what_it_shows(
     metrics = measure(predictions, CLASSES, **FACTS | {"split_info": leaky})
     report.write_report(tmp_path, predictions, metrics, [])
     page = (tmp_path / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 2  # no metrics.csv, so no learning curves
+    assert page.count("data:image/png;base64,") == 3  # no metrics.csv, so no learning curves
     assert "http" not in page
     assert "LEAKY" in page
     assert "&lt;clip" in page

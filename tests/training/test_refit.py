@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from ser.checkpoints.format import load_checkpoint
+from ser.evaluation.metrics import untempered
 
 FOLD = ("protocol=luna5", "fold=4", "data.roles={tess: off}")  # speakers 1, 4 and 9 test
 EPOCHS = ("trainer.max_epochs=3", "trainer.limit_train_batches=2")
@@ -23,8 +24,13 @@ def test_a_refit_is_fitted_on_all_but_the_test_speakers(
 ):
     whole = launch("train", *small, *FOLD, "model=svm", "protocol.val_speakers=0", "objective=null")
     columns = ["clip", "prediction", "p_sad"]
-    tables = [pd.read_csv(run / "predictions.csv")[columns] for run in (refitted, whole)]
-    pd.testing.assert_frame_equal(*tables)
+    tables = [pd.read_csv(run / "predictions.csv") for run in (refitted, whole)]
+    assert "temperature" not in tables[1]  # nobody could be asked
+    chosen = load_checkpoint(refitted / "candidate_0" / "checkpoints" / "best.ckpt").calibration
+    assert tables[0].temperature.unique() == [chosen.temperature]
+    classes = json.loads((whole / "metrics.json").read_text())["classes"]
+    tables[0][[f"p_{name}" for name in classes]] = untempered(tables[0], classes)
+    pd.testing.assert_frame_equal(*(table[columns] for table in tables))
     stamps = [json.loads((run / "metrics.json").read_text()) for run in (refitted, whole)]
     assert [(one["refit"], one["unvalidated"]) for one in stamps] == [(True, False), (False, True)]
     assert (refitted / "report.txt").read_text().startswith("REFIT: ")
