@@ -90,14 +90,12 @@ def _describe_score(checkpoint: Checkpoint) -> str:
         _require_same_run(metrics, checkpoint)
         score, chance = 100 * metrics["uar"], 100 / len(metrics["classes"])
         bounds = metrics["ci"]["uar"]
-        interval = (
-            "" if bounds is None else f" [{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}], 95 % by"
-            " speaker"
-        )
+        interval = "" if bounds is None else " [{:.1f}, {:.1f}]".format(*(100 * b for b in bounds))
+        how = "no interval" if bounds is None else "95 % by speaker"
         of = "" if checkpoint.path.name == SCORED else f", of {SCORED} of this run"
         return (
-            f"UAR {score:.1f} %{interval}; chance {chance:.1f} %. {metrics['split']} clips:"
-            f" {int(metrics['n'])} of {len(metrics['speakers'])} speakers{of}"
+            f"UAR {score:.1f} %{interval} ({how}; chance {chance:.1f} %) on {int(metrics['n'])}"
+            f" {metrics['split']} clips of {len(metrics['speakers'])} speakers{of}"
         )
     except (ValueError, KeyError, TypeError, IndexError) as error:
         log.info("%s has no score for the page: %s", checkpoint.path, error)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import gradio as gr
 from markupsafe import Markup
 
 from ser.corpora.names import shown
@@ -13,20 +14,14 @@ from ser.inference.model import UNSURE, Model, Prediction
 from ser.inference.timeline import Outline, draw_timeline
 from ser.reporting.html import render_page
 
-try:
-    import gradio as gr
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"the page needs Gradio ({error}): start with `uv run --extra app python -m ser.app`"
-    ) from error
-
 WAITING = 20
 """Recordings that may wait for an answer."""
 
 CSS = """
-.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
-.facts h3 { margin: 0 0 .4rem; font-size: 1rem; font-weight: 600; overflow-wrap: anywhere }
-.facts dl { display: grid; grid-template-columns: 5.5rem 1fr; gap: .35rem .8rem; margin: 0;
+.gradio-container { width: 100%; max-width: 1180px !important; margin: 0 auto !important }
+.gradio-container .html-container { padding: 0 }
+.title { margin: 0; font-size: 1rem; font-weight: 600; overflow-wrap: anywhere }
+.facts { display: grid; grid-template-columns: 5.5rem 1fr; gap: .35rem .8rem; margin: 0;
   font-size: .85rem; line-height: 1.4 }
 .facts dt { opacity: .6 }
 .facts dd { margin: 0; overflow-wrap: anywhere }
@@ -43,7 +38,7 @@ THEME = gr.themes.Default(
     primary_hue="blue",
     # Fonts of the reader's system: no others are fetched.
     font=["system-ui", "sans-serif"],
-    font_mono=["ui-monospace", "monospace"],
+    font_mono=["system-ui", "sans-serif"],
 )
 
 IDLE = Markup('<p class="status">Upload a recording, or record one.</p>')
@@ -60,17 +55,17 @@ class Page:
 
     def __init__(self, models: Sequence[Model], folder: Path, max_minutes: float) -> None:
         self.models = models
+        folder.mkdir(exist_ok=True)
         self.folder = folder.resolve()
         self.max_minutes = max_minutes
 
     def build(self) -> gr.Blocks:
         """Build the page, which makes predictions one after another."""
-        # Ages of files are no matter here: an upload is deleted with its answer.
         with gr.Blocks(title="Emotion in speech", analytics_enabled=False) as blocks:
             gr.Markdown("# Emotion in speech")
-            alone = len(self.models) == 1
+            several = len(self.models) > 1
             with gr.Row(equal_height=False):
-                with gr.Column(scale=2, min_width=320) as left:
+                with gr.Column(scale=2, min_width=320):
                     recording = gr.Audio(
                         label=f"Recording, up to {self.max_minutes:g} minutes",
                         sources=["upload", "microphone"],
@@ -80,19 +75,25 @@ class Page:
                         elem_id="recording",
                     )
                     status = gr.HTML(IDLE, elem_id="status")
-                right = gr.Column(scale=3, min_width=420) if alone else gr.Row()
+                    if not several:
+                        _show_facts(self.models[0], "title", "facts")
+                if not several:
+                    with gr.Column(scale=3, min_width=420):
+                        parts = _answer_parts(0)
+            if several:
+                parts = []
+                with gr.Row(equal_height=False):
+                    for number, model in enumerate(self.models):
+                        with gr.Column(min_width=320):
+                            _show_facts(model, "title")
+                            parts += _answer_parts(number)
+                            _show_facts(model, "facts")
             place = gr.Textbox(visible=False)
-            shown_parts = [recording, status]
-            for number, model in enumerate(self.models):
-                with right if alone else gr.Column():
-                    shown_parts += self._answer_parts(number)
-                with left if alone else gr.Column():
-                    gr.HTML(render_page("page_model.html.j2", **_facts(model)))
             gr.on(
                 [recording.upload, recording.stop_recording],
                 self.answer,
                 [recording, place],
-                shown_parts,
+                [recording, status, *parts],
                 # The path alone is sent: Gradio would copy the file that a request names.
                 js="(recording) => [null, recording && recording.path]",
                 api_visibility="private",
@@ -101,15 +102,6 @@ class Page:
             )
             blocks.queue(max_size=WAITING, api_open=False)
         return blocks
-
-    def _answer_parts(self, number: int) -> list[gr.blocks.Block]:
-        with gr.Column(visible=False) as panel:
-            headline = gr.HTML(elem_id=f"answer-{number}")
-            shares = gr.Label(show_heading=False, show_label=False)
-            timeline = gr.Plot(label="Over time", show_label=False)
-            with gr.Accordion("Windows", open=False):
-                table = gr.Dataframe(interactive=False, buttons=[], max_height=320)
-        return [panel, headline, shares, timeline, table]
 
     def answer(self, _: None, upload: str | None) -> list:
         """Answer for an upload, and delete it.
@@ -152,17 +144,30 @@ class Page:
         return [None, status, *hidden * len(self.models)]
 
 
-def _facts(model: Model) -> dict:
-    return asdict(describe_checkpoint(model.checkpoint))
+def _show_facts(model: Model, *templates: str) -> None:
+    facts = asdict(describe_checkpoint(model.checkpoint))
+    for template in templates:
+        gr.HTML(render_page(f"page_{template}.html.j2", **facts))
+
+
+def _answer_parts(number: int) -> list[gr.blocks.Block]:
+    """Build what an answer of a model is shown in, hidden until there is one."""
+    with gr.Column(visible=False) as panel:
+        headline = gr.HTML(elem_id=f"answer-{number}")
+        shares = gr.Label(show_heading=False, show_label=False)
+        timeline = gr.Plot(show_label=False)
+        with gr.Accordion("Windows", open=False):
+            table = gr.Dataframe(interactive=False, buttons=[], max_height=320)
+    return [panel, headline, shares, timeline, table]
 
 
 def _headline(prediction: Prediction) -> str:
-    label, share = max(prediction.probabilities.items(), key=lambda item: item[1])
     if prediction.label == UNSURE:
-        headline = Markup('<p class="answer unsure">unsure</p><p class="remark">{}</p>')
-        text = headline.format(f"no class is likely enough; the likeliest is {label}, {share:.0%}")
+        text = Markup('<p class="answer unsure">{}</p><p class="remark">{}</p>').format(
+            UNSURE, "no class is likely enough for the errors that were accepted"
+        )
     else:
-        text = Markup('<p class="answer">{}</p><p class="remark">{:.0%}</p>').format(label, share)
+        text = Markup('<p class="answer">{}</p>').format(prediction.label)
     if prediction.trained:
         text += Markup('<p class="stamp">the model was trained on this very recording</p>')
     return text

@@ -3,19 +3,17 @@
 import ipaddress
 import json
 import logging
-import os
 import re
 import secrets
 import shutil
-import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
+import gradio as gr
 import uvicorn
 from annotated_types import Interval
 from fastapi import FastAPI, Request
@@ -28,13 +26,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import ser
 from ser.audio.decode import LONGEST
 from ser.checkpoints.trust import check_value
-from ser.inference.page import CSS, THEME, WAITING, Page, gr
+from ser.inference.page import CSS, THEME, WAITING, Page
 
-UPLOAD, JOIN = "/gradio_api/upload", "/gradio_api/queue/join"
+UPLOAD, PROGRESS = "/gradio_api/upload", "/gradio_api/upload_progress"
+JOIN = "/gradio_api/queue/join"
 
 PATHS = {
     "GET": r"/|/(assets|static|svelte)/.+|/(config|theme\.css|favicon\.ico|manifest\.json)"
-    r"|/gradio_api/(file=.+|heartbeat/\w+|queue/data|startup-events)",
+    r"|/gradio_api/(file=.+|heartbeat/\w+|queue/data|upload_progress)",
     "POST": rf"{UPLOAD}|{JOIN}",
 }
 """What the page asks for; Gradio has many more routes."""
@@ -82,6 +81,7 @@ def serve(
     public: bool,
     max_mb: float,
     max_minutes: float,
+    folder: Path,
 ) -> None:
     """Show the page until Ctrl-C, or until the process is told to end.
 
@@ -95,6 +95,7 @@ def serve(
         public: Whether others than this machine may ask.
         max_mb: Of an upload.
         max_minutes: Of a recording.
+        folder: For uploads, until they are answered.
 
     Raises:
         ValueError: A value is none of its key, a checkpoint cannot be used, or the port is taken.
@@ -107,19 +108,14 @@ def serve(
         models = [
             ser.load(path, abstain=abstain, compiled=compiled, encoder=encoder) for path in paths
         ]
-        # As of Ctrl-C: a process that is told to end removes its files too.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with suppress(KeyboardInterrupt), TemporaryDirectory(prefix="ser-page-") as folder:
-            os.environ["GRADIO_TEMP_DIR"] = folder  # whatever Gradio may keep is removed with it
-            uploads = Path(folder, "uploads")
-            uploads.mkdir()
-            app = build_app(Page(models, uploads, max_minutes), max_mb, public)
-            config = uvicorn.Config(
-                app, log_level="critical", lifespan="on", timeout_graceful_shutdown=1
-            )
-            address, port = listening.getsockname()[:2]
-            named = f"[{address}]" if ":" in address else address
-            log.info("http://%s:%d answers until Ctrl-C", named, port)
+        app = build_app(Page(models, folder / "uploads", max_minutes), max_mb, public)
+        config = uvicorn.Config(
+            app, log_level="critical", lifespan="on", timeout_graceful_shutdown=1
+        )
+        address, port = listening.getsockname()[:2]
+        named = f"[{address}]" if ":" in address else address
+        log.info("http://%s:%d answers until Ctrl-C", named, port)
+        with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
 
 
@@ -134,8 +130,8 @@ def _listen(host: str, port: int, public: bool) -> socket.socket:
         listening = socket.create_server(address[:2], family=family)
     except OSError as error:
         raise ValueError(
-            f"host={host} port={port} cannot be listened at ({error.strerror}): expected a free port"
-            " of this machine, or port=0 for any"
+            f"host={host} port={port} cannot be taken ({error.strerror}): expected an address of"
+            " this machine and a free port, or port=0 for any"
         ) from error
     if not loopback:
         log.warning("host=%s: whoever reaches this machine may use the page, unasked", host)
@@ -171,6 +167,10 @@ def build_app(shown: Page, max_mb: float, public: bool) -> FastAPI:
             with path.open("wb") as target:
                 await run_in_threadpool(shutil.copyfileobj, file.file, target)
         return JSONResponse([str(path)])
+
+    @app.get(PROGRESS)
+    def tell_progress() -> Response:
+        return Response('data: {"msg": "done"}\n\n', media_type="text/event-stream")
 
     app.add_middleware(Door)
     if not public:  # a name that another host gave this machine is not its own

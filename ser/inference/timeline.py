@@ -1,13 +1,17 @@
 """Timeline: the outline of a recording of any length, and what a model says along it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ser.audio.containers import blocks
-from ser.inference.model import UNSURE, Prediction
+from ser.inference.model import UNSURE, Prediction, WindowPrediction
+
+INK = "#44546a"
 
 STEPS = 100
 """Stretches of a second that are told apart while a recording is read."""
@@ -67,37 +71,48 @@ class Outline:
 
 
 def draw_timeline(outline: Outline, prediction: Prediction) -> Figure:
-    """Draw the waveform, and under it each window's probabilities, until the next window begins.
+    """Draw the waveform, what was heard of it, and under it the probabilities of the windows.
 
-    A dot is a window's label; a window without is unsure.
+    A window is drawn until the next begins; one alone is said by the answer itself. A dot is its
+    label; a window without is unsure.
 
     Args:
         outline: Of the recording.
         prediction: Of it.
     """
     classes, windows = list(prediction.probabilities), prediction.windows
-    figure = Figure(figsize=(8, 1.2 + 0.26 * len(classes)), dpi=110, layout="constrained")
-    wave, shares = figure.subplots(2, 1, sharex=True, height_ratios=(1, 0.28 * len(classes)))
+    rows = len(classes) if len(windows) > 1 else 0
+    figure = Figure(figsize=(8, 1.3 + 0.28 * rows), dpi=110, layout="constrained")
+    if not rows:
+        axes = [figure.subplots()]
+    else:
+        axes = list(figure.subplots(2, 1, sharex=True, height_ratios=(1, 0.3 * rows)))
+        _draw_windows(axes[1], windows, classes)
+    wave, lowest = axes[0], axes[-1]
     peak = max(float(np.abs([outline.low, outline.high]).max()), 1e-4)
     wave.axvspan(windows[0].start, windows[-1].end, color="#e8eef7", linewidth=0)
-    wave.fill_between(outline.starts, outline.low, outline.high, color="#44546a", linewidth=0.4)
+    wave.fill_between(outline.starts, outline.low, outline.high, color=INK, linewidth=0.4)
     wave.set(ylim=(-1.05 * peak, 1.05 * peak), yticks=[], xlim=(0, outline.seconds))
+    lowest.set_xlabel("seconds", fontsize=9, color=INK)
+    for each in axes:
+        each.spines[:].set_visible(False)
+        each.tick_params(length=0, labelsize=9, colors=INK)
+    return figure
+
+
+def _draw_windows(axes: Axes, windows: Sequence[WindowPrediction], classes: Sequence[str]) -> None:
     edges = [window.start for window in windows] + [windows[-1].end]
     values = [[window.probabilities[name] for window in windows] for name in classes]
     rows = np.arange(len(classes) + 1) - 0.5
-    drawn = shares.pcolormesh(edges, rows, values, cmap="Blues", vmin=0, vmax=1, rasterized=True)
+    drawn = axes.pcolormesh(edges, rows, values, cmap="Blues", vmin=0, vmax=1, rasterized=True)
     if len(windows) <= DOTS:
         sure = [place for place, window in enumerate(windows) if window.label != UNSURE]
         middles = [(edges[place] + edges[place + 1]) / 2 for place in sure]
         named = [classes.index(windows[place].label) for place in sure]
-        shares.plot(middles, named, "o", color="#d1495b", markersize=4, clip_on=False)
-    shares.set(yticks=range(len(classes)), yticklabels=classes, xlabel="seconds")
-    shares.invert_yaxis()
-    for axes in (wave, shares):
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0, labelsize=9, colors="#44546a")
-    bar = figure.colorbar(drawn, ax=shares, pad=0.01, aspect=12, ticks=(0, 0.5, 1))
-    bar.set_label("probability", fontsize=9, color="#44546a")
-    bar.ax.tick_params(length=0, labelsize=8, colors="#44546a")
+        axes.plot(middles, named, "o", color="#d1495b", markersize=4, clip_on=False)
+    axes.set(yticks=range(len(classes)), yticklabels=classes)
+    axes.invert_yaxis()
+    bar = axes.figure.colorbar(drawn, ax=axes, pad=0.01, aspect=14, ticks=(0, 0.5, 1))
+    bar.set_label("probability", fontsize=9, color=INK)
+    bar.ax.tick_params(length=0, labelsize=8, colors=INK)
     bar.outline.set_visible(False)
-    return figure
