@@ -147,7 +147,7 @@ def build_app(shown: Page, max_mb: float, public: bool) -> FastAPI:
         public: Whether it may be asked for by any name of this machine.
     """
     app = FastAPI(openapi_url=None)
-    largest = int(max_mb * 1e6)
+    largest = int(max_mb * 2**20)
 
     @app.post(UPLOAD)
     async def upload(request: Request) -> Response:
