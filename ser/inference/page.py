@@ -98,6 +98,7 @@ class Page:
                 js="(recording) => [null, recording && recording.path]",
                 api_visibility="private",
                 concurrency_limit=1,
+                show_progress="minimal",
                 show_progress_on=status,
             )
             blocks.queue(max_size=WAITING, api_open=False)

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import gradio as gr
 import uvicorn
-from annotated_types import Interval
+from annotated_types import Interval, MinLen
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -56,7 +56,7 @@ OLDEST = 3600
 """Seconds after which an upload is deleted for which no answer was asked."""
 
 SETTINGS: Mapping[str, object] = {
-    "ckpt": str | Annotated[Sequence[str], Interval()] | None,
+    "ckpt": str | Annotated[Sequence[str], MinLen(1)] | None,
     "abstain": float | None,
     "compiled": bool,
     "encoder": str | None,
