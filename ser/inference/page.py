@@ -114,8 +114,9 @@ class Page:
             The values of all that is shown: nothing for the recording, which is gone, the status,
             and for each model its panel, headline, probabilities, timeline and table.
         """
-        path = Path(upload or "").resolve()
-        if self.folder not in path.parents:
+        # Whatever a request names: what is read and deleted is a folder of one upload.
+        path = Path((upload or "").replace("\0", "")).resolve()
+        if path.parent.parent != self.folder:
             return self._refuse("no recording has arrived: upload it again")
         try:
             outline = Outline.read(path, 60 * self.max_minutes)

@@ -182,10 +182,13 @@ def test_what_cannot_be_answered_is_one_line_and_nothing_else_is_touched(
         assert rest == ["", None, None, None]
         assert not upload.exists()
     # Of the machine's own files none is read or deleted.
-    for path in (clip, tmp_path / "uploads" / ".." / "<b>x.wav", "", None):
+    folder = tmp_path / "uploads"
+    kept = uploaded(folder, clip)
+    for path in (clip, folder, folder / "x", folder / ".." / "x", folder / "token", "\0", "", None):
         status = shown.answer(None, path and str(path))[1]
         assert "upload it again" in status
     assert clip.exists()
+    assert kept.exists()
 
 
 @pytest.fixture
