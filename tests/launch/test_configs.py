@@ -149,7 +149,7 @@ for name in sys.argv[1:]:
     with suppress(SystemExit):
         run(name, run_name="__main__")
     GlobalHydra.instance().clear()
-    heavy = {"lightning", "matplotlib", "pandas", "scipy", "torch", "wandb"}
+    heavy = {"gradio", "lightning", "matplotlib", "pandas", "scipy", "torch", "wandb"}
     print("imported:", sorted(heavy & set(sys.modules)))
 """
 
@@ -159,6 +159,7 @@ def test_help_is_quick_because_it_imports_nothing_heavy_and_is_found_from_anywhe
         str(
             CONF.parent / "train.py"
         ): "protocol: cross_corpus, emobox6, given, holdout, kfold, loso",
+        "ser.app": "port: 7860",
         "ser.compare": "b: null",
         "ser.doctor": "modality:",
         "ser.ensemble": "weights: null",

@@ -27,6 +27,8 @@ COMMANDS = list(dict.fromkeys(LINES))
 TRAINS = [command for command in COMMANDS if command.startswith("uv run train.py")]
 # With the extra `sweep`, which tests/launch/ runs.
 EXTRAS = [command for command in COMMANDS if command.startswith("uv run --extra sweep ")]
+# With the extra `app`, whose server tests/inference/test_page.py starts.
+APPS = [command for command in COMMANDS if command.startswith("uv run --extra app ")]
 # What goes on with something: a run, a sweep.
 RESUMES = [command for command in TRAINS if "resume" in command]
 TRAINS = [command for command in TRAINS if "resume" not in command]
@@ -39,7 +41,7 @@ README_TRAINS = re.findall(r"uv run train.py[^#\n]*[^#\n ]", BLOCKS[0])
 
 
 def test_every_command_is_known():
-    rest = set(COMMANDS) - {*TRAINS, *EXTRAS, *RESUMES, *EVALS, *MODULES}
+    rest = set(COMMANDS) - {*TRAINS, *EXTRAS, *APPS, *RESUMES, *EVALS, *MODULES}
     assert rest == {"pip install uv", "uv run --group test pytest"}
     readme = re.search(r"```bash\n(.*?)```", PAGES[REPOSITORY / "README.md"], re.DOTALL)[1]
     assert "uv run --group test pytest " in readme  # of the first block
@@ -214,6 +216,6 @@ def test_the_pictures_are_there_and_small():
         for page, text in PAGES.items()
         for picture in re.findall(r"!\[.*?\]\((.*?)\)", text)
     ]
-    assert len(pictures) == 3
+    assert len(pictures) == 4
     for picture in pictures:
         assert 10_000 < picture.stat().st_size < 200_000
