@@ -3,6 +3,7 @@
 `load` opens a trained model; everything else is reached through train.py, eval.py and the commands.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from ser.inference.model import Model
 
 __all__ = ["load"]
+
+# Where ONNX Runtime is installed torchmetrics imports it, and it then reports to its maker.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def load(

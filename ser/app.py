@@ -8,9 +8,6 @@ from tempfile import TemporaryDirectory
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-# Where ONNX Runtime is installed torchmetrics imports it, and it then reports to its maker.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="app")
 def main(cfg: DictConfig) -> None:

@@ -113,9 +113,8 @@ def _require_same_run(metrics: Mapping, checkpoint: Checkpoint) -> None:
 def _limits(corpora: Sequence[str], synthetic: bool) -> list[str]:
     if synthetic:
         return ["Of real speech it knows nothing: its answers to it mean nothing."]
-    limits = []
-    if any(corpus in CORPORA for corpus in corpora):
-        limits.append("It learned from actors who played emotions; people are subtler.")
+    known = [CORPORA[name] for name in corpora if name in CORPORA]
+    limits = [f"{corpus.title}: {corpus.limits}." for corpus in known if corpus.limits]
     limits.append(
         "It knows how a voice sounds, not how somebody feels. Of other languages, ages, rooms and"
         " microphones than in training its score says nothing."

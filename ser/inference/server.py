@@ -62,7 +62,6 @@ SETTINGS: Mapping[str, object] = {
     "encoder": str | None,
     "host": str,
     "port": Annotated[int, Interval(ge=0, le=65535)],
-    "public": bool,
     "max_mb": Annotated[float, Interval(gt=0, le=4096)],
     "max_minutes": Annotated[float, Interval(gt=0, le=LONGEST / 60)],
 }
@@ -78,7 +77,6 @@ def serve(
     encoder: str | None,
     host: str,
     port: int,
-    public: bool,
     max_mb: float,
     max_minutes: float,
     folder: Path,
@@ -90,9 +88,8 @@ def serve(
         abstain: As of `ser.load`.
         compiled: As of `ser.load`.
         encoder: As of `ser.load`.
-        host: Address to listen at.
+        host: Address to listen at; one that is not this machine's alone is open to all who reach it.
         port: Likewise; 0 is any that is free.
-        public: Whether others than this machine may ask.
         max_mb: Of an upload.
         max_minutes: Of a recording.
         folder: For uploads, until they are answered.
@@ -103,12 +100,14 @@ def serve(
     given = dict(locals())
     for key, kind in SETTINGS.items():
         check_value(given[key], kind, key)
-    with closing(_listen(host, port, public)) as listening:
+    with closing(_listen(host, port)) as listening:
         paths = [ckpt] if isinstance(ckpt, str | None) else ckpt
         models = [
             ser.load(path, abstain=abstain, compiled=compiled, encoder=encoder) for path in paths
         ]
-        app = build_app(Page(models, folder / "uploads", max_minutes), max_mb, public)
+        app = build_app(
+            Page(models, folder / "uploads", max_minutes), max_mb, _is_loopback(listening)
+        )
         config = uvicorn.Config(
             app, log_level="critical", lifespan="on", timeout_graceful_shutdown=1
         )
@@ -119,32 +118,31 @@ def serve(
             uvicorn.Server(config).run(sockets=[listening])
 
 
-def _listen(host: str, port: int, public: bool) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        loopback = ipaddress.ip_address(address[0]).is_loopback
-        if not loopback and not public:
-            raise ValueError(
-                f"host={host} lets other machines ask: expected 127.0.0.1, or public=true as well"
-            )
         listening = socket.create_server(address[:2], family=family)
     except OSError as error:
         raise ValueError(
             f"host={host} port={port} cannot be taken ({error.strerror}): expected an address of"
             " this machine and a free port, or port=0 for any"
         ) from error
-    if not loopback:
+    if not _is_loopback(listening):
         log.warning("host=%s: whoever reaches this machine may use the page, unasked", host)
     return listening
 
 
-def build_app(shown: Page, max_mb: float, public: bool) -> FastAPI:
+def _is_loopback(listening: socket.socket) -> bool:
+    return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
+
+
+def build_app(shown: Page, max_mb: float, loopback: bool) -> FastAPI:
     """Build the application: the page, its uploads, and the door before them.
 
     Args:
         shown: The page.
         max_mb: Of an upload.
-        public: Whether it may be asked for by any name of this machine.
+        loopback: Whether only this machine asks, and only by its own name.
     """
     app = FastAPI(openapi_url=None)
     largest = int(max_mb * 2**20)
@@ -173,7 +171,7 @@ def build_app(shown: Page, max_mb: float, public: bool) -> FastAPI:
         return Response('data: {"msg": "done"}\n\n', media_type="text/event-stream")
 
     app.add_middleware(Door)
-    if not public:  # a name that another host gave this machine is not its own
+    if loopback:  # a name that another host gave this machine is not its own
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     return gr.mount_gradio_app(
         app,

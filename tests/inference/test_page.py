@@ -196,7 +196,7 @@ def client(model: Model, tmp_path: Path) -> Iterator[TestClient]:
     os.environ["GRADIO_TEMP_DIR"] = str(tmp_path)
 
     async def build() -> FastAPI:
-        return server.build_app(page.Page([model], tmp_path / "uploads", 1), 1, public=False)
+        return server.build_app(page.Page([model], tmp_path / "uploads", 1), 1, loopback=True)
 
     # Where none is running Gradio makes event loops, which nobody closes.
     with TestClient(asyncio.run(build()), base_url="http://127.0.0.1") as client:
@@ -252,16 +252,14 @@ def test_uploads_have_limits_and_folders_of_their_own(client: TestClient, tmp_pa
 
 
 def test_the_port_is_this_machines_and_free(caplog: pytest.LogCaptureFixture):
-    with closing(server._listen("127.0.0.1", 0, public=False)) as taken:
+    with closing(server._listen("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ValueError, match=rf"port={port} cannot be taken \(Address already in"):
-            server._listen("127.0.0.1", port, public=False)
-    with pytest.raises(ValueError, match=r"host=0\.0\.0\.0 .* expected 127\.0\.0\.1, or public="):
-        server._listen("0.0.0.0", 0, public=False)
+            server._listen("127.0.0.1", port)
     with pytest.raises(ValueError, match=r"host=192\.0\.2\.1 port=0 cannot be taken"):
-        server._listen("192.0.2.1", 0, public=True)
+        server._listen("192.0.2.1", 0)
     assert caplog.text == ""
-    server._listen("0.0.0.0", 0, public=True).close()
+    server._listen("0.0.0.0", 0).close()
     assert "host=0.0.0.0: whoever reaches this machine may use the page" in caplog.text
 
 
@@ -276,7 +274,6 @@ def test_every_key_of_the_command_has_a_type():
         ("port", 70000),
         ("max_mb", 0),
         ("max_minutes", 241),
-        ("public", "yes"),
     ):
         with pytest.raises(ValueError, match=re.escape(f"{key}={value!r}: expected")):
             server.serve(**config | {key: value}, folder=Path())
