@@ -88,7 +88,7 @@ def serve(
         abstain: As of `ser.load`.
         compiled: As of `ser.load`.
         encoder: As of `ser.load`.
-        host: Address to listen at; one that is not this machine's alone is open to all who reach it.
+        host: Address to listen at; at others than loopback's anyone who reaches it may ask.
         port: Likewise; 0 is any that is free.
         max_mb: Of an upload.
         max_minutes: Of a recording.
