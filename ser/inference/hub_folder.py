@@ -1,0 +1,119 @@
+"""A checkpoint as a folder for a model hub: config.json, model.safetensors, README.md."""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from lightning import LightningModule
+from safetensors.torch import save_file
+
+from ser.checkpoints import ownership
+from ser.checkpoints.format import (
+    IN_RECIPE,
+    LONGEST,
+    RECIPE,
+    WEIGHTS,
+    Checkpoint,
+    build_checkpoint,
+    files_of,
+    read_content,
+)
+from ser.inference.facts import facts, run_of
+
+CARD = "model_card.md"
+"""Of a run, which becomes the README.md of the folder."""
+
+log = logging.getLogger(__name__)
+
+
+def check(path: Path, int8: bool = False) -> None:
+    """Refuse what `to` and `int8` say, before anything is read.
+
+    Raises:
+        ValueError: The folder is not empty, there is none around it, or `int8` is asked for.
+    """
+    if int8:
+        raise ValueError(f"int8=true to={str(path)!r}: expected a file, as to=model.onnx")
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(
+            f"to={str(path)!r} is there and not empty: expected a new folder, or an empty one"
+        )
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"to={str(path)!r}: expected a folder within one that is there")
+
+
+def write(loaded: Checkpoint, path: Path, encoder: str | None = None) -> None:
+    """Write a checkpoint as a folder, which is read again before it is kept.
+
+    Args:
+        loaded: The checkpoint.
+        path: The folder, new or empty.
+        encoder: As of `load_checkpoint`.
+
+    Raises:
+        ValueError: The folder holds something, or its recipe is too long.
+    """
+    check(path)
+    content = read_content(loaded.path)
+    fitted = {name: content[name] for name in content if name.startswith("estimator")}
+    tensors = {
+        # In the order of their axes, and in a storage of their own.
+        name: value.clone(memory_format=torch.contiguous_format)
+        for name, value in (content["state_dict"] | fitted).items()
+    }
+    recipe = facts(loaded) | {"checkpoint": {name: content[name] for name in IN_RECIPE}}
+    text = json.dumps(recipe, indent=1)
+    if len(text) > LONGEST:
+        raise ValueError(
+            f"to={str(path)!r}: the recipe and split of ckpt={str(loaded.path)!r} take {len(text)}"
+            f" bytes as JSON; expected at most {LONGEST}"
+        )
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        (partial / RECIPE).write_text(text + "\n")
+        save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
+        (partial / "README.md").write_text(_card(loaded))
+        again = build_checkpoint(
+            read_content(partial), partial, f"to={str(path)!r}", compiled=True, encoder=encoder
+        )
+        _check_same(loaded, again.model, path)
+        if all(map(ownership.is_own, files_of(loaded.path))):
+            for file in files_of(partial):
+                ownership.remember(file, file.read_bytes())
+        partial.chmod(0o755)  # a temporary one is its user's alone
+        os.replace(partial, path)  # an empty one gives way
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    size = sum(file.stat().st_size for file in path.iterdir())
+    log.info("%s: %.2f MB in %d files", path, size / 1e6, len(list(path.iterdir())))
+
+
+def _card(loaded: Checkpoint) -> str:
+    """Return the model card of the run that a checkpoint lies in, or one line that says so."""
+    folder = run_of(loaded)
+    if folder is not None and (folder / CARD).is_file():
+        return (folder / CARD).read_text()
+    log.info("the run of this checkpoint has no %s, and README.md says so", CARD)
+    return "The run of this checkpoint has no model card.\n"
+
+
+@torch.inference_mode()
+def _check_same(loaded: Checkpoint, model: LightningModule, path: Path) -> None:
+    """Refuse a folder whose model gives other probabilities.
+
+    Raises:
+        ValueError: They differ, if only in one bit.
+    """
+    generator = torch.Generator().manual_seed(0)
+    window = instantiate(loaded.config["data"]["window"], _convert_="all")
+    noise = 0.1 * torch.randn(2, window.samples, generator=generator)
+    if not torch.equal(loaded.model(noise), model(noise)):
+        raise ValueError(
+            f"to={str(path)!r} is not written: read again, it gives other probabilities than"
+            f" ckpt={str(loaded.path)!r}"
+        )
