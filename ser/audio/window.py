@@ -85,7 +85,7 @@ class Window:
             return [(begin, min(begin + self.samples, end))]
         hop = round(self.hop_seconds * self.sample_rate)
         beyond = max(0, end - begin - self.samples)
-        begins = range(begin, begin + -(-beyond // hop) * hop + 1, hop)
+        begins = range(begin, min(begin + -(-beyond // hop) * hop + 1, end), hop)
         return [(start, min(start + self.samples, end)) for start in begins]
 
     def cut(self, recording: np.ndarray, span: tuple[int, int]) -> np.ndarray:

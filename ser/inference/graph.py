@@ -62,6 +62,8 @@ class Windows(nn.Module):
         begin, end = self._bounds(recording)
         beyond = (end - begin - size).clamp(min=0)
         counts = (beyond + self.hop - 1) // self.hop + 1  # (batch,)
+        if self.hop > size:
+            counts = torch.minimum(counts, ((end - begin - 1) // self.hop + 1).clamp(min=1))
         most = counts.amax(0).item()
         torch._check(most >= 1)
         numbers = torch.arange(most)
@@ -364,8 +366,11 @@ def _export(
         ValueError: An operation of it has no graph.
     """
     try:
-        with warnings.catch_warnings():  # of axes that are equal it gives each a name of its own
+        with warnings.catch_warnings():
+            # Axes that are equal have one name.
             warnings.filterwarnings("ignore", message="# The axis name")
+            # Recurrent layers of torch itself do.
+            warnings.filterwarnings("ignore", message=".*were assigned during export")
             program = torch.onnx.export(
                 module.eval(),
                 example,

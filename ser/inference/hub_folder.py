@@ -4,13 +4,12 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
 from lightning import LightningModule
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ser.checkpoints import ownership
 from ser.checkpoints.format import (
@@ -73,10 +72,11 @@ def write(loaded: Checkpoint, path: Path, encoder: str | None = None) -> None:
             f"to={str(path)!r}: the recipe and split of ckpt={str(loaded.path)!r} take {len(text)}"
             f" bytes as JSON; expected at most {LONGEST}"
         )
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.mkdir()
     try:
         (partial / RECIPE).write_text(text + "\n")
-        save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
+        (partial / WEIGHTS).write_bytes(save(tensors, {"format": "pt"}))
         (partial / "README.md").write_text(_card(loaded))
         again = build_checkpoint(
             read_content(partial), partial, f"to={str(path)!r}", compiled=True, encoder=encoder
@@ -85,7 +85,6 @@ def write(loaded: Checkpoint, path: Path, encoder: str | None = None) -> None:
         if all(map(ownership.is_own, files_of(loaded.path))):
             for file in files_of(partial):
                 ownership.remember(file, file.read_bytes())
-        partial.chmod(0o755)  # a temporary one is its user's alone
         os.replace(partial, path)  # an empty one gives way
     finally:
         shutil.rmtree(partial, ignore_errors=True)
