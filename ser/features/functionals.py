@@ -59,13 +59,13 @@ class Functionals(FrontEnd):
         static = in_cache_sized_parts(compute, waveform).squeeze(1)
         by_name = dict(zip(self.sizes, static.split(list(self.sizes.values()), dim=1), strict=True))
         if not {"delta", "delta2"}.isdisjoint(self.parts):
-            by_name["delta"] = _deltas(by_name["mfcc"])
-            by_name["delta2"] = _deltas(by_name["delta"])
+            by_name["delta"] = deltas(by_name["mfcc"])
+            by_name["delta2"] = deltas(by_name["delta"])
         joined = torch.cat([by_name[part] for part in self.parts], dim=1)
         return torch.cat([getattr(joined, name)(dim=2) for name in self.statistics], dim=1)
 
 
-def _deltas(tracks: Tensor) -> Tensor:
+def deltas(tracks: Tensor) -> Tensor:
     """Return the slopes over five frames of tracks (batch, bins, frames).
 
     They are those of `torchaudio.functional.compute_deltas`, bit for bit, whose convolution has a

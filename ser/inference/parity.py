@@ -110,7 +110,7 @@ class Trial:
                 tape.take(range(begin, begin + length), mode="wrap") for begin in begins.tolist()
             ]
             self.batches.append(pieces)
-            self.answers.append(np.stack([self._score(loaded, piece) for piece in pieces]))
+            self.answers.append(np.stack([self.score(loaded, piece) for piece in pieces]))
 
     def compare(self, session: onnxruntime.InferenceSession) -> dict[str, float]:
         """Return how far the answers of a graph are from the checkpoint's.
@@ -129,7 +129,8 @@ class Trial:
         return {"largest_difference": largest, "other_labels": others, "clips": clips}
 
     @torch.inference_mode()
-    def _score(self, loaded: Checkpoint, recording: np.ndarray) -> np.ndarray:
+    def score(self, loaded: Checkpoint, recording: np.ndarray) -> np.ndarray:
+        """Return the probabilities (classes,) of a recording (samples,) int16 of no corpus."""
         spans = self.window.spans(recording)
         windows = as_batch([self.window.cut(recording, span) for span in spans])
         parts = torch.from_numpy(windows).split(loaded.clips_at_once)

@@ -56,9 +56,19 @@ def export(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> Expo
 
 
 @pytest.fixture(scope="module")
-def clips(demo: Path) -> parity.Clips:
+def clips() -> parity.Clips:
     """What a graph is compared on, short."""
     return parity.Clips("noise", [speech(0, 30000), speech(1, 20000)])
+
+
+@pytest.fixture(scope="module")
+def cnn_file(cnn_run: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The CNN's file."""
+    loaded, path = load_checkpoint(cnn_run / BEST), tmp_path_factory.mktemp("onnx") / "model.onnx"
+    data = OmegaConf.create({"root": None, "manifest": None})
+    places = OmegaConf.create({"dir": str(cache), "max_gb": None})
+    write(loaded, path, parity.find_clips(loaded, data, places, validation=False))
+    return path
 
 
 def speech(seed: int, samples: int, silence: int = 2000) -> np.ndarray:
@@ -114,8 +124,11 @@ def test_a_run_is_exported_with_its_probabilities_and_says_what_it_is(
     run: str, export: Export, tmp_path: Path, request: pytest.FixtureRequest
 ):
     folder, path = request.getfixturevalue(run), tmp_path / "model.onnx"
-    export(f"ckpt={folder / BEST}", f"to={path}")
-    assert [each.name for each in tmp_path.iterdir() if each.name != "export"] == ["model.onnx"]
+    if run == "svm_run":
+        export(f"ckpt={folder / BEST}", f"to={path}")
+    else:
+        path = request.getfixturevalue("cnn_file")
+    assert [each.name for each in path.parent.iterdir() if each.name != "export"] == ["model.onnx"]
     loaded, session = load_checkpoint(folder / BEST), open_session(path)
     for samples in (1, 24000, 48000, 130001):
         recordings = [speech(number, samples, 9000 * number) for number in range(3)]
@@ -142,21 +155,20 @@ def test_a_run_is_exported_with_its_probabilities_and_says_what_it_is(
 
 
 def test_the_example_of_the_page_needs_no_torch_and_names_the_labels_of_eval(
-    export: Export, launch: Callable[..., Path], cnn_run: Path, demo: Path, tmp_path: Path
+    launch: Callable[..., Path], cnn_run: Path, cnn_file: Path, demo: Path, tmp_path: Path
 ):
     folder = tmp_path / "recordings"
     folder.mkdir()
     clips = sorted(demo.glob("Actor_0[12]/*.wav"))[::8][:10]
     for number, clip in enumerate(clips):
         shutil.copy(clip, folder / f"{number}.wav")
-    export(f"ckpt={cnn_run / BEST}", f"to={tmp_path / 'model.onnx'}")
     (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert len(example.splitlines()) <= 20
     blocked = "import sys\nsys.modules['torch'] = sys.modules['ser'] = None\n"
     paths = [str(path) for path in sorted(folder.iterdir())]
     done = subprocess.run(
         [sys.executable, "-c", blocked + example, *paths],
-        cwd=tmp_path,
+        cwd=cnn_file.parent,
         capture_output=True,
         text=True,
         check=True,
@@ -170,13 +182,18 @@ def test_the_example_of_the_page_needs_no_torch_and_names_the_labels_of_eval(
         assert float(probability) == pytest.approx(table.loc[path, f"p_{label}"], abs=6e-4)
 
 
+@pytest.mark.slow
 def test_int8_is_kept_where_validation_clips_allow_it(
-    export: Export, cnn_run: Path, svm_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+    export: Export,
+    cnn_run: Path,
+    cnn_file: Path,
+    svm_run: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture,
 ):
-    path, whole = tmp_path / "int8.onnx", tmp_path / "float32.onnx"
+    path = tmp_path / "int8.onnx"
     export(f"ckpt={cnn_run / BEST}", f"to={path}", "int8=true")
-    export(f"ckpt={cnn_run / BEST}", f"to={whole}")
-    assert path.stat().st_size < 0.8 * whole.stat().st_size
+    assert path.stat().st_size < 0.8 * cnn_file.stat().st_size
     stored = {each.data_type for each in onnx.load(path).graph.initializer if each.dims}
     assert onnx.TensorProto.UINT8 in stored
     found = json.loads(open_session(path).get_modelmeta().custom_metadata_map["measured"])["int8"]
@@ -189,6 +206,7 @@ def test_int8_is_kept_where_validation_clips_allow_it(
     assert not (tmp_path / "svm.onnx").exists()
 
 
+@pytest.mark.slow
 def test_int8_that_costs_too_much_is_refused(
     cnn_run: Path, clips: parity.Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -311,7 +329,7 @@ def test_estimators_are_converted_down_to_their_parts():
         "knn": make_pipeline(StandardScaler(), KNeighborsClassifier(3)),
     }
     voting = VotingClassifier(list(voters.items()), voting="soft", weights=[1, 2, 5, 3, 4, 6])
-    assert difference(classical(voting)) < 1e-5
+    assert difference(classical(voting)) < 1e-4
 
 
 @pytest.mark.slow
