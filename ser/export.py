@@ -27,7 +27,7 @@ def main(cfg: DictConfig) -> None:
             hub_folder.write(loaded, path, cfg.encoder)
             return
         try:
-            from ser.inference import onnx, parity
+            from ser.inference import onnx
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
                 f"{error}: what ONNX takes comes with an extra, uv run --extra onnx"
@@ -35,7 +35,7 @@ def main(cfg: DictConfig) -> None:
         onnx.check(path)
         loaded = load_checkpoint(cfg.ckpt, cfg.compiled, encoder=cfg.encoder)
         onnx.check_model(loaded)
-        clips = parity.find_clips(loaded, cfg.data, cfg.cache, cfg.int8)
+        clips = onnx.find_clips(loaded, cfg.data, cfg.cache, cfg.int8)
         onnx.write(loaded, path, clips, cfg.int8)
 
 

@@ -4,6 +4,10 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -22,10 +26,18 @@ from ser.checkpoints.format import (
     files_of,
     read_content,
 )
-from ser.inference.facts import facts, run_of
+from ser.config.split_info import SplitInfo
+from ser.corpora.scan import CORPORA
+from ser.evaluation.results import read_metrics
 
 CARD = "model_card.md"
 """Of a run, which becomes the README.md of the folder."""
+
+SCORED = "best.ckpt"
+"""The checkpoint of a run that its metrics.json is of."""
+
+PARTS = ("frontend", "network", "estimator", "members", "weights")
+"""Arguments of a model that say what it is made of."""
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +77,7 @@ def write(loaded: Checkpoint, path: Path, encoder: str | None = None) -> None:
         name: value.clone(memory_format=torch.contiguous_format)
         for name, value in (content["state_dict"] | fitted).items()
     }
-    recipe = facts(loaded) | {"checkpoint": {name: content[name] for name in IN_RECIPE}}
+    recipe = describe(loaded) | {"checkpoint": {name: content[name] for name in IN_RECIPE}}
     text = json.dumps(recipe, indent=1)
     if len(text) > LONGEST:
         raise ValueError(
@@ -94,11 +106,61 @@ def write(loaded: Checkpoint, path: Path, encoder: str | None = None) -> None:
 
 def _card(loaded: Checkpoint) -> str:
     """Return the model card of the run that a checkpoint lies in, or one line that says so."""
-    folder = run_of(loaded)
-    if folder is not None and (folder / CARD).is_file():
-        return (folder / CARD).read_text()
+    path = run_of(loaded) / CARD
+    if path.is_file():
+        return path.read_text()
     log.info("the run of this checkpoint has no %s, and README.md says so", CARD)
     return "The run of this checkpoint has no model card.\n"
+
+
+def describe(loaded: Checkpoint) -> dict:
+    """Return by name, as plain containers, what a checkpoint is, and what it was measured to do."""
+    data, arguments = loaded.config["data"], loaded.model.hparams
+    described = {
+        "library_name": "ser",
+        "ser_version": version("ser"),
+        "classes": loaded.model.classes,
+        "sample_rate": data["sample_rate"],
+        "window_seconds": data["window"]["seconds"],
+        "window": data["window"],
+        "model": {
+            "_target_": loaded.config["model"]["_target_"],
+            **{name: arguments[name] for name in PARTS if name in arguments},
+        },
+        "temperature": getattr(loaded.model, "temperature", None),
+        "protocol": loaded.split_info.protocol,
+        "split": asdict(loaded.split_info),
+        "licence": licence(loaded),
+    }
+    with suppress(ValueError, OSError):  # where there is none, or one that is not finished
+        metrics = read_metrics(run_of(loaded))
+        same = loaded.path.name == SCORED and SplitInfo.read(metrics) == loaded.split_info
+        if same and metrics["classes"] == loaded.model.classes:
+            described["uar"] = {
+                "value": metrics["uar"],
+                "interval_95": metrics["ci"]["uar"],
+                "split": metrics["split"],
+                "clips": metrics["n"],
+            }
+    return described
+
+
+def licence(loaded: Checkpoint) -> str:
+    """Return under which licences the recordings are that a checkpoint was trained on."""
+    if isinstance(loaded.config["data"].get("root"), Mapping):
+        return "trained on the synthetic clips of data=demo, which nobody spoke"
+    trained = loaded.split.index[loaded.split.split != "test"]
+    names = sorted({clip.partition("/")[0] for clip in trained})
+    known = [CORPORA[name].licence for name in names if name in CORPORA]
+    others = [name for name in names if name not in CORPORA]
+    if others:
+        known.append(f"{', '.join(others)}: ask who listed the clips for their licence")
+    return "; ".join(["trained on recordings that have licences of their own", *known])
+
+
+def run_of(loaded: Checkpoint) -> Path:
+    """Return the folder of the run that a checkpoint lies in, if it does."""
+    return loaded.path.absolute().parent.parent
 
 
 @torch.inference_mode()

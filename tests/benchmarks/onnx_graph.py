@@ -20,7 +20,7 @@ import torch
 
 from ser.checkpoints.format import load_checkpoint
 from ser.inference import graph
-from ser.inference.parity import BATCH, SECONDS, Trial, as_batch
+from ser.inference.onnx import BATCH, SECONDS, Trial, as_batch
 
 REPEATS = 15
 

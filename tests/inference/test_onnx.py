@@ -30,8 +30,15 @@ from sklearn.svm import SVC
 
 from ser.audio.window import Window
 from ser.checkpoints.format import Checkpoint, load_checkpoint
-from ser.inference import graph, parity
-from ser.inference.onnx import check_model, open_session, write
+from ser.inference import graph
+from ser.inference.onnx import (
+    Clips,
+    as_batch,
+    check_model,
+    find_clips,
+    open_session,
+    write,
+)
 from ser.training.committee import Committee
 from ser.training.estimator import EstimatorClassifier
 
@@ -56,9 +63,9 @@ def export(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> Expo
 
 
 @pytest.fixture(scope="module")
-def clips() -> parity.Clips:
+def clips() -> Clips:
     """What a graph is compared on, short."""
-    return parity.Clips("noise", [speech(0, 30000), speech(1, 20000)])
+    return Clips("noise", [speech(0, 30000), speech(1, 20000)])
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +74,7 @@ def cnn_file(cnn_run: Path, cache: Path, tmp_path_factory: pytest.TempPathFactor
     loaded, path = load_checkpoint(cnn_run / BEST), tmp_path_factory.mktemp("onnx") / "model.onnx"
     data = OmegaConf.create({"root": None, "manifest": None})
     places = OmegaConf.create({"dir": str(cache), "max_gb": None})
-    write(loaded, path, parity.find_clips(loaded, data, places, validation=False))
+    write(loaded, path, find_clips(loaded, data, places, validation=False))
     return path
 
 
@@ -84,7 +91,7 @@ def expected(loaded: Checkpoint, recording: np.ndarray) -> np.ndarray:
     window = instantiate(loaded.config["data"]["window"], _convert_="all")
     windows = [window.cut(recording, span) for span in window.spans(recording)]
     with torch.inference_mode():
-        return loaded.model(torch.from_numpy(parity.as_batch(windows))).double().mean(0).numpy()
+        return loaded.model(torch.from_numpy(as_batch(windows))).double().mean(0).numpy()
 
 
 @pytest.mark.parametrize(
@@ -104,12 +111,12 @@ def test_the_graph_cuts_the_windows_of_the_program(start: object, hop: float, tr
         recordings.append(np.zeros(samples, np.int16))
         recordings.append(np.full(samples, -32768, np.int16))
         recordings[0][-samples // 3 :] = 0
-        waveform = torch.from_numpy(parity.as_batch(recordings))
+        waveform = torch.from_numpy(as_batch(recordings))
         windows, shares = graph.Windows(window)(waveform)
         assert shares.sum(1).allclose(torch.ones(len(recordings)))
         for recording, row in zip(recordings, shares, strict=True):
             wanted = [window.cut(recording, span) for span in window.spans(recording)]
-            assert np.array_equal(windows[row > 0].numpy(), parity.as_batch(wanted))
+            assert np.array_equal(windows[row > 0].numpy(), as_batch(wanted))
             assert row[row > 0].allclose(torch.tensor(1 / len(wanted)))
 
 
@@ -134,10 +141,10 @@ def test_a_run_is_exported_with_its_probabilities_and_says_what_it_is(
         recordings = [speech(number, samples, 9000 * number) for number in range(3)]
         recordings.append(np.zeros(samples, np.int16))
         wanted = np.stack([expected(loaded, recording) for recording in recordings])
-        (found,) = session.run(["probabilities"], {"waveform": parity.as_batch(recordings)})
+        (found,) = session.run(["probabilities"], {"waveform": as_batch(recordings)})
         assert found == pytest.approx(wanted, abs=1e-5)
         for recording, row in zip(recordings, wanted, strict=True):
-            (alone,) = session.run(None, {"waveform": parity.as_batch([recording])})
+            (alone,) = session.run(None, {"waveform": as_batch([recording])})
             assert alone[0] == pytest.approx(row, abs=1e-5)
     told = session.get_modelmeta().custom_metadata_map
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -208,13 +215,13 @@ def test_int8_is_kept_where_validation_clips_allow_it(
 
 @pytest.mark.slow
 def test_int8_that_costs_too_much_is_refused(
-    cnn_run: Path, clips: parity.Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cnn_run: Path, clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     loaded = load_checkpoint(cnn_run / BEST)
     # Labels that the float32 graph gives: whatever changes is wrong.
     test = [speech(number, 48000) for number in range(4)]
     labels = [loaded.model.classes[int(expected(loaded, each).argmax())] for each in test]
-    tried = parity.Clips("noise", clips.test, test, labels)
+    tried = Clips("noise", clips.test, test, labels)
     with monkeypatch.context() as patch:
         patch.setattr("ser.inference.onnx.COST", -0.01)
         with pytest.raises(ValueError, match=r"^int8=true changes the label of \d of 4 [^\n]+$"):
@@ -223,7 +230,7 @@ def test_int8_that_costs_too_much_is_refused(
 
 
 def test_a_file_whose_answers_differ_is_not_kept_and_the_older_one_is(
-    cnn_run: Path, clips: parity.Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cnn_run: Path, clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     loaded, path = load_checkpoint(cnn_run / BEST), tmp_path / "model.onnx"
     path.write_text("older")
@@ -247,14 +254,14 @@ def test_without_its_clips_synthetic_speech_is_compared(
     loaded.config["data"]["root"] = str(tmp_path / "moved")
     data = OmegaConf.create({"root": None, "manifest": None})
     cache = OmegaConf.create({"dir": str(tmp_path / "cache"), "max_gb": None})
-    found = parity.find_clips(loaded, data, cache, validation=False)
+    found = find_clips(loaded, data, cache, validation=False)
     assert found.origin == "synthetic speech"
     assert min(map(len, found.test)) > 48000
     with pytest.raises(ValueError, match=r"^int8=true .* expected\s+data\.root= "):
-        parity.find_clips(loaded, data, cache, validation=True)
+        find_clips(loaded, data, cache, validation=True)
     data.root = str(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="elsewhere"):
-        parity.find_clips(loaded, data, cache, validation=False)
+        find_clips(loaded, data, cache, validation=False)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +298,7 @@ LOGISTIC = {"_target_": "sklearn.linear_model.LogisticRegression"}
 def classical(estimator: object, frontend: dict = FUNCTIONALS) -> EstimatorClassifier:
     """Fit an estimator to the features of noise in four classes."""
     model = EstimatorClassifier(["a", "b", "c", "d"], frontend, LOGISTIC).eval()
-    noise = torch.from_numpy(parity.as_batch([speech(number, 9000) for number in range(40)]))
+    noise = torch.from_numpy(as_batch([speech(number, 9000) for number in range(40)]))
     noise *= torch.linspace(0.1, 1, 40)[:, None]
     features = model.frontend(noise).numpy()
     model.estimator = estimator.fit(features, np.arange(40) % 4)
@@ -305,8 +312,8 @@ def difference(model: torch.nn.Module) -> float:
     recordings = [speech(number, 12000) // (number + 1) for number in range(3)]
     windows = [[window.cut(each, span) for span in window.spans(each)] for each in recordings]
     with torch.inference_mode():
-        wanted = [model(torch.from_numpy(parity.as_batch(each))).mean(0) for each in windows]
-    (found,) = session.run(None, {"waveform": parity.as_batch(recordings)})
+        wanted = [model(torch.from_numpy(as_batch(each))).mean(0) for each in windows]
+    (found,) = session.run(None, {"waveform": as_batch(recordings)})
     return float(np.abs(found - torch.stack(wanted).numpy()).max())
 
 
