@@ -54,6 +54,7 @@ def test_a_folder_is_loaded_with_the_same_probabilities_bit_for_bit(
     assert config["library_name"] == "ser"
     assert config["classes"] == loaded.model.classes
     assert (config["sample_rate"], config["window_seconds"]) == (48000, 1)
+    assert config["temperature"] == getattr(loaded.model, "temperature", None)
     assert config["model"]["frontend"]["_target_"].startswith("ser.features.")
     assert "RAVDESS" in config["licence"]
 
@@ -80,8 +81,12 @@ def test_the_command_writes_it_and_eval_scores_with_it(
     assert tables[0] == tables[1]
 
 
-def test_a_run_without_a_card_says_so(folder: Path):
-    assert (folder / "README.md").read_text() == "The run of this checkpoint has no model card.\n"
+def test_a_run_without_a_card_says_so(cnn_run: Path, tmp_path: Path):
+    checkpoint = shutil.copytree(cnn_run, tmp_path / "copied") / BEST
+    (tmp_path / "copied" / "model_card.md").unlink(missing_ok=True)
+    hub_folder.write(load_checkpoint(checkpoint), tmp_path / "hub")
+    said = (tmp_path / "hub" / "README.md").read_text()
+    assert said == "The run of this checkpoint has no model card.\n"
 
 
 def test_what_is_there_is_never_replaced(cnn_run: Path, tmp_path: Path):
