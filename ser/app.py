@@ -21,7 +21,7 @@ def main(cfg: DictConfig) -> None:
 
         with one_line_errors():
             try:
-                from ser.inference.server import serve
+                from ser.page.server import serve
             except ModuleNotFoundError as error:
                 raise ModuleNotFoundError(
                     f"the page needs Gradio ({error}): start with `uv run --extra app python -m"

@@ -1,5 +1,6 @@
 """The checkpoint: what it carries besides the weights, and how it is read and built."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ import pandas as pd
 import torch
 from hydra.utils import get_class, get_object, instantiate
 from lightning import Callback, LightningModule, Trainer
+from safetensors.torch import load_file
 from torch import nn
 
 from ser.checkpoints import ownership, renames, sizes, trust
@@ -31,6 +33,15 @@ NODES = 10_000
 
 DEPTH = 30
 """Levels of a recipe."""
+
+RECIPE, WEIGHTS = "config.json", "model.safetensors"
+"""Files of a checkpoint as a model hub's folder."""
+
+LONGEST = 2**24
+"""Bytes of that recipe, the split included: of a hundred thousand clips they are 13 MB."""
+
+IN_RECIPE = ("epoch", "hyper_parameters", "ser")
+"""Entries of a checkpoint that the recipe of such a folder has, below `checkpoint`."""
 
 
 class Recipe(Callback):
@@ -77,7 +88,7 @@ class Checkpoint:
     """A checkpoint that has been read and found safe to build from.
 
     Attributes:
-        path: The file.
+        path: The file, or a folder as a model hub has it.
         config: The recipe of its run, as plain containers.
         split: The clips' `split`, `sha256` and `label` by identity.
         split_info: Under which protocol and fold, and whether it leaks.
@@ -108,7 +119,7 @@ def load_checkpoint(
     """Read a checkpoint and build its model, in eval mode on the CPU.
 
     Args:
-        path: The file.
+        path: The file, or a folder with `RECIPE` and `WEIGHTS`.
         compiled: Whether what compiled code reads unchecked may be in it: trees, boosters, nearest
             neighbours.
         key: What names the file, for the message.
@@ -118,7 +129,9 @@ def load_checkpoint(
         ValueError: It is missing, no checkpoint of this program, or names code that may not run.
     """
     usual = "last.ckpt" if key == "resume" else "best.ckpt"
-    if path is None or not (path := Path(path).expanduser()).is_file():
+    path = path and Path(path).expanduser()
+    folder = key == "ckpt" and path is not None and (path / RECIPE).is_file()
+    if path is None or not (folder or path.is_file()):
         raise ValueError(
             f"{key}={path and str(path)!r} is not a file: expected"
             f" {key}=outputs/.../checkpoints/{usual}, with quotes inside quotes for a path with"
@@ -190,7 +203,7 @@ def build_checkpoint(
         fitted = {key: value for key, value in content.items() if key.startswith("estimator")}
         if fitted:
             _check_stored(fitted, source)
-            model.compiled = compiled or ownership.is_own(path)
+            model.compiled = compiled or all(map(ownership.is_own, files_of(path)))
         model.on_load_checkpoint(content)
         model.load_state_dict(state)
     except Exception as error:  # so can what does not fit together
@@ -219,14 +232,41 @@ def _reason(error: Exception) -> str:
     return f"it lacks {reason}" if isinstance(error, KeyError) else reason
 
 
+def files_of(path: Path) -> list[Path]:
+    """List the files of a checkpoint."""
+    return [path / RECIPE, path / WEIGHTS] if path.is_dir() else [path]
+
+
 def read_content(path: Path) -> Mapping:
-    """Return the content of a file.
+    """Return the content of a file, or of a folder as a model hub has it.
 
     Raises:
         ValueError: It would take more memory than disk, or names other than tensors.
     """
+    if path.is_dir():
+        return _read_folder(path)
     check_archive(path)
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _read_folder(folder: Path) -> Mapping:
+    """Return the content of a checkpoint that `ser.inference.hub_folder` has written.
+
+    Raises:
+        ValueError: Its recipe is too long, or no JSON.
+        SafetensorError: Its weights are not all in their file, or more than that is.
+    """
+    recipe, weights = files_of(folder)
+    with recipe.open("rb") as file:
+        text = file.read(LONGEST + 1)
+    if len(text) > LONGEST:
+        raise ValueError(f"{RECIPE} has more than {LONGEST} bytes")
+    stored = json.loads(text)["checkpoint"]
+    tensors = load_file(weights)
+    # The names of a model's weights begin with those of its parts, of which none is so called.
+    fitted = {name: value for name, value in tensors.items() if name.startswith("estimator")}
+    state = {name: value for name, value in tensors.items() if name not in fitted}
+    return {name: stored[name] for name in IN_RECIPE} | fitted | {"state_dict": state}
 
 
 def _read_split(columns: Mapping) -> pd.DataFrame:

@@ -23,7 +23,8 @@ def in_cache_sized_parts(transform: Callable[[Tensor], Tensor], waveform: Tensor
     """Transform (batch, 1, samples) a few clips at a time, on a CPU."""
     # With a channel axis the 80 dB floor is relative to the clip's own peak, not the batch's.
     waveform = waveform.unsqueeze(1)  # (batch, 1, samples)
-    if waveform.device.type != "cpu":
+    # A graph that is exported takes any number of clips, so that they cannot be counted out.
+    if waveform.device.type != "cpu" or torch.compiler.is_exporting():
         return transform(waveform)
     return torch.cat([transform(part) for part in waveform.split(CACHE_SIZED)])
 

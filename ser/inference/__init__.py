@@ -1,1 +1,1 @@
-"""A checkpoint and recordings -> labels and probabilities, in Python, ONNX or a page."""
+"""A checkpoint and recordings -> labels and probabilities, in Python or ONNX."""

@@ -39,6 +39,38 @@ class Facts:
     limits: Sequence[str]
 
 
+def metrics_of(checkpoint: Checkpoint) -> dict:
+    """Return metrics.json of the run that a checkpoint lies in.
+
+    Raises:
+        ValueError: It lies in none, or in that of another.
+    """
+    metrics = read_metrics(checkpoint.path.absolute().parent.parent)
+    if SplitInfo.read(metrics) != checkpoint.split_info:
+        raise ValueError("the metrics.json of its folder is of another split")
+    if list(metrics["classes"]) != list(checkpoint.model.classes):
+        raise ValueError("the metrics.json of its folder is of other classes")
+    return metrics
+
+
+def licences(checkpoint: Checkpoint) -> list[str]:
+    """Return the licences of the recordings that a checkpoint was trained on, one a corpus."""
+    if is_synthetic(checkpoint):
+        return ["a synthetic corpus has no licence of others"]
+    trained = checkpoint.split.index[checkpoint.split.split != "test"]
+    names = sorted({clip.partition("/")[0] for clip in trained})
+    return [
+        CORPORA[name].licence if name in CORPORA else f"{name}: not known here, ask its owner"
+        for name in names
+    ]
+
+
+def is_synthetic(checkpoint: Checkpoint) -> bool:
+    """Return whether nobody spoke what a checkpoint was trained on."""
+    # A recipe: of recordings there is a folder.
+    return isinstance(checkpoint.config["data"].get("root"), Mapping)
+
+
 def describe_checkpoint(checkpoint: Checkpoint) -> Facts:
     """Return what a checkpoint says of itself, and the metrics.json of its run of its score."""
     info = checkpoint.split_info
@@ -48,17 +80,10 @@ def describe_checkpoint(checkpoint: Checkpoint) -> Facts:
     for clip in clips:
         corpus, _, name = clip.partition("/")
         by_corpus.setdefault(corpus, []).append(name)
-    # A recipe: of recordings there is a folder.
-    synthetic = isinstance(checkpoint.config["data"].get("root"), Mapping)
+    synthetic = is_synthetic(checkpoint)
     trained = [_describe_corpus(corpus, names) for corpus, names in by_corpus.items()]
     if synthetic:
         trained.append("all of it synthetic, under the names of these corpora: nobody spoke it")
-        licences = ["a synthetic corpus has no licence of others"]
-    else:
-        licences = [
-            CORPORA[name].licence if name in CORPORA else f"{name}: not known here, ask its owner"
-            for name in by_corpus
-        ]
     run = checkpoint.path.resolve().parent.parent
     fold = f", fold {info.fold} of {info.folds}" if info.folds > 1 else ""
     return Facts(
@@ -68,7 +93,7 @@ def describe_checkpoint(checkpoint: Checkpoint) -> Facts:
         protocol=f"{info.protocol}{fold}",
         stamps=[text for stamp, text in STAMPED.items() if asdict(info)[stamp]],
         score=_describe_score(checkpoint),
-        licences=licences,
+        licences=licences(checkpoint),
         limits=_limits(by_corpus, synthetic),
     )
 
@@ -84,10 +109,8 @@ def _describe_corpus(corpus: str, names: Sequence[str]) -> str:
 
 
 def _describe_score(checkpoint: Checkpoint) -> str:
-    folder = checkpoint.path.resolve().parent.parent
     try:
-        metrics = read_metrics(folder)
-        _require_same_run(metrics, checkpoint)
+        metrics = metrics_of(checkpoint)
         score, chance = 100 * metrics["uar"], 100 / len(metrics["classes"])
         bounds = metrics["ci"]["uar"]
         interval = "" if bounds is None else " [{:.1f}, {:.1f}]".format(*(100 * b for b in bounds))
@@ -100,14 +123,6 @@ def _describe_score(checkpoint: Checkpoint) -> str:
     except (ValueError, KeyError, TypeError, IndexError) as error:
         log.info("%s has no score for the page: %s", checkpoint.path, error)
         return "not known: the checkpoint is not in the folder of its finished run"
-
-
-def _require_same_run(metrics: Mapping, checkpoint: Checkpoint) -> None:
-    """Refuse the scores of another run, into whose folder a checkpoint may have been copied."""
-    if SplitInfo.read(metrics) != checkpoint.split_info:
-        raise ValueError("the metrics.json of its folder is of another split")
-    if list(metrics["classes"]) != list(checkpoint.model.classes):
-        raise ValueError("the metrics.json of its folder is of other classes")
 
 
 def _limits(corpora: Sequence[str], synthetic: bool) -> list[str]:

@@ -7,10 +7,11 @@ import scipy.fft
 import scipy.signal
 import soundfile
 import torch
+from torchaudio.functional import compute_deltas
 
 from ser.checkpoints import trust
 from ser.features.frontend import cache_key
-from ser.features.functionals import Functionals
+from ser.features.functionals import Functionals, deltas
 from ser.features.spectral import MFCC, Chroma, LogMel, MelImage, MFCCChroma
 
 SAMPLES = 144000
@@ -88,6 +89,12 @@ def test_functionals_are_means_and_deviations():
     assert torch.allclose(found[120:160], static.std(dim=1), atol=1e-4)
     means = Functionals(["mfcc"], ["mean"])(waveform)[0]
     assert torch.equal(means, found[:40])
+
+
+def test_deltas_are_torchaudios_bit_for_bit():
+    static = 50 * torch.randn(9, 40, 101, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(deltas(static), compute_deltas(static))
+    assert torch.equal(deltas(static[:, :, :1]), compute_deltas(static[:, :, :1]))
 
 
 def test_what_functionals_do_not_know_is_one_line():

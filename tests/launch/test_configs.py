@@ -164,6 +164,7 @@ def test_help_is_quick_because_it_imports_nothing_heavy_and_is_found_from_anywhe
         "ser.doctor": "modality:",
         "ser.ensemble": "weights: null",
         "ser.explore": "input: null",
+        "ser.export": "int8: false",
         "ser.manifest": "pattern: null",
     }
     done = subprocess.run(

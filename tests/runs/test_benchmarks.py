@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -100,3 +101,22 @@ def test_runs_and_folds_are_scored_through_each_channel(
     (clean,) = re.findall(r"^clean .*", shown, re.MULTILINE)
     expected = [json.loads((run / "metrics.json").read_text())["uar"] for run in runs]
     assert re.findall(r"(\d\.\d{3}) \+0\.000 -", clean) == [f"{uar:.3f}" for uar in expected]
+
+
+@pytest.mark.slow
+def test_a_graph_is_timed_beside_its_model_and_their_answers_are_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, cnn_run: Path
+):
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(sys, "argv", ["", f"ckpt={cnn_run / 'checkpoints' / 'best.ckpt'}"])
+    runpy.run_path(str(BENCHMARKS / "onnx_graph.py"), run_name="__main__")
+    torch.set_num_threads(threads)
+    rows = re.findall(
+        r"^ *([\d.]+) s, batch (\d): graph / torch +(\d+\.\d\d) +largest difference (\S+)$",
+        capsys.readouterr().out,
+        re.MULTILINE,
+    )
+    assert [row[:2] for row in rows] == [
+        (s, b) for s in ("0.5", "1.0", "3.0", "10.0") for b in "18"
+    ]
+    assert all(float(ratio) > 0 and float(apart) < 1e-4 for _, _, ratio, apart in rows)

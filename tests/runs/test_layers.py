@@ -24,7 +24,9 @@ BELOW = {
     "checkpoints": "config corpora splits features data evaluation",
     "training": "config splits features models data checkpoints evaluation",
     "analysis": "config corpora audio features data evaluation reporting",
-    "inference": "config corpora audio features data checkpoints evaluation training reporting",
+    "inference": "config corpora audio features models data checkpoints evaluation training"
+    " reporting",
+    "page": "corpora audio checkpoints reporting inference",
 }
 """By package, those that it imports. `launch` may import all of them, the commands `launch` too."""
 

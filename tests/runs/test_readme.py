@@ -27,8 +27,10 @@ COMMANDS = list(dict.fromkeys(LINES))
 TRAINS = [command for command in COMMANDS if command.startswith("uv run train.py")]
 # With the extra `sweep`, which tests/launch/ runs.
 EXTRAS = [command for command in COMMANDS if command.startswith("uv run --extra sweep ")]
-# With the extra `app`, whose server tests/inference/test_page.py starts.
+# With the extra `app`, whose server tests/page/test_page.py starts.
 APPS = [command for command in COMMANDS if command.startswith("uv run --extra app ")]
+# With the extra `onnx`, which tests/inference/test_onnx.py runs.
+EXPORTS = [command for command in COMMANDS if command.startswith("uv run --extra onnx ")]
 # What goes on with something: a run, a sweep.
 RESUMES = [command for command in TRAINS if "resume" in command]
 TRAINS = [command for command in TRAINS if "resume" not in command]
@@ -41,7 +43,7 @@ README_TRAINS = re.findall(r"uv run train.py[^#\n]*[^#\n ]", BLOCKS[0])
 
 
 def test_every_command_is_known():
-    rest = set(COMMANDS) - {*TRAINS, *EXTRAS, *APPS, *RESUMES, *EVALS, *MODULES}
+    rest = set(COMMANDS) - {*TRAINS, *EXTRAS, *APPS, *EXPORTS, *RESUMES, *EVALS, *MODULES}
     assert rest == {"pip install uv", "uv run --group test pytest"}
     readme = re.search(r"```bash\n(.*?)```", PAGES[REPOSITORY / "README.md"], re.DOTALL)[1]
     assert "uv run --group test pytest " in readme  # of the first block
@@ -54,6 +56,14 @@ def test_the_commands_of_the_extra_are_those_that_the_launchers_test():
     for word in ("ser.tune", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"):
         assert word in words
         assert f'"{word}"' in tested
+
+
+def test_the_exports_to_onnx_are_those_that_are_tested():
+    tested = (REPOSITORY / "tests" / "inference" / "test_onnx.py").read_text()
+    words = {word.partition("=")[0] for command in EXPORTS for word in shlex.split(command)[7:]}
+    assert words == {"ckpt", "to", "int8"}
+    assert all(f"{word}=" in tested for word in words)
+    assert all("python -m ser.export ckpt=" in command for command in EXPORTS)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +164,7 @@ def test_the_other_commands_run(
             runpy.run_path(str(REPOSITORY / "train.py"), run_name="__main__")
     runs = {"pool": sweep, "sweep": sweep, "a": sweep, "b": sweep / "0"}
     runs |= {"runs": f"[{sweep},{sweep}]", "data.root": few}
+    runs |= {"ckpt": sweep / "0" / "checkpoints" / "best.ckpt"}
     monkeypatch.chdir(tmp_path)
     for command in sorted(MODULES, key=lambda text: "pool=" not in text):  # makes one a run
         _, _, _, _, module, *words = shlex.split(command)

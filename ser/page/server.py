@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import ser
 from ser.audio.decode import LONGEST
 from ser.checkpoints.trust import check_value
-from ser.inference.page import CSS, THEME, WAITING, Page
+from ser.page.interface import CSS, THEME, WAITING, Page
 
 UPLOAD, PROGRESS = "/gradio_api/upload", "/gradio_api/upload_progress"
 JOIN = "/gradio_api/queue/join"

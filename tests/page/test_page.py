@@ -29,10 +29,10 @@ from starlette.testclient import TestClient
 import ser
 from ser.checkpoints.trust import check_value
 from ser.corpora.scan import CORPORA
-from ser.inference import page, server
 from ser.inference.facts import describe_checkpoint
 from ser.inference.model import Model, Prediction, WindowPrediction
-from ser.inference.timeline import COLUMNS, Outline, draw_timeline
+from ser.page import interface, server
+from ser.page.timeline import COLUMNS, Outline, draw_timeline
 
 REPOSITORY = Path(__file__).parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
@@ -136,7 +136,7 @@ def test_the_timeline_is_each_windows_probabilities_and_marks_what_is_sure():
 def test_an_answer_is_that_of_the_model_and_its_upload_is_deleted(
     model: Model, clip: Path, tmp_path: Path
 ):
-    shown = page.Page([model, model], tmp_path / "uploads", 1)
+    shown = interface.Page([model, model], tmp_path / "uploads", 1)
     upload = uploaded(tmp_path / "uploads", clip)
     recording, status, *parts = shown.answer(None, str(upload))
     expected = model.predict(clip)
@@ -156,7 +156,7 @@ def test_what_is_unsure_or_was_trained_on_is_told_so(
 ):
     model = ser.load(checkpoint, abstain=0.0)
     model.threshold = 1.1
-    shown = page.Page([model], tmp_path / "uploads", 1)
+    shown = interface.Page([model], tmp_path / "uploads", 1)
     splits = pd.read_csv(svm_run / "split.csv", dtype=str)
     for split in ("train", "test"):
         name = Path(splits[splits.split == split].path.iloc[0]).name
@@ -169,7 +169,7 @@ def test_what_is_unsure_or_was_trained_on_is_told_so(
 def test_what_cannot_be_answered_is_one_line_and_nothing_else_is_touched(
     model: Model, clip: Path, tmp_path: Path
 ):
-    shown = page.Page([model], tmp_path / "uploads", 0.02)
+    shown = interface.Page([model], tmp_path / "uploads", 0.02)
     (tmp_path / "<b>x.wav").write_bytes(b"RIFF")
     for file, reason in ((tmp_path / "<b>x.wav", "not readable as audio"), (clip, "0.02 minutes")):
         upload = uploaded(tmp_path / "uploads", file)
@@ -196,7 +196,7 @@ def client(model: Model, tmp_path: Path) -> Iterator[TestClient]:
     os.environ["GRADIO_TEMP_DIR"] = str(tmp_path)
 
     async def build() -> FastAPI:
-        return server.build_app(page.Page([model], tmp_path / "uploads", 1), 1, loopback=True)
+        return server.build_app(interface.Page([model], tmp_path / "uploads", 1), 1, loopback=True)
 
     # Where none is running Gradio makes event loops, which nobody closes.
     with TestClient(asyncio.run(build()), base_url="http://127.0.0.1") as client:
@@ -246,9 +246,9 @@ def test_uploads_have_limits_and_folders_of_their_own(client: TestClient, tmp_pa
     os.utime(paths[0].parent, (0, 0))  # nobody has asked for its answer
     assert upload("..", b"x").status_code == 200
     assert not paths[0].exists()
-    statuses = [upload("x.wav", b"x").status_code for _ in range(page.WAITING)]
+    statuses = [upload("x.wav", b"x").status_code for _ in range(interface.WAITING)]
     assert statuses[-1] == 503
-    assert len(list((tmp_path / "uploads").iterdir())) == page.WAITING
+    assert len(list((tmp_path / "uploads").iterdir())) == interface.WAITING
 
 
 def test_the_port_is_this_machines_and_free(caplog: pytest.LogCaptureFixture):

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from ser.corpora.names import shown
 from ser.inference.facts import describe_checkpoint
 from ser.inference.model import UNSURE, Model, Prediction
-from ser.inference.timeline import Outline, draw_timeline
+from ser.page.timeline import Outline, draw_timeline
 from ser.reporting.html import render_page
 
 WAITING = 20

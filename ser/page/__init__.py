@@ -1,0 +1,1 @@
+"""Trained models -> a page in the browser that answers for recordings."""
