@@ -71,16 +71,13 @@ class EmotionClassifier(LightningModule):
         self.augment = instantiate(augment) if augment else torch.nn.Identity()
         self.channel = instantiate(channel) if channel else torch.nn.Identity()
         self.noisy = isinstance(self.augment, Noise)
-        masks, key = (
-            (self.augment.features, "augment.features=null")
-            if self.noisy
-            else (self.augment, "augment=none")
-        )
+        masks = self.augment.features if self.noisy else self.augment
         if isinstance(masks, SpecAugment) and self.frontend.layout != "planes":
             name = f"{type(masks).__module__}.{type(masks).__qualname__}"
             raise ValueError(
                 f"{name} alters planes, but {frontend['_target_']}"
-                f" gives features as {self.frontend.layout}: expected {key}"
+                f" gives features as {self.frontend.layout}: expected "
+                + ("augment.features=null" if self.noisy else "augment=none")
             )
         if isinstance(self.channel, RandomChannel) and not self.frontend.in_decibels:
             raise ValueError(
