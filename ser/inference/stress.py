@@ -87,23 +87,23 @@ class Altered:
         return np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
 
 
-def find_checkpoints(ckpt: str | None) -> list[Path]:
+def find_checkpoints(ckpt: str | None) -> list[Path | None]:
     """List the checkpoints of a path: a file, or those of the folds of a cross-validation.
 
     Raises:
-        ValueError: There is none, or a fold is missing.
+        ValueError: It is a folder without a finished run, or a fold is missing.
     """
-    path = Path(ckpt or "").expanduser()
-    if ckpt is None or not path.is_dir():
-        return [path if ckpt is not None else None]  # `load_checkpoint` says what is missing
+    path = None if ckpt is None else Path(ckpt).expanduser()
+    if path is None or not path.is_dir():
+        return [path]  # what is no file is refused when it is read
     metrics = read_metrics(path)
     if metrics["fold"] != "all":
         return [path / "checkpoints" / "best.ckpt"]
-    found = [path / f"fold_{fold}/checkpoints/best.ckpt" for fold in range(metrics["folds"])]
-    if absent := [str(file) for file in found if not file.is_file()]:
+    found = sorted(path.glob("fold_*/checkpoints/best.ckpt"))
+    if len(found) != metrics["folds"]:
         raise ValueError(
-            f"ckpt={ckpt!r} lacks {absent[0]}: expected the folder of a cross-validation with the"
-            " checkpoints of all folds, each of which scores the clips that it tests"
+            f"ckpt={ckpt!r} has checkpoints of {len(found)} of its {metrics['folds']} folds:"
+            " expected a cross-validation with all of them, as each scores the clips that it tests"
         )
     return found
 
