@@ -161,7 +161,8 @@ class EmotionClassifier(LightningModule):
             return batch
         altered = self.augment.record(batch["waveform"], chosen)
         if "analysed" in batch:  # beside the waveforms: what stays as it is need not be again
-            analysed = self.frontend.analyse(altered)
+            # Two by two: of more, which are no longer in a processor's cache, each takes longer.
+            analysed = torch.cat([self.frontend.analyse(part) for part in altered.split(2)])
             return {**batch, "analysed": batch["analysed"].index_put((chosen,), analysed)}
         return {**batch, "waveform": batch["waveform"].index_put((chosen,), altered)}
 
