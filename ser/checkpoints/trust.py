@@ -31,6 +31,7 @@ _MODELS = {
         "frontend": "frontend", "estimator": "estimator",
     },
 }  # fmt: skip
+_MASKS = _names("torch.nn", "Identity") | _names("ser.features.augment", "SpecAugment")
 
 SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "data": {
@@ -58,7 +59,8 @@ SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     | _names("ser.models.pca_cnn", "PCACNN")
     | _names("ser.models.probe", "Probe")
     | _names("ser.models.recurrent", "Recurrent"),
-    "augment": _names("torch.nn", "Identity") | _names("ser.features.augment", "SpecAugment"),
+    "augment": _MASKS | {"ser.features.augment.Noise": {"features": "masks"}},
+    "masks": _MASKS,  # in noise once
     "channel": _names("torch.nn", "Identity") | _names("ser.features.channel", "RandomChannel"),
     "optimizer": _names(
         "torch.optim", "ASGD Adadelta Adagrad Adam AdamW Adamax NAdam RAdam RMSprop Rprop SGD"

@@ -130,6 +130,7 @@ class EmotionDataModule(LightningDataModule):
         self.protocol = self.protocol or Holdout()
         self.recorded: Mapping[str, str] | None = None
         self.scores_cached = False
+        self.trains_on_waveforms = False
         self.cache = cache_directory(self.cache)
         self.known = choose(self.corpora, self.manifest)
         self.resolved = resolve(self.roles, self.known, self.protocol)
@@ -281,7 +282,11 @@ class EmotionDataModule(LightningDataModule):
         self.reader.withhold([])
 
     def cache_features(
-        self, frontend: FrontEnd, recipe: Mapping, device: torch.device | str = "cpu"
+        self,
+        frontend: FrontEnd,
+        recipe: Mapping,
+        device: torch.device | str = "cpu",
+        waveforms: bool = False,
     ) -> None:
         """Let training and validation read what is computed once for all runs.
 
@@ -289,7 +294,9 @@ class EmotionDataModule(LightningDataModule):
             frontend: Of the model.
             recipe: From which it was built: plain containers.
             device: Where it is computed.
+            waveforms: Whether batches that train hold the waveforms too.
         """
+        self.trains_on_waveforms = waveforms
         if self.normalize and frontend.layout == "frames":
             raise ValueError(
                 f"normalize={self.normalize} would fill the padding of frames: expected"
@@ -354,7 +361,9 @@ class EmotionDataModule(LightningDataModule):
 
         Of several processes each gets its share.
         """
-        dataset = self.dataset("train", self.reader.read_fastest)
+        reader = self.reader
+        read = reader.read_beside if self.trains_on_waveforms else reader.read_fastest
+        dataset = self.dataset("train", read)
         trainer = self.trainer
         count, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
         sampler = DistributedSampler(dataset, num_replicas=count, rank=rank, seed=self.seed)

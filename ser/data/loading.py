@@ -82,6 +82,11 @@ class ClipReader:
             return {"waveform": self.held[torch.tensor(self.held_at[rows])].float() / 32768}
         return {"waveform": self._waveforms(rows)}
 
+    def read_beside(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Read what `read_fastest` does, and `waveform` in any case."""
+        found = self.read_fastest(rows)
+        return found if "waveform" in found else found | self.read_waveforms(rows)
+
     def cache(
         self,
         compute: Callable[[Tensor], Tensor],

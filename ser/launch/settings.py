@@ -38,6 +38,7 @@ SETTINGS: Mapping[str, object] = {
     "abstain": Share | None,
     "ckpt": str | None,
     "compiled": bool,
+    "conditions": Sequence[str] | None,
     "drop_classes": Sequence[str] | None,
     "encoder": str | None,
     "ensemble": Annotated[int, Interval(ge=2, le=trust.MOST)]
@@ -232,6 +233,7 @@ def _build(config: Mapping) -> None:
     _check_epochs(config)
     with _naming("frontend", model["frontend"]):
         get_class(model["frontend"]["_target_"]).fetch(model["frontend"])
+    _check_noise(config)
     channel = (model.get("channel") or {}).get("_target_", "")
     if data["normalize"] is not None and channel.endswith("RandomChannel"):
         raise ValueError(
@@ -243,6 +245,28 @@ def _build(config: Mapping) -> None:
             _build_estimator(model, classes, window.samples)
         else:
             _build_network(model, classes, window.samples)
+
+
+def _check_noise(config: Mapping) -> None:
+    """Refuse noise in training where waveforms are not what trains."""
+    if not (config.get("augment") or {}).get("_target_", "").endswith(".Noise"):
+        return
+    if "estimator" in config["model"]:
+        raise ValueError(
+            "augment=noise alters clips anew in each epoch, of which a classical model has none:"
+            " expected it with a network, such as model=cnn"
+        )
+    if config["data"]["normalize"] is not None:
+        raise ValueError(
+            f"normalize={config['data']['normalize']} standardises features that are computed once,"
+            " which augment=noise alters anew in each epoch: expected one of them"
+        )
+    frontend = config["model"]["frontend"]["_target_"]
+    if get_class(frontend).exact:
+        raise ValueError(
+            f"augment=noise alters waveforms, and {frontend} analyses each clip once for all"
+            " epochs: expected another augment, or frontend=mfcc"
+        )
 
 
 def _check_epochs(config: Mapping) -> None:

@@ -134,6 +134,11 @@ def summarise(folder: Path) -> list[dict[str, object]]:
     rows = collect(folder)
     if not rows:
         return rows
+    if any(folder.glob("*/stress.json")):
+        from ser.inference import stress  # with torch, which no start should wait for
+
+        stress.write_cards(folder, rows, varied(rows))
+        return rows
     write_summary(folder, rows)
     show_summary(folder, rows)
     if altered := altered_clips(folder, rows):

@@ -144,6 +144,25 @@ def leakage_gap(rows: Sequence[Mapping], varied: Sequence[str], path: Path) -> N
     save(figure, path)
 
 
+def stress(rows: Sequence[Mapping], path: Path, stamp: str = "") -> None:
+    """Draw the UAR under each condition beside its difference to the first, clean clips."""
+    names = [f"{row['condition']}  {row['level']}".strip() for row in rows]
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(10, 1.8 + 0.28 * len(rows)), layout="constrained", sharey=True
+    )
+    for place, row in enumerate(rows):
+        _draw_score(left, row, "uar", place, "tab:blue")
+        if row["difference"] is not None:
+            bounds = {"difference_low": row["low"], "difference_high": row["high"]}
+            _draw_score(right, {**row, **bounds}, "difference", place, "tab:red")
+    left.axvline(rows[0]["uar"], color="gray", linewidth=0.8)
+    right.axvline(0, color="gray", linewidth=0.8)
+    left.set(yticks=range(len(rows)), yticklabels=names, ylim=(len(rows) - 0.5, -0.5))
+    left.set(xlabel=f"UAR of {rows[0]['n']} clips, 95 % by speaker")
+    right.set(xlabel="difference to clean, 95 % paired by speaker")
+    save(figure, path, stamp)
+
+
 def corpus_matrix(settings: Mapping[str, Sequence[Mapping]], path: Path) -> None:
     """Draw the UAR of models trained on one corpus and tested on another, a matrix a setting."""
     size = max(len({cell["test"] for cell in cells}) for cells in settings.values())

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from ser.checkpoints import trust
 from ser.config.quantities import Seed, Share
 from ser.evaluation.metrics import metric_collection
-from ser.features.augment import SpecAugment
+from ser.features.augment import Noise, SpecAugment
 from ser.features.channel import RandomChannel
 from ser.features.frontend import build_frontend, sizes_of
 from ser.models.layers import temper
@@ -34,7 +34,8 @@ class EmotionClassifier(LightningModule):
         optimizer: Builds the optimiser, given the parameters; a network whose parameters have
             learning rates of their own gives them by its method `groups`.
         scheduler: Builds the schedule of the learning rate, stepped each epoch; None for none.
-        augment: Builds what alters the features of training clips; None for nothing.
+        augment: Builds what alters the features of training clips, or with `Noise` also their
+            waveforms; None for nothing.
         channel: Builds what alters the spectra in dB that the front end analyses of training clips,
             before it finishes; None for nothing.
         label_smoothing: Share of the target spread over all classes.
@@ -76,10 +77,14 @@ class EmotionClassifier(LightningModule):
         self.network = instantiate(network, classes=len(classes), **sizes)
         self.augment = instantiate(augment) if augment else torch.nn.Identity()
         self.channel = instantiate(channel) if channel else torch.nn.Identity()
-        if isinstance(self.augment, SpecAugment) and self.frontend.layout != "planes":
+        self.noisy = isinstance(self.augment, Noise)
+        masks = self.augment.features if self.noisy else self.augment
+        if isinstance(masks, SpecAugment) and self.frontend.layout != "planes":
+            name = f"{type(masks).__module__}.{type(masks).__qualname__}"
             raise ValueError(
-                f"{augment['_target_']} alters planes, but {frontend['_target_']}"
-                f" gives features as {self.frontend.layout}: expected augment=none"
+                f"{name} alters planes, but {frontend['_target_']}"
+                f" gives features as {self.frontend.layout}: expected "
+                + ("augment.features=null" if self.noisy else "augment=none")
             )
         if isinstance(self.channel, RandomChannel) and not self.frontend.in_decibels:
             raise ValueError(
@@ -144,7 +149,7 @@ class EmotionClassifier(LightningModule):
 
     def training_step(self, batch: Mapping[str, Tensor], batch_index: int) -> Tensor:
         """Return the loss of a batch."""
-        features = self.augment(self.frontend.of(batch, self.channel))
+        features = self.augment(self.frontend.of(self._recorded(batch), self.channel))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.hparams.autocast):
             logits = self.network(features)
         loss = cross_entropy(
@@ -156,6 +161,17 @@ class EmotionClassifier(LightningModule):
         options = {"on_epoch": True, "batch_size": len(features), "sync_dist": True}
         self.log("train/loss", loss, on_step=False, **options)
         return loss
+
+    def _recorded(self, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return a batch in which clips that the augmentation plays in noise are heard so."""
+        if not self.noisy or not (chosen := self.augment.choose(batch["waveform"])).any():
+            return batch
+        altered = self.augment.record(batch["waveform"], chosen)
+        if "analysed" in batch:  # beside the waveforms: what stays as it is need not be again
+            # Two by two: of more, which are no longer in a processor's cache, each takes longer.
+            analysed = torch.cat([self.frontend.analyse(part) for part in altered.split(2)])
+            return {**batch, "analysed": batch["analysed"].index_put((chosen,), analysed)}
+        return {**batch, "waveform": batch["waveform"].index_put((chosen,), altered)}
 
     def on_train_epoch_end(self) -> None:
         """Stop a training that has left the numbers."""

@@ -179,7 +179,8 @@ def _feed(model: LightningModule, data: EmotionDataModule, trainer: Trainer) -> 
         data.cache_features(model.frontend, model.hparams.frontend, device)
         return
     elif model.frontend.layout == "vector" or data.normalize or device.type == "cpu":
-        data.cache_features(model.frontend, model.hparams.frontend)
+        noisy = getattr(model, "noisy", False)  # a classical model is not
+        data.cache_features(model.frontend, model.hparams.frontend, waveforms=noisy)
         return
     if device.type != "cpu":
         data.hold_waveforms(device)

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from ser.checkpoints.sizes import build_network
 from ser.checkpoints.trust import GIVEN
 from ser.features.frontend import build_frontend
+from ser.launch.settings import check
 from ser.launch.tune import distributions
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -30,6 +31,7 @@ ELSEWHERE = {
     "ser.data.datamodule.EmotionDataModule": {  # train.yaml, hydra/base/servers.yaml
         "protocol", "fold", "normalize", "refit", "seed", "servers",
     },
+    "ser.features.augment.Noise": {"features"},  # by the defaults of noise.yaml
     "ser.launch.run_folder.RunFolder": {"exit_code"},  # doctor.yaml adds it
     "ser.models.gender_split.GenderSplit": {"gender", "emotion"},  # of the group estimator
     "ser.reporting.wandb.wandb_logger": {"id", "resume"},  # resume= adds them
@@ -96,6 +98,14 @@ def test_eval_is_composed_and_built(composed):
     cfg = composed("eval", "ckpt=best.ckpt")
     assert instantiate(cfg.trainer, logger=False).max_epochs is None
     assert cfg.split == "test"
+
+
+def test_stress_is_composed_and_built(composed):
+    cfg = composed("stress", "ckpt=best.ckpt")
+    assert instantiate(cfg.trainer, logger=False).progress_bar_callback is None
+    with open_dict(cfg):
+        del cfg["hydra"]
+    check(cfg)
 
 
 def test_a_misspelt_option_is_refused(composed):
@@ -166,6 +176,7 @@ def test_help_is_quick_because_it_imports_nothing_heavy_and_is_found_from_anywhe
         "ser.explore": "input: null",
         "ser.export": "int8: false",
         "ser.manifest": "pattern: null",
+        "ser.stress": "conditions: null",
     }
     done = subprocess.run(
         [sys.executable, "-c", HELP, *shown],

@@ -164,14 +164,21 @@ def test_the_other_commands_run(
             runpy.run_path(str(REPOSITORY / "train.py"), run_name="__main__")
     runs = {"pool": sweep, "sweep": sweep, "a": sweep, "b": sweep / "0"}
     runs |= {"runs": f"[{sweep},{sweep}]", "data.root": few}
-    runs |= {"ckpt": sweep / "0" / "checkpoints" / "best.ckpt"}
+    scored = sweep / "0" / "checkpoints" / "best.ckpt"
+    runs |= {"ckpt": scored}
     monkeypatch.chdir(tmp_path)
     for command in sorted(MODULES, key=lambda text: "pool=" not in text):  # makes one a run
         _, _, _, _, module, *words = shlex.split(command)
-        pairs = (word.split("=", 1) for word in words)
+        pairs = (word.split("=", 1) for word in words if "=" in word)
         given = [f"{key}={runs.get(key, value)}" for key, value in pairs]
         if module == "ser.explore":
             given.append(f"cache.dir={cache}")
+        if module == "ser.stress":  # of a multirun both jobs are the same
+            conditions = [word for word in words if word.startswith("conditions=")]
+            given = [f"ckpt={scored}", *(conditions or ["conditions=[white_20]"])]
+            given += [f"cache.dir={cache}", f"data.root={few}"]
+            if "-m" in words:
+                given = ["-m", *given, "seed=0,1"]
         if module == "ser.download":  # all is there: nothing is fetched
             given = [f"data.root={official}", "data.corpora=[ravdess]"]
         monkeypatch.setattr(sys, "argv", [module, *given])
