@@ -30,6 +30,9 @@ from ser.inference.facts import SCORED, licences, metrics_of
 CARD = "model_card.md"
 """Of a run, which becomes the README.md of the folder."""
 
+RISKS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+"""Shares of wrong answers to accept, whose thresholds are told."""
+
 PARTS = ("frontend", "network", "estimator", "members", "weights")
 """Arguments of a model that say what it is made of."""
 
@@ -122,6 +125,7 @@ def describe(loaded: Checkpoint) -> dict:
             **{name: arguments[name] for name in PARTS if name in arguments},
         },
         "temperature": loaded.model.temperature,
+        "thresholds": _thresholds(loaded),
         "protocol": loaded.split_info.protocol,
         "split": asdict(loaded.split_info),
         "licences": licences(loaded),
@@ -136,6 +140,16 @@ def describe(loaded: Checkpoint) -> dict:
                 "clips": metrics["n"],
             }
     return described
+
+
+def _thresholds(loaded: Checkpoint) -> dict[str, float] | None:
+    """Return the least probability to answer with by the share of wrong answers to accept.
+
+    Of no probability that is high enough it is above 1; None where there is no calibration.
+    """
+    if (calibration := loaded.calibration) is None:
+        return None
+    return {str(risk): min(calibration.threshold(risk), 2.0) for risk in RISKS}
 
 
 @torch.inference_mode()

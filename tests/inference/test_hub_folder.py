@@ -54,7 +54,8 @@ def test_a_folder_is_loaded_with_the_same_probabilities_bit_for_bit(
     assert config["library_name"] == "ser"
     assert config["classes"] == loaded.model.classes
     assert (config["sample_rate"], config["window_seconds"]) == (48000, 1)
-    assert config["temperature"] == getattr(loaded.model, "temperature", None)
+    assert config["temperature"] == loaded.model.temperature
+    assert config["thresholds"]["0.2"] == min(loaded.calibration.threshold(0.2), 2)
     assert config["model"]["frontend"]["_target_"].startswith("ser.features.")
     assert any("RAVDESS" in each for each in config["licences"])
 

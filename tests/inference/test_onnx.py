@@ -150,7 +150,7 @@ def test_a_run_is_exported_with_its_probabilities_and_says_what_it_is(
     metrics = json.loads((folder / "metrics.json").read_text())
     assert json.loads(told["classes"]) == loaded.model.classes
     assert (told["sample_rate"], told["window_seconds"]) == ("48000", "1")
-    assert json.loads(told["temperature"]) == getattr(loaded.model, "temperature", None)
+    assert json.loads(told["temperature"]) == loaded.model.temperature
     assert told["protocol"] == "holdout"
     assert json.loads(told["split"])["leaky"] is False
     assert json.loads(told["uar"])["value"] == metrics["uar"]

@@ -167,7 +167,7 @@ def test_folds_are_pooled_and_jobs_end_in_one_table(
         (["ckpt=nowhere.ckpt"], "ckpt='nowhere.ckpt' is not a file"),
         ([], "ckpt=None is not a file"),
         (["ckpt=."], "./metrics.json|holds no metrics.json"),
-        (["ckpt=nowhere.ckpt", "conditions=[whit]"], "there is no 'whit': expected one of white"),
+        (["ckpt=nowhere.ckpt", "conditions=[grey]"], "there is no 'grey': expected one of white"),
         (["ckpt=nowhere.ckpt", "conditions=white"], "conditions='white': expected a list"),
         (["ckpt=nowhere.ckpt", "conditions=[]"], "expected one or more, or null for all"),
         (["ckpt=nowhere.ckpt", "seed=-1"], "seed=-1: expected at least 0"),
