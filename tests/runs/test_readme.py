@@ -234,6 +234,6 @@ def test_the_pictures_are_there_and_small():
         for page, text in PAGES.items()
         for picture in re.findall(r"!\[.*?\]\((.*?)\)", text)
     ]
-    assert len(pictures) == 4
+    assert len(pictures) == 5
     for picture in pictures:
         assert 10_000 < picture.stat().st_size < 200_000
