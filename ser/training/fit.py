@@ -259,6 +259,7 @@ def validate(
 ) -> tuple[float | None, Calibration | None]:
     """Score the model by the objective and fit its calibration; neither knows a test clip."""
     predictions = calibration = None
+    model.temperature = None  # best.ckpt of a run that goes on may have one already
     if data.validates():
         predictions = score(model, data, trainer, "val")
         calibration = Calibration.fit(*probabilities_of(predictions, data.labels.classes))
