@@ -69,6 +69,7 @@ def evaluate(cfg: DictConfig) -> None:
         timings = {"start": time.perf_counter()}
         _check(cfg)
         loaded = load_checkpoint(cfg.ckpt, cfg.compiled, encoder=cfg.encoder)
+        loaded.check_abstain(cfg.abstain)
         trainer = build_trainer(cfg)
         if cfg.input is not None:
             model = Model(loaded, cfg.abstain, trainer.strategy.root_device)

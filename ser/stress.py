@@ -21,8 +21,9 @@ def main(cfg: DictConfig) -> None:
         settings.check(cfg)
         check_devices(cfg, HydraConfig.get())
         names = conditions.choose(cfg.conditions)
+        checkpoints = stress.find_checkpoints(cfg.ckpt)
         card = stress.measure(
-            stress.find_checkpoints(cfg.ckpt),
+            checkpoints,
             names,
             build_trainer(cfg),
             seed=cfg.seed,
@@ -35,6 +36,7 @@ def main(cfg: DictConfig) -> None:
             cache_max_gb=cfg.cache.max_gb,
         )
         stress.write_card(run.folder, card)
+        stress.add_to_model_cards(checkpoints, card)
         stress.show_card(run.folder, card)
 
 

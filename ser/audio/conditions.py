@@ -313,7 +313,7 @@ CONDITIONS: Mapping[str, Condition] = {
     # libsndfile interpolates between the least and the greatest bit rate of a rate of samples; its
     # last level it refuses.
     "mp3_32": Condition("32 kbit/s", _on_rate(mp3, 48000, 0.999)),
-    "mp3_16": Condition("16 kbit/s", _on_rate(mp3, 24000, 0.9)),
+    "mp3_18": Condition("about 18 kbit/s", _on_rate(mp3, 24000, 0.9)),
     "opus_16": Condition("16 kbit/s", _on_rate(opus, 0.96)),
     "opus_6": Condition("6 kbit/s", _on_rate(opus, 1.0)),
     "gain_+12": Condition("+12 dB", _by(amplify, 12)),

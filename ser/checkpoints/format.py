@@ -109,6 +109,25 @@ class Checkpoint:
     clips_at_once: int
     calibration: Calibration | None
 
+    def check_abstain(self, abstain: float | None) -> None:
+        """Refuse to abstain without a calibration.
+
+        Args:
+            abstain: Share of wrong answers to accept; None never abstains.
+
+        Raises:
+            ValueError: There is none, or it is no share.
+        """
+        if abstain is None:
+            return
+        if not isinstance(abstain, int | float) or not 0 <= abstain <= 1:
+            raise ValueError(f"abstain={abstain!r}: expected a share of wrong answers, 0 to 1")
+        if self.calibration is None:
+            raise ValueError(
+                f"abstain={abstain}, but ckpt={str(self.path)!r} has no calibration to choose a"
+                " threshold by: expected best.ckpt of a run with validation speakers, or no abstain"
+            )
+
 
 def load_checkpoint(
     path: str | Path | None,

@@ -115,7 +115,7 @@ RAVDESS = Corpus(
         overall=0.624,
         caveats="247 listeners, ten ratings a recording. They could answer 'none of these', which"
         " counts as wrong; neutral and calm were accepted for each other; they heard each clip"
-        " alone and were not trained on these speakers",
+        " alone and were not trained on these speakers; the rates are of all 24",
         source="Livingstone & Russo 2018 (PLoS ONE 13(5): e0196391): 0.58 at normal and 0.67 at"
         " strong intensity; by emotion recomputed from its tables S1 to S4 (CC BY 4.0)",
     ),

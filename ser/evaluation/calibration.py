@@ -11,10 +11,13 @@ BINS = 15
 """Of the reliability diagram and the expected calibration error."""
 
 RANGE = (0.05, 20.0)
-"""Of a temperature."""
+"""The lowest and the highest temperature that is fitted or read."""
 
 SMALLEST = 1e-15
-"""Probability below which a logarithm is taken of this one."""
+"""Probability below which a logarithm is taken of this one: some models give 0."""
+
+LEAST = 1e-300
+"""The same of what has been tempered, which divides a logarithm by `RANGE[0]` at most."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Calibration:
             risk: Share of wrong answers to accept.
 
         Returns:
-            A probability; infinity where no answers are right often enough.
+            A probability; 0 where all answers are right often enough, infinity where none are.
         """
         order = np.argsort(self.confidences)[::-1]
         confidences, correct = np.array(self.confidences)[order], np.array(self.correct)[order]
@@ -96,12 +99,19 @@ class Calibration:
         risks = (np.cumsum(~correct) + 1) / (answers + 2)
         last = np.append(confidences[1:] < confidences[:-1], True)  # of those equally confident
         kept = np.flatnonzero(last & (risks <= risk))
-        return float(confidences[kept[-1]]) if len(kept) else float("inf")
+        if not len(kept):
+            return float("inf")
+        return 0.0 if kept[-1] == len(correct) - 1 else float(confidences[kept[-1]])
 
 
-def temper(probabilities: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
-    """Divide the logarithms of probabilities (clips, classes) by a temperature, or one a clip."""
-    return softmax(_logarithms(probabilities) / np.asarray(temperature).reshape(-1, 1), axis=1)
+def temper(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Divide the logarithms of probabilities (clips, classes) by a temperature."""
+    return softmax(_logarithms(probabilities) / temperature, axis=1)
+
+
+def untemper(probabilities: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
+    """Return what `temper` was given, from its result (clips, classes) and its value for each."""
+    return softmax(_logarithms(probabilities, LEAST) * temperatures.reshape(-1, 1), axis=1)
 
 
 def answers(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -137,8 +147,10 @@ def aurc(probabilities: np.ndarray, truth: np.ndarray) -> float:
     return float(risk_coverage(*answers(probabilities, truth))[1].mean())
 
 
-MEASURES = {each.__name__: each for each in (ece, brier, log_loss, aurc)}
-"""By name, what measures how well probabilities fit the true classes: lower is better."""
+MEASURES = {"brier": (brier, 2.0), "log_loss": (log_loss, np.inf), "aurc": (aurc, 1.0)}
+"""By name, what measures how well probabilities fit the true classes, lower is better, and the
+highest value. The ECE is none of them: over bins it is never below 0, so that its expectation lies
+above the true one, and an interval of it would not cover that."""
 
 
 def reliability(confidences: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -152,21 +164,21 @@ def reliability(confidences: np.ndarray, correct: np.ndarray) -> tuple[np.ndarra
 def risk_coverage(confidences: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return coverages (clips,), the most confident first, and the share of wrong answers at each.
 
+    Answers of one confidence are given together, so that the risk of all is that of the last.
+
     Args:
         confidences: Of the answers, (clips,).
         correct: Whether they are right, (clips,).
     """
     order = np.argsort(-confidences, kind="stable")
-    return np.arange(1, len(order) + 1) / len(order), _risks(correct[order])
-
-
-def _risks(correct: np.ndarray) -> np.ndarray:
-    return np.cumsum(~correct) / np.arange(1, len(correct) + 1)
+    answers = np.arange(1, len(order) + 1)
+    ends = np.searchsorted(-confidences[order], -confidences[order], side="right") - 1
+    return answers / len(order), (np.cumsum(~correct[order]) / answers)[ends]
 
 
 def _bins(confidences: np.ndarray) -> np.ndarray:
     return np.minimum((confidences * BINS).astype(int), BINS - 1)
 
 
-def _logarithms(probabilities: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(np.asarray(probabilities, float), SMALLEST))
+def _logarithms(probabilities: np.ndarray, smallest: float = SMALLEST) -> np.ndarray:
+    return np.log(np.maximum(np.asarray(probabilities, float), smallest))

@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
 from ser.config.split_info import SplitInfo
-from ser.evaluation.calibration import MEASURES, Calibration, ece, temper
+from ser.evaluation.calibration import MEASURES, Calibration, ece, untemper
 from ser.evaluation.statistics import METHOD, speaker_interval, speakers_of, why_unknown
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def untempered(predictions: pd.DataFrame, classes: Sequence[str]) -> np.ndarray 
     if "temperature" not in predictions:
         return None
     probabilities, _ = probabilities_of(predictions, classes)
-    return temper(probabilities, 1 / predictions.temperature.to_numpy(float))
+    return untemper(probabilities, predictions.temperature.to_numpy(float))
 
 
 def _calibration(
@@ -212,12 +212,12 @@ def _measured(probabilities: np.ndarray, truth: np.ndarray, speakers: np.ndarray
     def of(measure: Callable) -> Callable[[np.ndarray], float]:
         return lambda chosen: measure(probabilities[chosen], truth[chosen])
 
-    return {name: measure(probabilities, truth) for name, measure in MEASURES.items()} | {
-        "ci": {
-            name: speaker_interval(of(measure), speakers, highest=np.inf)
-            for name, measure in MEASURES.items()
-        }
+    intervals = {
+        name: speaker_interval(of(measure), speakers, highest=highest)
+        for name, (measure, highest) in MEASURES.items()
     }
+    found = {name: measure(probabilities, truth) for name, (measure, _) in MEASURES.items()}
+    return {"ece": ece(probabilities, truth), **found, "ci": intervals}
 
 
 def _selective(

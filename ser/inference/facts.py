@@ -3,9 +3,11 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from ser.checkpoints.format import Checkpoint
 from ser.config.split_info import SplitInfo
+from ser.corpora.demo import is_demo
 from ser.corpora.scan import CORPORA
 from ser.evaluation.results import read_metrics
 from ser.reporting.run_report import STAMPED
@@ -67,8 +69,8 @@ def licences(checkpoint: Checkpoint) -> list[str]:
 
 def is_synthetic(checkpoint: Checkpoint) -> bool:
     """Return whether nobody spoke what a checkpoint was trained on."""
-    # A recipe: of recordings there is a folder.
-    return isinstance(checkpoint.config["data"].get("root"), Mapping)
+    root = checkpoint.config["data"].get("root")
+    return isinstance(root, Mapping) or (isinstance(root, str) and is_demo(Path(root)))
 
 
 def describe_checkpoint(checkpoint: Checkpoint) -> Facts:

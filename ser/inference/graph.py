@@ -111,7 +111,8 @@ class Scores(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """Return the probabilities (batch, classes) of waveforms (batch, samples)."""
         windows, shares = self.cut(waveform)
-        return (shares.double() @ self.model(windows).double()).float()
+        mean = shares.double() @ self.model(windows).double()
+        return temper(mean, self.model.temperature).float()
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ class Average(nn.Module):
             if leaf.inverse is not None:
                 part = (part * leaf.inverse).softmax(1)
             total = total + leaf.share * part
-        return (shares.double() @ temper(total, self.temperature)).float()
+        return temper(shares.double() @ total, self.temperature).float()
 
 
 def members(model: LightningModule) -> Sequence[LightningModule]:

@@ -104,8 +104,9 @@ def write(loaded: Checkpoint, path: Path, encoder: str | None = None) -> None:
 def _card(loaded: Checkpoint) -> str:
     """Return the model card of the run that a checkpoint lies in, or one line that says so."""
     path = loaded.path.absolute().parent.parent / CARD
-    if path.is_file():
-        return path.read_text()
+    with suppress(ValueError, OSError):  # of another run, or of none
+        if loaded.path.name == SCORED and metrics_of(loaded):
+            return path.read_text().replace(f"checkpoints/{SCORED}", ".")
     log.info("the run of this checkpoint has no %s, and README.md says so", CARD)
     return "The run of this checkpoint has no model card.\n"
 

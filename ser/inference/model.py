@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 
 from ser.checkpoints.format import Checkpoint
 from ser.corpora.names import cell, shown
+from ser.evaluation.calibration import temper
 from ser.inference.recordings import Recording, find
 
 BATCH = 64
@@ -116,19 +117,14 @@ class Model:
                 f"{source} was trained with normalize=speaker, but a recording does not say who"
                 " speaks: expected a checkpoint trained without"
             )
-        if abstain is not None and not 0 <= abstain <= 1:
-            raise ValueError(f"abstain={abstain}: expected a share of wrong answers, from 0 to 1")
-        if abstain is not None and checkpoint.calibration is None:
-            raise ValueError(
-                f"abstain={abstain}, but {source} had no validation speakers to choose a threshold"
-                " by: expected abstain=null"
-            )
+        checkpoint.check_abstain(abstain)
         self.checkpoint = checkpoint
         self.threshold = 0.0 if abstain is None else checkpoint.calibration.threshold(abstain)
         self.classes: list[str] = checkpoint.model.classes
         self.window = instantiate(checkpoint.config["data"]["window"], _convert_="all")
         self.sample_rate: int = self.window.sample_rate
         self._network = checkpoint.model.to(device)
+        self._temperature = checkpoint.calibration and checkpoint.calibration.temperature
         self._batch = min(BATCH, checkpoint.clips_at_once)
         trained = checkpoint.split.split != "test"
         self._trained = frozenset(checkpoint.split.sha256[trained])
@@ -196,12 +192,16 @@ class Model:
             yield self._close(pending)
 
     def _open(self, recording: str | Path | np.ndarray, rate: int | None) -> _Pending:
+        if not isinstance(recording, str | Path | np.ndarray):
+            raise ValueError(
+                f"a {type(recording).__name__}: expected a path, or an array of samples"
+            )
         path = None if isinstance(recording, np.ndarray) else Path(recording).expanduser()
         try:
             if path is not None:
                 return _Pending(path, Recording.of_file(path, self.window))
-            if rate is None:
-                raise ValueError("samples without a rate: expected rate=, in Hz")
+            if not isinstance(rate, int):
+                raise ValueError(f"samples with rate={rate!r}: expected rate=, whole Hz")
             return _Pending(None, Recording.of_samples(recording, rate, self.window))
         except ValueError as error:
             return _Pending(path, error=str(error))
@@ -226,6 +226,9 @@ class Model:
         )
 
     def _answer(self, probabilities: np.ndarray) -> tuple[str, dict[str, float]]:
+        """Return label and probabilities, from the plain ones (classes,) of what is answered."""
+        if self._temperature is not None:
+            (probabilities,) = temper(probabilities[None], self._temperature)
         label = self.classes[probabilities.argmax()]
         answered = probabilities.max() >= self.threshold
         by_class = dict(zip(self.classes, probabilities.tolist(), strict=True))

@@ -26,6 +26,7 @@ from ser.corpora import demo
 from ser.evaluation.metrics import scores
 from ser.inference import graph
 from ser.inference.hub_folder import describe
+from ser.models.layers import temper
 
 LARGEST = 1e-4
 """Difference of a probability from the checkpoint's."""
@@ -149,7 +150,8 @@ class Trial:
         spans = self.window.spans(recording)
         windows = as_batch([self.window.cut(recording, span) for span in spans])
         parts = torch.from_numpy(windows).split(loaded.clips_at_once)
-        return torch.cat([loaded.model(part) for part in parts]).double().mean(0).numpy()
+        mean = torch.cat([loaded.model(part) for part in parts]).double().mean(0, keepdim=True)
+        return temper(mean, loaded.model.temperature)[0].numpy()
 
 
 def as_batch(recordings: Sequence[np.ndarray]) -> np.ndarray:

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from ser.audio.clips import Rows
 from ser.audio.conditions import CONDITIONS, alter, kind_of
-from ser.checkpoints.format import Checkpoint, load_checkpoint
+from ser.checkpoints.format import RECIPE, Checkpoint, load_checkpoint
 from ser.checkpoints.source import open_data
 from ser.config.split_info import STAMPS, joint_stamps
 from ser.data.datamodule import EmotionDataModule
@@ -28,6 +28,9 @@ from ser.evaluation.results import read_metrics
 from ser.evaluation.statistics import METHOD, holm, paired_difference, speaker_interval, speakers_of
 from ser.reporting import plots
 from ser.training.fit import score
+
+STRESSED = "## Under other conditions\n\n"
+"""The section of a model card, before that of its limits."""
 
 CLEAN = "clean"
 COLUMNS = (
@@ -94,7 +97,7 @@ def find_checkpoints(ckpt: str | None) -> list[Path | None]:
         ValueError: It is a folder without a finished run, or a fold is missing.
     """
     path = None if ckpt is None else Path(ckpt).expanduser()
-    if path is None or not path.is_dir():
+    if path is None or not path.is_dir() or (path / RECIPE).is_file():
         return [path]  # what is no file is refused when it is read
     metrics = read_metrics(path)
     if metrics["fold"] != "all":
@@ -267,6 +270,33 @@ def write_card(folder: Path, card: Mapping) -> None:
     _write_table(folder, table.assign(**stamps))
     _replace(folder / "stress.json", json.dumps(card, indent=2) + "\n")
     plots.stress(card["conditions"], folder / "stress.png", _stamp(card))
+
+
+def add_to_model_cards(checkpoints: Sequence[Path], card: Mapping) -> None:
+    """Put the card into the model card of the run that was scored; a fold alone has one too.
+
+    Args:
+        checkpoints: As of `measure`: of several folds the card is of their cross-validation.
+        card: As it returns it.
+    """
+    run = checkpoints[0].parent.parent
+    path = (run if len(checkpoints) == 1 else run.parent) / "model_card.md"
+    if not path.is_file() or checkpoints[0].name != "best.ckpt":
+        return
+    rows = [
+        f"| {row['condition']} | {row['level']} | {row['uar']:.3f} |"
+        f" {'' if row['difference'] is None else format(row['difference'], '+.3f')} |"
+        f" {_interval(row['low'], row['high'], '+.3f')} |"
+        for row in card["conditions"]
+    ]
+    table = [
+        "| condition | level | UAR | to clean | 95 % by speaker |",
+        "|---|---|---|---|---|",
+        *rows,
+    ]
+    before, limits, after = path.read_text().partition("## Limits\n")
+    before = before.partition(STRESSED)[0]  # of an earlier card
+    _replace(path, f"{before}{STRESSED}" + "\n".join([*table, "", limits + after]))
 
 
 def show_card(folder: Path, card: Mapping) -> None:

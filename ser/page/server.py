@@ -200,7 +200,8 @@ def _remove_old(folder: Path) -> None:
 def _safe_name(name: str | None) -> str:
     """Return a file name that is safe in a path; that of a clip of a corpus stays what it is."""
     found = re.sub(r"[^\w.+() -]", "_", (name or "").replace("\\", "/").rpartition("/")[2])
-    return found[-100:] if found.strip(". ") else "recording"
+    # A name has 255 bytes at most, of which a letter takes up to four.
+    return found[-60:] if found.strip(". ") else "recording"
 
 
 class Door:
@@ -221,6 +222,10 @@ class Door:
             return
         if not re.fullmatch(PATHS.get(scope["method"].replace("HEAD", "GET"), ""), scope["path"]):
             await PlainTextResponse("Not found.", 404)(scope, receive, send)
+            return
+        asked = Request(scope).headers
+        if asked.get("origin", "").partition("://")[2] not in ("", asked.get("host")):
+            await PlainTextResponse("Another page asks.", 403)(scope, receive, send)
             return
         if scope["path"] == JOIN:
             try:

@@ -134,11 +134,18 @@ def _calibration(metrics: Mapping) -> list[tuple[str, ...]]:
     for name, label in CALIBRATION.items():
         cells = []
         for scored in (metrics["calibration"]["before"], metrics["calibration"]["after"]):
-            interval = scored and scored["ci"][name]
+            interval = scored and scored["ci"].get(name)
             cells.append(f"{scored[name]:.3f}" if scored else "-")
             cells.append(f"{interval[0]:.3f} - {interval[1]:.3f}" if interval else "")
         rows.append((label, *cells))
     return rows
+
+
+def _share(found: Mapping, key: str) -> str:
+    """Return a share in per cent, with its interval where there is one."""
+    interval = found["ci"][key]
+    bounds = f" [{interval[0]:.1%}, {interval[1]:.1%}]" if interval else ""
+    return f"{found[key]:.1%}{bounds}"
 
 
 def remarks(metrics: Mapping) -> list[str]:
@@ -149,14 +156,16 @@ def remarks(metrics: Mapping) -> list[str]:
     if count := len(metrics["audit"].get("unreadable", ())):
         lines.append(f"{count} recordings cannot be read and were left out.")
     if metrics["calibration"]["temperature"] is None:
-        lines.append("Not calibrated: there were no validation speakers to fit a temperature on.")
+        why = ": there were no validation speakers" if metrics["unvalidated"] else ""
+        lines.append(f"Not calibrated{why}.")
     elif metrics["split"] == "val":
         lines.append("The temperature was fitted on these clips.")
     if found := metrics["selective"]:
-        wrong = "" if found["error"] is None else f", {found['error']:.1%} of them wrongly"
+        answered = round(found["coverage"] * metrics["n"])
+        wrong = f", {_share(found, 'error')} of them wrongly" if answered else ""
         lines.append(
             f"With {found['accepted']:.0%} wrong answers accepted (threshold of the validation"
-            f" speakers), {found['coverage']:.1%} of the clips are answered{wrong}."
+            f" speakers), {answered} clips, {_share(found, 'coverage')}, are answered{wrong}."
         )
     if reason := metrics["audit"].get("unknown"):
         lines.append(f"Whether the leak audit passes is unknown: {reason}.")

@@ -45,8 +45,8 @@ class EmotionClassifier(LightningModule):
         seed: Of everything random in training, together with the epoch.
 
     Attributes:
-        temperature: By which the logarithms of probabilities are divided where clips are scored,
-            see `ser.evaluation.calibration`; None before it is fitted.
+        temperature: By which `predict_step` divides the logarithms of probabilities, see
+            `ser.evaluation.calibration`; None before it is fitted.
     """
 
     temperature: float | None = None
@@ -131,8 +131,8 @@ class EmotionClassifier(LightningModule):
             schedule.base_lrs = [group["initial_lr"] for group in schedule.optimizer.param_groups]
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Return the probabilities (batch, classes) of waveforms (batch, samples), tempered."""
-        return temper(self.probabilities(self.frontend(waveform)), self.temperature)
+        """Return the probabilities (batch, classes) of waveforms (batch, samples)."""
+        return self.probabilities(self.frontend(waveform))
 
     def probabilities(self, features: Tensor) -> Tensor:
         """Return the probabilities (batch, classes) of features (batch, ...)."""

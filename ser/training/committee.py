@@ -91,17 +91,17 @@ class Committee(LightningModule):
         self.first = [recipes.index(each) for each in recipes]  # with the same front end
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Return the probabilities (batch, classes) of waveforms (batch, samples), tempered."""
+        """Return the probabilities (batch, classes) of waveforms (batch, samples)."""
         features = {place: self.members[place].frontend(waveform) for place in {*self.first}}
-        average = sum(
+        return sum(
             share * member.probabilities(features[place])
             for share, member, place in zip(self.shares, self.members, self.first, strict=True)
         )
-        return temper(average, self.temperature)
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_index: int) -> dict[str, Tensor]:
         """Return each clip's row and probabilities, tempered."""
-        return {"row": batch["row"], "probabilities": self(batch["waveform"])}
+        probabilities = temper(self(batch["waveform"]), self.temperature)
+        return {"row": batch["row"], "probabilities": probabilities}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Put the fitted estimators into the checkpoint, one a classical member."""
@@ -168,7 +168,7 @@ def fit_members(
     paths = [Path(member.folder) / "checkpoints" / "best.ckpt" for _, member in chosen]
     loaded = [load_checkpoint(path) for path in paths]
     for each in loaded:
-        each.model.temperature = None  # only the whole is calibrated
+        each.model.temperature = None  # weights too are of plain probabilities
     timings["members"] = time.perf_counter()
     data = instantiate(cfg.data)
     data.setup("fit")

@@ -80,8 +80,8 @@ class EstimatorClassifier(LightningModule):
         return cross_val_predict(self._build(), features, labels, groups=groups, cv=folds)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Return the probabilities (batch, classes) of waveforms (batch, samples), tempered."""
-        return temper(self.probabilities(self.frontend(waveform)), self.temperature)
+        """Return the probabilities (batch, classes) of waveforms (batch, samples)."""
+        return self.probabilities(self.frontend(waveform))
 
     def probabilities(self, features: Tensor) -> Tensor:
         """Return the probabilities (batch, classes) of features (batch, features)."""

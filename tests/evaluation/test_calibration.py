@@ -7,7 +7,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from ser.evaluation import calibration
-from ser.evaluation.calibration import BINS, Calibration, temper
+from ser.evaluation.calibration import BINS, Calibration, temper, untemper
 from ser.models import layers
 
 
@@ -23,21 +23,24 @@ def drawn() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("sharpness", [0.4, 1.0, 2.5])
 def test_the_temperature_of_sharpened_chances_is_found_again(drawn, sharpness: float):
     probabilities, truth = drawn
-    found = Calibration.fit(temper(probabilities, 1 / sharpness), truth)
+    sharpened = temper(probabilities, 1 / sharpness)
+    found = Calibration.fit(sharpened, truth)
     assert found.temperature == pytest.approx(sharpness, rel=0.06)
-    again = temper(temper(probabilities, 1 / sharpness), found.temperature)
+    again = temper(sharpened, found.temperature)
     assert found.confidences == pytest.approx(again.max(axis=1))
     assert found.correct == tuple(probabilities.argmax(axis=1) == truth)
 
 
-def test_tempering_is_undone_and_moves_no_answer(drawn):
+@pytest.mark.parametrize("temperature", [*calibration.RANGE, 0.3, 1.7])
+def test_tempering_is_undone_and_moves_no_answer(drawn, temperature: float):
     probabilities, _ = drawn
-    probabilities = np.maximum(probabilities, 1e-6)
+    probabilities = np.maximum(probabilities, 1e-14)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    scaled = temper(probabilities, np.full(len(probabilities), 1.7))
+    scaled = temper(probabilities, temperature)
     np.testing.assert_array_equal(scaled.argmax(axis=1), probabilities.argmax(axis=1))
-    np.testing.assert_allclose(temper(scaled, 1 / 1.7), probabilities, rtol=1e-9)
-    of_model = layers.temper(torch.from_numpy(probabilities), 1.7)
+    given = np.full(len(probabilities), temperature)
+    np.testing.assert_allclose(untemper(scaled, given), probabilities, rtol=1e-9)
+    of_model = layers.temper(torch.from_numpy(probabilities), temperature)
     np.testing.assert_allclose(of_model, scaled, rtol=1e-12)
     assert layers.temper(of_model, None) is of_model
 
@@ -70,6 +73,12 @@ def test_risk_rises_with_coverage():
     assert calibration.aurc(probabilities, truth) == pytest.approx((1 / 2 + 1 / 3 + 1 / 2) / 4)
 
 
+def test_answers_of_one_confidence_are_given_in_no_order():
+    tied = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4]])
+    for truth in (np.array([0, 1, 0]), np.array([1, 0, 0])):
+        assert calibration.aurc(tied, truth) == pytest.approx((1 / 2 + 1 / 2 + 1 / 3) / 3)
+
+
 def test_bins_of_the_diagram_hold_all_clips(drawn):
     confidences, correct = calibration.answers(*drawn)
     places, shares, clips = calibration.reliability(confidences, correct)
@@ -79,7 +88,7 @@ def test_bins_of_the_diagram_hold_all_clips(drawn):
 
 
 @pytest.mark.parametrize(
-    ("risk", "threshold"), [(0.0, np.inf), (0.33, np.inf), (0.34, 0.9), (0.4, 0.7), (0.43, 0.5)]
+    ("risk", "threshold"), [(0.0, np.inf), (0.33, np.inf), (0.34, 0.9), (0.4, 0.7), (0.43, 0.0)]
 )
 def test_as_much_is_answered_as_the_accepted_risk_lets(risk: float, threshold: float):
     # Estimated 1/3, 2/4, 2/5, 2/6, 3/7: answers of one confidence are given all or not at all.

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 import ser
+from ser.evaluation.calibration import temper, untemper
 from ser.inference.model import Model
 
 
@@ -61,7 +62,11 @@ def test_a_recording_is_the_mean_of_its_windows(model: Model, folder: Path):
     assert long.windows[-1].end == pytest.approx(10)
     by_window = np.array([list(each.probabilities.values()) for each in long.windows])
     np.testing.assert_allclose(by_window.sum(axis=1), 1, atol=1e-6)
-    np.testing.assert_allclose(by_window.mean(axis=0), list(long.probabilities.values()))
+    # The mean is of plain probabilities: no answer changes by calibration.
+    temperature = model.checkpoint.calibration.temperature
+    plain = untemper(by_window, np.full(len(by_window), temperature)).mean(axis=0)
+    expected = temper(plain[None], temperature)[0]
+    np.testing.assert_allclose(list(long.probabilities.values()), expected, rtol=1e-6)
 
 
 def test_samples_are_heard_as_their_file_is(model: Model, folder: Path):
@@ -98,6 +103,7 @@ def test_answers_come_before_all_is_read(model: Model, folder: Path):
         (np.zeros(8000, np.int64), 8000, "int64"),
         (np.zeros(8000), 100, "sample rate of 100 Hz"),
         (np.zeros(8000), None, "expected rate="),
+        (np.zeros(8000), "8000", "rate='8000': expected rate="),
         (np.zeros((2, 8000)), 8000, "8000 channels"),
     ],
 )
@@ -138,11 +144,16 @@ def test_a_model_without_validation_speakers_cannot_abstain(
         / "best.ckpt"
     )
     assert ser.load(ckpt).predict(next(few.rglob("*.wav"))).label in ser.load(ckpt).classes
-    with pytest.raises(ValueError, match="no validation speakers to choose a threshold"):
+    with pytest.raises(ValueError, match="no calibration to choose a threshold"):
         ser.load(ckpt, abstain=0.2)
     with pytest.raises(SystemExit):
         launch("eval", f"ckpt={ckpt}", f"input={few}", "abstain=0.2", folder="own")
-    assert "expected abstain=null" in capfd.readouterr().err
+    assert "or no abstain" in capfd.readouterr().err
+    with pytest.raises(SystemExit):
+        launch("eval", f"ckpt={ckpt}", "abstain=0.2", folder="test")
+    assert "or no abstain" in capfd.readouterr().err
+    with pytest.raises(ValueError, match="a float: expected a path, or an array"):
+        ser.load(ckpt).predict([0.1, 0.2])
 
 
 def test_loading_brings_neither_loggers_nor_pictures(cnn_run: Path):

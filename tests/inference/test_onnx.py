@@ -39,6 +39,7 @@ from ser.inference.onnx import (
     open_session,
     write,
 )
+from ser.models.layers import temper
 from ser.training.committee import Committee
 from ser.training.estimator import EstimatorClassifier
 
@@ -91,7 +92,8 @@ def expected(loaded: Checkpoint, recording: np.ndarray) -> np.ndarray:
     window = instantiate(loaded.config["data"]["window"], _convert_="all")
     windows = [window.cut(recording, span) for span in window.spans(recording)]
     with torch.inference_mode():
-        return loaded.model(torch.from_numpy(as_batch(windows))).double().mean(0).numpy()
+        mean = loaded.model(torch.from_numpy(as_batch(windows))).double().mean(0, keepdim=True)
+        return temper(mean, loaded.model.temperature)[0].numpy()
 
 
 @pytest.mark.parametrize(
@@ -313,7 +315,8 @@ def difference(model: torch.nn.Module) -> float:
     recordings = [speech(number, 12000) // (number + 1) for number in range(3)]
     windows = [[window.cut(each, span) for span in window.spans(each)] for each in recordings]
     with torch.inference_mode():
-        wanted = [model(torch.from_numpy(as_batch(each))).mean(0) for each in windows]
+        means = [model(torch.from_numpy(as_batch(each))).mean(0, keepdim=True) for each in windows]
+        wanted = [temper(mean, model.temperature)[0] for mean in means]
     (found,) = session.run(None, {"waveform": as_batch(recordings)})
     return float(np.abs(found - torch.stack(wanted).numpy()).max())
 

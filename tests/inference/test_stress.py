@@ -61,6 +61,9 @@ def test_clean_is_the_test_of_the_run_and_each_condition_stands_beside_it(
     assert table.uar.to_list() == pytest.approx([row["uar"] for row in rows.values()])
     assert (folder / "stress.png").exists()
     assert "white_0" in capsys.readouterr().out
+    model_card = (svm_run / "model_card.md").read_text()
+    assert model_card.count("## Under other conditions") == 1
+    assert f"| white_0 | SNR 0 dB | {rows['white_0']['uar']:.3f} |" in model_card
 
 
 def test_a_drop_is_paired_by_speaker():

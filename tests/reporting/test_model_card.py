@@ -106,7 +106,7 @@ def test_stamps_warn_in_text_tags_and_names_of_the_figures(
 
 
 def test_calibration_stands_where_a_run_has_it(write: Callable[..., ModelCard]):
-    assert "Not calibrated" in write(some("ravdess")).text
+    assert "Not calibrated." in write(some("ravdess")).text
     before = {"ece": 0.2, "brier": 0.5, "log_loss": 1.25, "aurc": 0.3, "ci": {"ece": None}}
     calibration = {"temperature": [1.5], "before": before, "after": before | {"ece": 0.0625}}
     selective = {"accepted": 0.2, "coverage": 0.75, "error": 0.125, "ci": {"error": None}}

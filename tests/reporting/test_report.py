@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, classification_report
 
 from ser.config.split_info import SplitInfo
-from ser.evaluation.calibration import Calibration, ece, temper
+from ser.evaluation.calibration import Calibration, ece, temper, untemper
 from ser.evaluation.metrics import SLICES, marginalise_gender, measure, tabulate
 from ser.reporting import run_report as report
 
@@ -72,7 +72,10 @@ def test_every_figure_comes_from_the_predictions(predictions: pd.DataFrame, tmp_
     probabilities = read[[f"p_{name}" for name in CLASSES]].to_numpy()
     truth = read.label.map(CLASSES.index).to_numpy()
     assert written["calibration"]["temperature"] == [1.5]
-    for name, values in (("after", probabilities), ("before", temper(probabilities, 1 / 1.5))):
+    for name, values in (
+        ("after", probabilities),
+        ("before", untemper(probabilities, np.full(90, 1.5))),
+    ):
         found = written["calibration"][name]
         assert found["ece"] == pytest.approx(ece(values, truth))
         assert found["ci"]["brier"][0] < found["brier"] < found["ci"]["brier"][1]
