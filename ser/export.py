@@ -24,7 +24,7 @@ def main(cfg: DictConfig) -> None:
         if cfg.to is not None and (cfg.to.endswith("/") or path.is_dir() or not path.suffix):
             hub_folder.check(path, cfg.int8)
             loaded = load_checkpoint(cfg.ckpt, cfg.compiled, encoder=cfg.encoder)
-            hub_folder.write(loaded, path, cfg.encoder)
+            hub_folder.write(loaded, path.absolute(), cfg.encoder)
             return
         try:
             from ser.inference import onnx

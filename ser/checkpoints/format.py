@@ -18,6 +18,7 @@ from ser.checkpoints import ownership, renames, sizes, trust
 from ser.checkpoints.atomic_io import WholeFiles
 from ser.config.split_info import STAMPS, SplitInfo
 from ser.config.tensor_files import check_archive
+from ser.corpora.labels import UNSURE
 from ser.corpora.names import is_word
 from ser.corpora.scan import from_name
 from ser.evaluation.calibration import Calibration
@@ -148,7 +149,7 @@ def load_checkpoint(
         ValueError: It is missing, no checkpoint of this program, or names code that may not run.
     """
     usual = "last.ckpt" if key == "resume" else "best.ckpt"
-    path = path and Path(path).expanduser()
+    path = Path(path).expanduser() if path else None
     folder = key == "ckpt" and path is not None and (path / RECIPE).is_file()
     if path is None or not (folder or path.is_file()):
         raise ValueError(
@@ -281,6 +282,8 @@ def _read_folder(folder: Path) -> Mapping:
     if len(text) > LONGEST:
         raise ValueError(f"{RECIPE} has more than {LONGEST} bytes")
     stored = json.loads(text)["checkpoint"]
+    if not weights.is_file():  # a pipe would be waited for
+        raise ValueError(f"{WEIGHTS} is no file beside {RECIPE}")
     tensors = load_file(weights)
     # The names of a model's weights begin with those of its parts, of which none is so called.
     fitted = {name: value for name, value in tensors.items() if name.startswith("estimator")}
@@ -364,7 +367,7 @@ def _check_parts(classes: Sequence[str], epoch: int, abstain: float | None) -> N
     named = isinstance(classes, list | tuple) and all(
         isinstance(name, str) and is_word(name, 100) for name in classes
     )
-    if not named or len(set(classes)) != len(classes) or len(classes) < 2:
+    if not named or len(set(classes)) != len(classes) or len(classes) < 2 or UNSURE in classes:
         raise ValueError("its classes are not two or more different names")
 
 
@@ -451,13 +454,16 @@ def _check_stored(state: Mapping[str, torch.Tensor], source: str) -> None:
     """Refuse tensors that claim more values than their file has.
 
     Raises:
-        ValueError: One is sparse, on no device, or repeats what is stored, or two share it.
+        ValueError: One is sparse, on no device, not finite, or repeats what is stored, or two share
+            it.
     """
     for name, value in state.items():
         plain = isinstance(value, torch.Tensor) and value.device.type == "cpu"
         plain = plain and value.layout == torch.strided
         if not plain or value.nbytes > value.untyped_storage().nbytes():
             raise ValueError(f"{source}: {name!r} is no tensor whose values are all in the file")
+        if value.is_complex() or not value.isfinite().all():
+            raise ValueError(f"{source}: {name!r} holds what is no finite number")
     storages = [value.untyped_storage() for value in state.values()]
     stored = sum({each.data_ptr(): each.nbytes() for each in storages}.values())
     if sum(value.nbytes for value in state.values()) > stored:

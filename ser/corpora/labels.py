@@ -8,6 +8,9 @@ from ser.corpora.clip import EMOTIONS, GENDERS, Clip
 
 TARGETS = ("emotion", "emotion_gender")
 
+UNSURE = "unsure"
+"""What a model that abstains answers: no class has this name."""
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -24,6 +27,11 @@ class Labels:
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
             raise ValueError(f"data.target={self.target!r}: expected one of {', '.join(TARGETS)}")
+        if UNSURE in self.classes:
+            raise ValueError(
+                f"a class is called {UNSURE!r}, as is what a model does not answer: expected"
+                " another label, or data.drop or data.merge of it"
+            )
 
     @property
     def classes(self) -> list[str]:

@@ -52,6 +52,10 @@ def metrics_of(checkpoint: Checkpoint) -> dict:
         raise ValueError("the metrics.json of its folder is of another split")
     if list(metrics["classes"]) != list(checkpoint.model.classes):
         raise ValueError("the metrics.json of its folder is of other classes")
+    temperature = checkpoint.model.temperature
+    fitted = (metrics.get("calibration") or {}).get("temperature")
+    if fitted != (temperature and [temperature]):  # of two models these are never the same
+        raise ValueError("the metrics.json of its folder is of another model")
     return metrics
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
@@ -53,6 +54,22 @@ def check(path: Path, int8: bool = False) -> None:
         )
     if not path.absolute().parent.is_dir():
         raise ValueError(f"to={str(path)!r}: expected a folder within one that is there")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a path in whose folder nothing can be written.
+
+    Raises:
+        ValueError: It is so.
+    """
+    try:
+        tempfile.TemporaryFile(dir=path.absolute().parent).close()
+    except OSError as error:
+        raise ValueError(
+            f"to={str(path)!r}: nothing can be written there ({error.strerror}): expected another"
+            " folder"
+        ) from error
 
 
 def write(loaded: Checkpoint, path: Path, encoder: str | None = None) -> None:

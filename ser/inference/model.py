@@ -1,5 +1,6 @@
 """Model, a checkpoint that answers for recordings: files, folders and samples in memory."""
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,15 +13,13 @@ import torch
 from hydra.utils import instantiate
 
 from ser.checkpoints.format import Checkpoint
+from ser.corpora.labels import UNSURE
 from ser.corpora.names import cell, shown
 from ser.evaluation.calibration import temper
 from ser.inference.recordings import Recording, find
 
 BATCH = 64
 """Windows that are scored at once, where they fit."""
-
-UNSURE = "unsure"
-"""The label of what is not answered."""
 
 
 @dataclass(frozen=True)
@@ -155,9 +154,9 @@ class Model:
         Raises:
             ValueError: One file or array cannot be read; of several its prediction has the error.
         """
-        if isinstance(recording, str | Path) and Path(recording).expanduser().is_dir():
+        if isinstance(recording, str | Path) and os.path.isdir(Path(recording).expanduser()):
             return list(self.stream(find(recording)))
-        if not isinstance(recording, str | Path | np.ndarray):
+        if isinstance(recording, list | tuple):
             return list(self.stream(recording, rate))
         (found,) = self.stream([recording], rate)
         if found.error is not None:
@@ -167,14 +166,16 @@ class Model:
     def stream(
         self, recordings: Iterable[str | Path | np.ndarray], rate: int | None = None
     ) -> Iterator[Prediction]:
-        """Yield the prediction of each file or array in order, as soon as it is known.
+        """Yield the prediction of each file or array in order, as soon as its windows are scored.
 
-        Windows of several recordings are scored together; what cannot be read has an `error`.
+        These are scored 64 at a time; what cannot be read has an `error`.
 
         Args:
             recordings: As of `predict`; they may be more than fit into memory.
             rate: Of arrays, in Hz.
         """
+        if isinstance(recordings, str | Path | np.ndarray):
+            raise ValueError("one recording: expected several, or model.predict")
         waiting: deque[_Pending] = deque()
         batch: list[tuple[_Pending, np.ndarray]] = []
         for each in recordings:

@@ -24,7 +24,7 @@ from ser.checkpoints.format import Checkpoint
 from ser.checkpoints.source import open_data
 from ser.corpora import demo
 from ser.evaluation.metrics import scores
-from ser.inference import graph
+from ser.inference import graph, hub_folder
 from ser.inference.hub_folder import describe
 from ser.models.layers import temper
 
@@ -172,6 +172,7 @@ def check(path: Path) -> None:
         )
     if not path.absolute().parent.is_dir():
         raise ValueError(f"to={str(path)!r}: expected a file in a folder that is there")
+    hub_folder.check_writable(path)
 
 
 def check_model(loaded: Checkpoint) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import gradio as gr
 from markupsafe import Markup
 
+from ser.corpora.labels import UNSURE
 from ser.corpora.names import shown
 from ser.inference.facts import describe_checkpoint
-from ser.inference.model import UNSURE, Model, Prediction
+from ser.inference.model import Model, Prediction
 from ser.page.timeline import Outline, draw_timeline
 from ser.reporting.html import render_page
 

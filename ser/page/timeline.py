@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ser.audio.containers import blocks
-from ser.inference.model import UNSURE, Prediction, WindowPrediction
+from ser.corpora.labels import UNSURE
+from ser.inference.model import Prediction, WindowPrediction
 
 INK = "#44546a"
 

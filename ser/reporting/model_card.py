@@ -3,6 +3,7 @@
 Its front matter is that of the Hugging Face hub (github.com/huggingface/hub-docs, modelcard.md).
 """
 
+import html
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def write_card(
     text = environment.get_template("model_card.md.j2").render(
         front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True),
         metrics=metrics,
-        name=config["name"],
+        name=html.escape(config["name"]),
         scores=HEADLINE,
         stamps=[text for stamp, text in STAMPED.items() if metrics[stamp]],
         model=_parts(config),

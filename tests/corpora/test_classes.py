@@ -98,3 +98,8 @@ def test_other_emotions_follow_by_name_and_only_classes_that_all_hold_are_shared
         labels.shared([{"sad", "happy"}, {"sad"}])
     with pytest.raises(ValueError, match="unknown emotion 'boredom'"):
         label_emotions(drop=["boredom"])
+
+
+def test_no_class_is_called_what_is_not_answered():
+    with pytest.raises(ValueError, match="a class is called 'unsure'"):
+        Labels({"happy": "happy", "other": "unsure"})

@@ -1,6 +1,7 @@
 """A model hub's folder is a checkpoint: as exact, as safe, and never half-written."""
 
 import json
+import os
 import runpy
 import shutil
 import struct
@@ -234,6 +235,27 @@ def test_a_folder_of_something_else_is_no_checkpoint(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="it lacks 'checkpoint'"):
         load_checkpoint(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(folder: Path, tmp_path: Path):
+    copied = shutil.copytree(folder, tmp_path / "copied")
+    (copied / "model.safetensors").unlink()
+    os.mkfifo(copied / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model\.safetensors is no file beside config\.json"):
+        load_checkpoint(copied)
+
+
+def test_the_card_is_of_the_same_model_or_none(cnn_run: Path, svm_run: Path, tmp_path: Path):
+    run = shutil.copytree(cnn_run, tmp_path / "run")
+    hub_folder.write(load_checkpoint(run / BEST), tmp_path / "best")
+    shutil.copy(svm_run / BEST, run / BEST)  # of another run under the same split
+    hub_folder.write(load_checkpoint(run / BEST), tmp_path / "foreign")
+    hub_folder.write(load_checkpoint(run / "checkpoints" / "last.ckpt"), tmp_path / "last")
+    names = ("best", "foreign", "last")
+    cards = {name: (tmp_path / name / "README.md").read_text() for name in names}
+    assert "## Scores" in cards["best"]
+    assert "checkpoints/" not in cards["best"]
+    assert "## Scores" not in cards["foreign"] + cards["last"]
 
 
 def test_no_training_goes_on_from_a_folder(folder: Path):

@@ -208,6 +208,10 @@ def test_the_door_knows_the_page_and_no_more(client: TestClient):
     assert found.status_code == 200
     assert "default-src 'self'" in found.headers["content-security-policy"]
     assert client.get("/", headers={"host": "elsewhere.org"}).status_code == 400
+    upload = {"files": ("x.wav", b"x")}
+    for origin, status in (("http://elsewhere.org", 403), ("http://127.0.0.1", 200)):
+        asked = client.post("/gradio_api/upload", files=upload, headers={"origin": origin})
+        assert asked.status_code == status
     for route in ("info", "api/answer", "run/answer", "call/answer", "process_recording", "reset"):
         assert client.get(f"/gradio_api/{route}").status_code == 404
         assert client.post(f"/gradio_api/{route}", json={}).status_code == 404
@@ -240,6 +244,7 @@ def test_uploads_have_limits_and_folders_of_their_own(client: TestClient, tmp_pa
         assert path.name == "x.wav"
         assert path.parents[1] == tmp_path / "uploads"
         assert path.read_bytes() == b"same"
+    assert Path(*upload("語" * 200 + ".wav", b"x").json()).exists()
     refused = upload("x.wav", bytes(1_100_000))
     assert (refused.status_code, refused.text) == (413, "The file is larger than 1 MB.")
     assert client.post("/gradio_api/upload", content=iter([b"x"])).status_code == 413
