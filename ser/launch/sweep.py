@@ -134,7 +134,7 @@ def summarise(folder: Path) -> list[dict[str, object]]:
     rows = collect(folder)
     if not rows:
         return rows
-    if any(folder.glob("*/stress.json")):
+    if any("conditions" in OmegaConf.load(job) for job in folder.glob("*/.hydra/config.yaml")):
         from ser.inference import stress  # with torch, which no start should wait for
 
         stress.write_cards(folder, rows, varied(rows))
