@@ -26,7 +26,7 @@ from ser.training.committee import Committee
 from ser.training.estimator import EstimatorClassifier
 
 OPSET = 20
-"""Of the operators; onnxruntime knows it since 1.17."""
+"""Version of ONNX's operators, which onnxruntime knows since 1.17."""
 
 IR = 10
 """Version of the format, which onnxruntime knows since then too."""
@@ -187,8 +187,8 @@ class Average(nn.Module):
     """What comes after the estimators of a model.
 
     Args:
-        leaves: They.
-        temperature: Of the model; None for none.
+        leaves: The estimators.
+        temperature: By which the mean over windows is tempered; None for none.
     """
 
     def __init__(self, leaves: Sequence[Leaf], temperature: float | None) -> None:

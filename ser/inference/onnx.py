@@ -50,8 +50,8 @@ class Clips:
     Attributes:
         origin: Where the recordings are from, for messages.
         test: Recordings, (samples,) int16 each.
-        validation: Likewise, of validation speakers; empty where none are at hand.
-        labels: Of these.
+        validation: Recordings of validation speakers; empty where none are at hand.
+        labels: Classes of the validation recordings.
     """
 
     origin: str
