@@ -150,7 +150,7 @@ def test_what_is_normalised_by_speaker_is_stamped(
         assert read(again) == metrics
     with pytest.raises(SystemExit):
         launch("eval", ckpt, f"input={few / 'Actor_01'}", folder="input", logger="none")
-    assert "input= does not say who speaks" in capfd.readouterr().err
+    assert "a recording does not say who speaks" in capfd.readouterr().err
     with pytest.raises(SystemExit):
         launch("train", *small, "normalize=speaker", folder="channel")
     assert "made of: expected channel=none" in capfd.readouterr().err

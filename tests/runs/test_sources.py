@@ -71,7 +71,8 @@ def test_a_preset_runs_and_its_checkpoint_scores_the_same(
     run = launch("train", *data, f"experiment={preset}", *shorter(preset))
     loaded = load_checkpoint(run / "checkpoints" / "best.ckpt")
     scored = open_data(loaded, None, str(cache), "test")
-    again = score(loaded.model, scored, Trainer(accelerator="cpu", **QUIET), "test")
+    trainer = Trainer(accelerator="cpu", **QUIET)
+    again = score(loaded.model, scored, trainer, "test", loaded.calibration, 0.2)
     assert again.to_csv(index=False) == (run / "predictions.csv").read_text()
     assert ("emotion" in read(run)) == (loaded.config["data"].get("target") == "emotion_gender")
 
