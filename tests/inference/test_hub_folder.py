@@ -33,6 +33,7 @@ def copied(folder: Path, tmp_path: Path) -> Path:
     return shutil.copytree(folder, tmp_path / "copied")
 
 
+@pytest.mark.usefixtures("cnn_run", "svm_run")  # asked for in the test they had no pictures
 @pytest.mark.parametrize("name", ["cnn_run", "svm_run"])
 def test_a_folder_is_loaded_with_the_same_probabilities_bit_for_bit(
     name: str, tmp_path: Path, request: pytest.FixtureRequest

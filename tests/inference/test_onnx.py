@@ -128,6 +128,7 @@ def test_samples_between_those_of_16_bit_are_rounded_as_when_they_are_decoded():
     assert (cut * 32768).tolist() == [[1.0, 1.0, -3.0, 32767.0]]
 
 
+@pytest.mark.usefixtures("cnn_run", "svm_run")  # asked for in the test they had no pictures
 @pytest.mark.parametrize("run", ["cnn_run", "svm_run"])
 def test_a_run_is_exported_with_its_probabilities_and_says_what_it_is(
     run: str, export: Export, tmp_path: Path, request: pytest.FixtureRequest

@@ -14,11 +14,15 @@ from ser.evaluation.metrics import probabilities_of, untempered
 from ser.evaluation.results import RunResult
 
 
-@pytest.mark.parametrize("run", ["cnn_run", "svm_run"])
+@pytest.fixture(scope="module", params=["cnn_run", "svm_run"])
+def run(request: pytest.FixtureRequest) -> Path:
+    return request.getfixturevalue(request.param)
+
+
 def test_it_is_fitted_on_the_validation_clips_and_goes_with_the_checkpoint(
-    run: str, request: pytest.FixtureRequest, launch: Callable[..., Path]
+    run: Path, launch: Callable[..., Path]
 ):
-    ckpt = request.getfixturevalue(run) / "checkpoints" / "best.ckpt"
+    ckpt = run / "checkpoints" / "best.ckpt"
     val = RunResult.read(launch("eval", f"ckpt={ckpt}", "split=val"))
     classes = val.metrics["classes"]
     after, truth = probabilities_of(val.predictions, classes)

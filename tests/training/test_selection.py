@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from operator import itemgetter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import soundfile
@@ -112,6 +113,9 @@ def test_a_refit_alone_is_of_the_run_as_it_is(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(
         selection.kept, "settle", lambda run, *_: trained.append((run.C, run.refit)) or 0.5
     )
-    chosen, score = selection.choose(cfg, lambda run: 0.5)
+    best = SimpleNamespace(epoch=3, calibration="of the choice")
+    monkeypatch.setattr(selection, "load_checkpoint", lambda path: best)
+    chosen, score, calibration = selection.choose(cfg, lambda run: 0.5)
     assert trained == [(72.6, False)]
     assert (chosen.C, chosen.objective, score) == (72.6, None, 0.5)
+    assert calibration == "of the choice"
