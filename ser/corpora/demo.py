@@ -7,10 +7,7 @@ a score on it says nothing about real speech.
 import io
 import logging
 import os
-import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -21,7 +18,6 @@ from filelock import FileLock
 from ser.cache.store import cache_directory
 from ser.cache.writing import writing_to
 from ser.corpora import tess
-from ser.corpora.clip import Corpus
 from ser.corpora.ravdess import RAVDESS
 from ser.corpora.synthesis import Take, draw_style, draw_voice, make_generator, speak
 
@@ -39,28 +35,6 @@ WORD_TABLE = (
     "back _b{_k_ bar _bAr_ base _beIs_ bath _b{T_ bean _bin_ beg _bE_g_ bite _baI_t_ boat _boU_t_"
 )
 WORDS = dict(zip(WORD_TABLE.split()[::2], WORD_TABLE.split()[1::2], strict=True))
-
-
-def facts(corpora: Mapping[str, Corpus]) -> dict[str, Corpus]:
-    """Return corpora with what is said of recordings replaced by what holds for the demo corpus."""
-    return {
-        name: replace(
-            corpus,
-            title=f"synthetic {corpus.title}",
-            source="",
-            licence="The clips of the demo corpus are synthetic: nobody spoke them, nor owns them",
-            licence_id="mit",
-            limits="every clip is computed by a formant synthesiser: a score on it says nothing"
-            " about real speech",
-            listeners=None,
-        )
-        for name, corpus in corpora.items()
-    }
-
-
-def is_demo(root: Path) -> bool:
-    """Return whether a folder is one that `build` has made, by its name."""
-    return re.fullmatch(r"demo-v\d+-seed\d+", root.name) is not None
 
 
 def list_takes() -> dict[str, Take]:

@@ -1,12 +1,12 @@
 """The clips below a folder, found by the names that the corpora give their files."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ser.corpora import demo
 from ser.corpora.clip import AUDIO_SUFFIXES, CHANNELS, MODALITIES, Clip, Corpus
 from ser.corpora.cremad import CREMAD
 from ser.corpora.emodb import EMODB
@@ -157,8 +157,30 @@ def scan(root: str | Path, modality: Sequence[str] = ("audio",)) -> Scan:
             f"[{','.join(absent)}] ({len(foreign)} other audio files, {len(unasked) + len(clips)}"
             f" recordings of another modality): expected names such as {examples}"
         )
-    known = demo.facts(CORPORA) if demo.is_demo(root) else CORPORA
+    known = _synthetic(CORPORA) if is_demo(root) else CORPORA
     return Scan(root, *map(tuple, (modality, by_modality, foreign, copies, unasked)), known)
+
+
+def _synthetic(corpora: Mapping[str, Corpus]) -> dict[str, Corpus]:
+    """Return corpora with what is said of recordings replaced by what holds for the demo corpus."""
+    return {
+        name: replace(
+            corpus,
+            title=f"synthetic {corpus.title}",
+            source="",
+            licence="The clips of the demo corpus are synthetic: nobody spoke them, nor owns them",
+            licence_id="mit",
+            limits="every clip is computed by a formant synthesiser: a score on it says nothing"
+            " about real speech",
+            listeners=None,
+        )
+        for name, corpus in corpora.items()
+    }
+
+
+def is_demo(root: Path) -> bool:
+    """Return whether a folder is one that `ser.corpora.demo.build` has made, by its name."""
+    return re.fullmatch(r"demo-v\d+-seed\d+", root.name) is not None
 
 
 def audio_files(root: Path) -> Iterator[Path]:

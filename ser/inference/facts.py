@@ -7,8 +7,7 @@ from pathlib import Path
 
 from ser.checkpoints.format import Checkpoint
 from ser.config.split_info import SplitInfo
-from ser.corpora.demo import is_demo
-from ser.corpora.scan import CORPORA
+from ser.corpora.scan import CORPORA, is_demo
 from ser.evaluation.results import read_metrics
 from ser.reporting.run_report import STAMPED
 
