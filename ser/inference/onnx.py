@@ -13,20 +13,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import soxr
-import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from onnx.helper import set_model_props
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from ser.audio.window import Window
 from ser.checkpoints.format import Checkpoint
 from ser.checkpoints.source import open_data
 from ser.corpora import demo
 from ser.evaluation.metrics import scores
 from ser.inference import graph, hub_folder
-from ser.inference.hub_folder import describe
-from ser.models.layers import temper
+from ser.inference.model import Model
 
 LARGEST = 1e-4
 """Difference of a probability from the checkpoint's."""
@@ -108,7 +104,7 @@ def _synthetic(rate: int) -> list[np.ndarray]:
 
 
 class Trial:
-    """A checkpoint's answers for recordings of several lengths, scored window by window.
+    """A checkpoint's answers, as `ser.load` gives them, for recordings of several lengths.
 
     Args:
         loaded: The checkpoint.
@@ -116,17 +112,16 @@ class Trial:
     """
 
     def __init__(self, loaded: Checkpoint, recordings: Sequence[np.ndarray]) -> None:
-        self.classes = loaded.model.classes
-        self.window: Window = instantiate(loaded.config["data"]["window"], _convert_="all")
+        self.model = Model(loaded)
         tape = np.concatenate(recordings)
         starts = np.cumsum([0, *map(len, recordings[:-1])])
         self.batches, self.answers = [], []
         for number, seconds in enumerate(SECONDS):
-            length = round(seconds * self.window.sample_rate)
+            length = round(seconds * self.model.sample_rate)
             begins = np.resize(np.roll(starts, -BATCH * number), BATCH)
             pieces = [tape.take(begin + np.arange(length), mode="wrap") for begin in begins]
             self.batches.append(pieces)
-            self.answers.append(np.stack([self.score(loaded, piece) for piece in pieces]))
+            self.answers.append(self.score(pieces))
 
     def compare(self, session: onnxruntime.InferenceSession) -> dict[str, float]:
         """Return how far the answers of a graph are from the checkpoint's.
@@ -144,14 +139,10 @@ class Trial:
         clips = sum(map(len, self.batches))
         return {"largest_difference": largest, "other_labels": others, "clips": clips}
 
-    @torch.inference_mode()
-    def score(self, loaded: Checkpoint, recording: np.ndarray) -> np.ndarray:
-        """Return the probabilities (classes,) of a recording (samples,) int16 of no corpus."""
-        spans = self.window.spans(recording)
-        windows = as_batch([self.window.cut(recording, span) for span in spans])
-        parts = torch.from_numpy(windows).split(loaded.clips_at_once)
-        mean = torch.cat([loaded.model(part) for part in parts]).double().mean(0, keepdim=True)
-        return temper(mean, loaded.model.temperature)[0].numpy()
+    def score(self, recordings: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the probabilities (recordings, classes) of recordings (samples,) int16."""
+        found = self.model.predict(list(recordings), rate=self.model.sample_rate)
+        return np.array([list(each.probabilities.values()) for each in found])
 
 
 def as_batch(recordings: Sequence[np.ndarray]) -> np.ndarray:
@@ -206,7 +197,7 @@ def write(loaded: Checkpoint, path: Path, clips: Clips, int8: bool = False) -> d
             than `COST`.
     """
     trial = Trial(loaded, clips.test)
-    model = graph.build(loaded.model, trial.window)
+    model = graph.build(loaded.model, trial.model.window)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         whole = Path(folder, "float32.onnx")
         onnx.save(model, whole)
@@ -225,7 +216,7 @@ def write(loaded: Checkpoint, path: Path, clips: Clips, int8: bool = False) -> d
             kept = Path(folder, "int8.onnx")
             notes["int8"] = _quantise(whole, kept, clips, trial)
         final = onnx.load(kept)
-        told = describe(loaded) | {"measured": notes}
+        told = hub_folder.describe(loaded) | {"measured": notes}
         set_model_props(final, {name: _text(value) for name, value in told.items()})
         final.producer_name, final.producer_version = "ser", version("ser")
         onnx.save(final, kept)
@@ -263,7 +254,7 @@ def _quantise(whole: Path, path: Path, clips: Clips, trial: Trial) -> dict:
     before, after = open_session(whole), open_session(path)
     truth = np.array(clips.labels)
     answers = [
-        np.array([_answer(session, each, trial.classes) for each in clips.validation])
+        np.array([_answer(session, each, trial.model.classes) for each in clips.validation])
         for session in (before, after)
     ]
     uar = [scores(truth, answer)["uar"] for answer in answers]

@@ -3,7 +3,7 @@
     uv run --extra onnx python tests/benchmarks/onnx_graph.py ckpt=<run>/checkpoints/best.ckpt
 
 Both are in one process, with one thread, and score the same recordings of noise: what torch takes
-is the windows' cutting and the model, as in eval.py. A ratio below 1 says that the graph is faster.
+is what `ser.load` does with samples in memory. A ratio below 1 says that the graph is faster.
 The difference is the largest of a probability.
 """
 
@@ -45,7 +45,7 @@ def main() -> None:
     trial = Trial(loaded, noise)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.onnx")
-        onnx.save(graph.build(loaded.model, trial.window), file)
+        onnx.save(graph.build(loaded.model, trial.model.window), file)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
@@ -57,9 +57,7 @@ def main() -> None:
             (found,) = session.run(None, {"waveform": waveform})
             apart = float(np.abs(found - answers[:batch]).max())
             graphs = seconds(lambda waveform=waveform: session.run(None, {"waveform": waveform}))
-            models = seconds(
-                lambda pieces=pieces[:batch]: [trial.score(loaded, each) for each in pieces]
-            )
+            models = seconds(lambda pieces=pieces[:batch]: trial.score(pieces))
             print(
                 f"{length:4} s, batch {batch}: graph / torch {graphs / models:5.2f}"
                 f"   largest difference {apart:.1e}"
