@@ -85,13 +85,13 @@ def _decode(parts: Iterable[tuple[int, np.ndarray]], sample_rate: int) -> tuple[
             raise ValueError(f"holds a sample of {peak:.3g}: expected about -1 to 1")
         highest = max(highest, peak)
         mono = frames.mean(axis=1)
-        samples += _quantise(resampler.resample_chunk(mono) if resampler else mono)
+        samples += quantise(resampler.resample_chunk(mono) if resampler else mono).tobytes()
         if len(samples) > 2 * LONGEST * sample_rate:
             raise ValueError(f"is longer than {LONGEST // 3600} hours: cut it into parts")
     if first_rate is None:
         raise ValueError("holds no samples")
     if resampler:
-        samples += _quantise(resampler.resample_chunk(np.empty(0, np.float32), last=True))
+        samples += quantise(resampler.resample_chunk(np.empty(0, np.float32), last=True)).tobytes()
     if not samples:
         raise ValueError(f"is shorter than one sample at {sample_rate} Hz")
     return np.frombuffer(samples, np.int16), highest
@@ -106,8 +106,9 @@ def _check_format(rate: int, channels: int) -> None:
         )
 
 
-def _quantise(mono: np.ndarray) -> bytes:
-    return np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16).tobytes()
+def quantise(samples: np.ndarray) -> np.ndarray:
+    """Return samples in -1..1 as int16; what exceeds them is clipped."""
+    return np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
 
 
 def warn_clipped(paths: Sequence[Path]) -> None:

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from ser.audio.clips import Rows
 from ser.audio.conditions import CONDITIONS, alter, kind_of
+from ser.audio.decode import quantise
 from ser.checkpoints.format import RECIPE, Checkpoint, load_checkpoint
 from ser.checkpoints.source import open_data
 from ser.config.split_info import STAMPS, joint_stamps
@@ -86,8 +87,7 @@ class Altered:
         samples = self.recordings[row] / 32768
         begin = self.begins[row] if CONDITIONS[self.name].from_window else 0
         altered = alter(self.name, samples[begin:], self.rate, self.seed, self.others)
-        samples = np.concatenate([samples[:begin], altered])
-        return np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
+        return quantise(np.concatenate([samples[:begin], altered]))
 
 
 def find_checkpoints(ckpt: str | None) -> list[Path | None]:
