@@ -54,10 +54,9 @@ def describe_errors(
         `total`, `rows` of the first `SHOWN`, the choices of the filter by its name, the `sources`
         of what is heard, and `silent`, why other rows have no player.
     """
-    missed = predictions[predictions.label != predictions.prediction]
     columns = [f"p_{name}" for name in classes]
-    confidence = missed[columns].max(axis=1).sort_values(ascending=False)
-    missed = missed.loc[confidence.index[:SHOWN]]
+    wrong = wrong_clips(predictions, classes)
+    missed = wrong[:SHOWN]
     players, silent = _players(missed["clip"][:HEARD], hear) if hear else ([], "")
     rows = [
         {
@@ -65,12 +64,12 @@ def describe_errors(
             "label": row.label,
             "prediction": row.prediction,
             "speaker": speaker,
-            "confidence": confidence[row.Index],
+            "confidence": row.confidence,
             "player": player,
             "shares": list(zip(classes, shares, strict=True)),
         }
         for row, speaker, player, shares in zip(
-            missed[["path", "label", "prediction"]].itertuples(),
+            missed[["path", "label", "prediction", "confidence"]].itertuples(),
             speakers_of(missed),
             players + [None] * (len(missed) - len(players)),
             missed[columns].to_numpy(float),
@@ -83,12 +82,19 @@ def describe_errors(
         "speaker": np.unique(speakers_of(missed)).tolist(),
     }
     return {
-        "total": len(confidence),
+        "total": len(wrong),
         "rows": rows,
         "choices": choices,
         "sources": sources_of(missed.corpus[: len(players)], corpora),
         "silent": silent,
     }
+
+
+def wrong_clips(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of wrong predictions with their `confidence`, the most confident first."""
+    missed = predictions[predictions.label != predictions.prediction]
+    confidence = missed[[f"p_{name}" for name in classes]].max(axis=1)
+    return missed.assign(confidence=confidence).sort_values("confidence", ascending=False)
 
 
 def sources_of(names: Iterable[str], corpora: Mapping[str, Corpus]) -> dict[str, str]:

@@ -172,14 +172,6 @@ def remarks(metrics: Mapping) -> list[str]:
     return lines
 
 
-def wrong_clips(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """List the wrongly classified clips, the most confident first."""
-    missed = predictions[predictions.label != predictions.prediction]
-    confidence = missed[[f"p_{name}" for name in classes]].max(axis=1)
-    columns = ["path", "speaker", "channel", "label", "prediction"]
-    return missed[columns].assign(confidence=confidence).sort_values("confidence", ascending=False)
-
-
 def show_report(folder: Path, metrics: Mapping) -> None:
     """Print the scores with their intervals, the F1 of each class, and where the files lie."""
     console = Console(markup=False)

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from pydantic import ValidationError
 
-from ser.reporting.run_report import wrong_clips
+from ser.reporting.errors import wrong_clips
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,9 @@ KEEPS_DATA = "WANDB_DATA_DIR" not in os.environ
 
 AUDIBLE = 20
 """Wrong clips that W&B keeps with their audio."""
+
+LISTED = ["path", "speaker", "channel", "label", "prediction", "confidence"]
+"""Columns of the table of wrong clips."""
 
 PATIENCE = 30
 """Seconds for a server to open a run. Its first answer came within ten: see `wandb.login`."""
@@ -145,7 +148,7 @@ def log_report(
                 dtype=dict.fromkeys(("speaker", "label", "prediction"), str),
                 keep_default_na=False,
             )
-            wrong = wrong_clips(predictions, metrics["classes"])
+            wrong = wrong_clips(predictions, metrics["classes"])[LISTED]
             # Of a segment there is the whole recording, which may be hours.
             silent = root is None or "start" in predictions
             files = [] if silent else wrong.path.head(AUDIBLE)

@@ -11,6 +11,7 @@ from ser.config.split_info import SplitInfo
 from ser.evaluation.calibration import Calibration, ece, temper, untemper
 from ser.evaluation.metrics import SLICES, marginalise_gender, measure, tabulate
 from ser.reporting import run_report as report
+from ser.reporting.errors import wrong_clips
 
 pytestmark = pytest.mark.usefixtures("pictures")
 CLASSES = ["calm", "happy", "sad"]
@@ -173,7 +174,7 @@ def test_what_all_speakers_score_alike_has_no_interval_and_the_report_says_why(
 
 
 def test_wrong_clips_come_most_confident_first(predictions: pd.DataFrame):
-    wrong = report.wrong_clips(predictions, CLASSES)
+    wrong = wrong_clips(predictions, CLASSES)
     assert (wrong.label != wrong.prediction).all()
     assert wrong.confidence.is_monotonic_decreasing
     assert len(wrong) == (predictions.label != predictions.prediction).sum()
