@@ -37,7 +37,7 @@ from ser.training.fit import (
     fit_worker_rank,
     score,
 )
-from ser.training.trainer import check_devices, is_rank_zero
+from ser.training.processes import at_once, check_devices, is_rank_zero
 
 log = logging.getLogger(__name__)
 
@@ -119,15 +119,9 @@ def _cross_validate(cfg: DictConfig) -> float | None:
         for part in held_parts(run.folder) if cfg.overwrite else ():
             if not part.name.isdigit():  # a job of a sweep is no part of this run
                 shutil.rmtree(part)
-        objectives = []
-        for number in range(splits.count()):
-            fold = folds.of(cfg, number)
-            ended = kept.outcome(fold)
-            state = "trains" if ended is None else "is there already"
-            log.info("fold %d (of %d) %s", number, splits.count(), state)
-            if ended is None:
-                folds.record(fold, folds.overrides_of(fold))
-            objectives.append(train_fold(fold) if ended is None else ended["objective"])
+        parts = [folds.of(cfg, number) for number in range(splits.count())]
+        jobs = at_once(cfg, len(parts))
+        objectives = kept.settle([(part, ()) for part in parts], train_fold, jobs)
         pooled = pool(run.folder, "fold_*")
         write_result(pooled, splits.found.corpora, data.hear if cfg.players else None)
         write_card(run.folder, pooled.metrics, pooled.splits, splits.found.corpora, cfg)

@@ -15,7 +15,7 @@ def main(cfg: DictConfig) -> None:
     from ser.launch import settings
     from ser.launch.run import Run, one_line_errors
     from ser.training.fit import build_trainer
-    from ser.training.trainer import check_devices
+    from ser.training.processes import check_devices
 
     with one_line_errors(), Run(cfg.folder) as run:
         settings.check(cfg)

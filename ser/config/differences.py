@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 FREE = (
-    "fold", "folder", "group", "logger", "cache", "name", "overwrite", "players",
+    "fold", "folder", "group", "jobs", "logger", "cache", "name", "overwrite", "players",
     "resume", "resume_sweep",
     "data.cache", "data.cache_max_gb", "data.download", "data.servers",
 )  # fmt: skip

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import shutil
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from ser.corpora.names import shown
 from ser.evaluation.status import NEXT_RECORD, RECORD, held_run, read_status
 from ser.launch import run_folder
+from ser.training.processes import quiet_lightning
 
 log = logging.getLogger(__name__)
 
@@ -38,20 +38,6 @@ class FullMessage(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Return the message with what the format puts around it."""
         return shown(super().formatMessage(record))
-
-
-def quiet_lightning() -> None:
-    """Keep from the terminal what Lightning says of every run and nobody can act on."""
-    # It greets each Trainer with its hardware, its version of pytrees and an advert.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*LeafSpec")
-    # A run that goes on has its checkpoints there.
-    warnings.filterwarnings("ignore", message="Checkpoint directory")
-    # A frozen backbone stays in eval mode: that is what freezing means.
-    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")
-    # A batch is one read of the memory map: there is nothing for workers to do.
-    warnings.filterwarnings("ignore", message=".*does not have many workers")
 
 
 @contextmanager

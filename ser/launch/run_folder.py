@@ -50,7 +50,7 @@ class RunFolder(Callback):
     def on_run_start(self, config: DictConfig, **_: object) -> None:
         """Lock the folder for this process; Hydra writes its record and log only after this."""
         if "trainer" in config:
-            from ser.training.trainer import is_rank_zero
+            from ser.training.processes import is_rank_zero
 
             if not is_rank_zero():
                 with read_write(config.hydra):

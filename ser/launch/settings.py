@@ -50,6 +50,7 @@ SETTINGS: Mapping[str, object] = {
     "group": str | None,
     "input": str | None,
     "int8": bool,
+    "jobs": Count | None,
     "name": Annotated[str, Predicate(_is_folder_name)],
     "n_trials": Count,
     "nth": Natural,

@@ -2,6 +2,7 @@
 
 import copy
 import os
+from multiprocessing import cpu_count, forkserver
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
@@ -16,9 +17,10 @@ class Check(Callback):
 
     def on_run_start(self, config: DictConfig, **_: object) -> None:
         """Check the config as `ser.launch.settings.check` does."""
-        from ser.launch.run import USER_ERRORS, quiet_lightning
+        from ser.launch.run import USER_ERRORS
         from ser.launch.run_folder import ending
         from ser.launch.settings import check
+        from ser.training.processes import quiet_lightning
 
         quiet_lightning()
         with ending(expected=USER_ERRORS):
@@ -47,3 +49,18 @@ class Threads(Callback):
             os.environ.setdefault("OMP_NUM_THREADS", str(processors))
 
     on_run_start = on_job_start  # of a single run, before its checkpoint is read
+
+
+class Workers(Callback):
+    """Starts what processes of a cross-validation or a committee are forked from.
+
+    It imports what they need while this process does.
+    """
+
+    def on_run_start(self, config: DictConfig, **_: object) -> None:
+        """Start it where there will be any, as `ser.training.processes.at_once` finds."""
+        several = config.get("fold") == "all" or config.get("ensemble") is not None
+        threads = os.environ.get("OMP_NUM_THREADS", str(cpu_count()))
+        if several and (config.jobs or threads) not in (1, "1"):
+            forkserver.set_forkserver_preload(["ser.experiment"])
+            forkserver.ensure_running()

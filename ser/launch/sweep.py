@@ -71,7 +71,7 @@ def _check_folder(config: DictConfig) -> None:
     if resumed is None and (held := held_run(folder)) is not None:
         raise ValueError(f"hydra.sweep.dir={folder} holds {held}: expected another folder")
     if "trainer" in config and config.trainer.get("devices", 1) != 1:
-        from ser.training.trainer import check_devices
+        from ser.training.processes import check_devices
 
         check_devices(config, config.hydra)
 

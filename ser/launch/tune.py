@@ -23,11 +23,11 @@ from ser.cache.store import digest
 from ser.launch.sweep import quoted
 from ser.reporting.wandb import wandb_group
 from ser.training import folds, kept, selection
-from ser.training.trainer import check_devices
+from ser.training.processes import check_devices
 
 log = logging.getLogger(__name__)
 
-NO_EFFECT = ("cache", "folder", "group", "logger", "n_trials", "name", "overwrite")
+NO_EFFECT = ("cache", "folder", "group", "jobs", "logger", "n_trials", "name", "overwrite")
 """Root keys that change no score: the starts of one study may differ in them."""
 
 OWN = ("n_trials", "search", "space")

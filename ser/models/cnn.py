@@ -37,8 +37,10 @@ class CNN(nn.Module):
         self.stem = _block(channels, widths[0], kernel=5, stride=(2, 4))
         blocks = []
         for before, width in pairwise([widths[0], *widths]):
-            # Ceiling mode keeps at least one bin and one frame, however short the input.
-            blocks += [*_block(before, width, kernel=3), nn.MaxPool2d(2, ceil_mode=True)]
+            # Ceiling mode keeps at least one bin and one frame, however short the input. The
+            # maximum of rectified values is the rectified maximum, of a quarter of the elements.
+            *normalised, rectifier = _block(before, width, kernel=3)
+            blocks += [*normalised, nn.MaxPool2d(2, ceil_mode=True), rectifier]
         self.blocks = nn.Sequential(*blocks)
         self.pool = AttentionMaxPool(widths[-1])
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * widths[-1], classes))

@@ -34,6 +34,7 @@ from ser.training.fit import (
     score,
     validate,
 )
+from ser.training.processes import at_once
 
 log = logging.getLogger(__name__)
 
@@ -161,10 +162,10 @@ def fit_members(
     """
     folder, chosen = Path(cfg.folder), members(cfg)
     kept.check([member for _, member in chosen])
-    objectives = []
-    for number, (overrides, member) in enumerate(chosen):
+    for number, (overrides, _) in enumerate(chosen):
         log.info("member %d (of %d): %s", number, len(chosen), _named(overrides))
-        objectives.append(kept.settle(member, overrides, train))
+    jobs = at_once(cfg, len(chosen))
+    objectives = kept.settle([(member, given) for given, member in chosen], train, jobs)
     paths = [Path(member.folder) / "checkpoints" / "best.ckpt" for _, member in chosen]
     loaded = [load_checkpoint(path) for path in paths]
     for each in loaded:

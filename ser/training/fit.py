@@ -28,7 +28,7 @@ from ser.evaluation.status import KEPT
 from ser.splits.leakage import check_statistics
 from ser.training import folds, kept, restart
 from ser.training.estimator import EstimatorClassifier
-from ser.training.trainer import on_one_device
+from ser.training.processes import on_one_device
 
 log = logging.getLogger(__name__)
 

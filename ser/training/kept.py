@@ -1,6 +1,7 @@
 """Finished runs of an earlier start, which are kept where settings and clips are the same."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from ser.config.differences import differences
 from ser.evaluation.results import read_clips
 from ser.evaluation.status import read_status
 from ser.training import folds
+from ser.training.processes import train_apart
+
+log = logging.getLogger(__name__)
 
 READ = ("batch_size", "window")
 """How clips are read, not which."""
@@ -27,20 +31,43 @@ def outcome(cfg: DictConfig) -> dict | None:
 
 
 def settle(
-    cfg: DictConfig, overrides: Sequence[str], train: Callable[[DictConfig], float | None]
-) -> float | None:
-    """Return the objective of a run within a run; it trains where none has been finished.
+    runs: Sequence[tuple[DictConfig, Sequence[str]]],
+    train: Callable[[DictConfig], float | None],
+    jobs: int = 1,
+) -> list[float | None]:
+    """Return the objectives of runs within a run; those that are not finished are trained.
 
     Args:
-        cfg: Of the run within.
-        overrides: What it has besides those of this start.
-        train: Trains it and returns its objective.
+        runs: Config of each, and the overrides that it has besides those of this start.
+        train: A function of a module: trains one and returns its objective.
+        jobs: How many at once, each in a process of its own.
     """
-    ended = outcome(cfg)
-    if ended is not None:
-        return ended["objective"]
+    objectives, left = {}, {}
+    for place, (cfg, overrides) in enumerate(runs):
+        if (ended := outcome(cfg)) is None:
+            left[place] = (train, cfg, overrides)
+        else:
+            log.info("%s is there already", _name(cfg))
+            objectives[place] = ended["objective"]
+    if jobs == 1:
+        objectives |= {place: _train(*call) for place, call in left.items()}
+    else:
+        for place, objective in train_apart(_train, left, jobs):
+            log.info("%s has ended", _name(runs[place][0]))
+            objectives[place] = objective
+    return [objectives[place] for place in range(len(runs))]
+
+
+def _train(
+    train: Callable[[DictConfig], float | None], cfg: DictConfig, overrides: Sequence[str]
+) -> float | None:
+    log.info("%s trains", _name(cfg))
     folds.record(cfg, [*folds.overrides_of(cfg), *overrides])
     return train(cfg)
+
+
+def _name(cfg: DictConfig) -> str:
+    return Path(cfg.folder).name.replace("_", " ")
 
 
 def check_sweep(folder: Path) -> None:

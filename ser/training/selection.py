@@ -61,7 +61,7 @@ def choose(
     for candidate, overrides in zip(runs, grid, strict=True):
         named = " ".join(overrides) or "as the run is"
         try:
-            score = kept.settle(candidate, overrides, validate)
+            (score,) = kept.settle([(candidate, overrides)], validate)
         except ValueError as error:
             if not cfg.select:
                 raise

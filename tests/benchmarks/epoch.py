@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ser.corpora.scan import CORPORA
 from ser.data.datamodule import EmotionDataModule
-from ser.launch.run import quiet_lightning
+from ser.training.processes import quiet_lightning
 
 EPOCHS = 4  # the first warms up and does not count
 TURNS = 3

@@ -11,8 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ser.launch import settings
-from ser.launch.run import quiet_lightning
 from ser.training import committee
+from ser.training.processes import quiet_lightning
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = (

@@ -442,7 +442,7 @@ def test_folds_go_on_where_they_broke_off(
     (fold / "predictions.csv").unlink()
     capfd.readouterr()
     launch("train", *overrides, *short)
-    assert "fold 0 (of 2) is there already" in (messages := capfd.readouterr().err)
+    assert "fold 0 is there already" in (messages := capfd.readouterr().err)
     assert "going on after epoch 1 of" in messages
     assert (folder / "predictions.csv").read_bytes() == expected
 

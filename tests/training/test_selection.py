@@ -111,7 +111,9 @@ def test_a_refit_alone_is_of_the_run_as_it_is(tmp_path: Path, monkeypatch: pytes
     trained = []
     monkeypatch.setattr(selection.kept, "check", lambda runs: None)
     monkeypatch.setattr(
-        selection.kept, "settle", lambda run, *_: trained.append((run.C, run.refit)) or 0.5
+        selection.kept,
+        "settle",
+        lambda runs, _: [trained.append((run.C, run.refit)) or 0.5 for run, _ in runs],
     )
     best = SimpleNamespace(epoch=3, calibration="of the choice")
     monkeypatch.setattr(selection, "load_checkpoint", lambda path: best)

@@ -1,0 +1,214 @@
+"""Processes: several that fit one network, and runs side by side, each in a process of its own."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from logging.config import dictConfig
+from multiprocessing import active_children, get_context, parent_process
+from types import FrameType
+from typing import TypeVar
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import setup_globals
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from lightning import Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import DictConfig, OmegaConf
+from threadpoolctl import threadpool_limits
+
+from ser.training import folds
+
+_Result = TypeVar("_Result")
+
+log = logging.getLogger(__name__)
+
+
+def is_rank_zero() -> bool:
+    """Return whether this process keeps the files of its run."""
+    return rank_zero_only.rank == 0
+
+
+def check_devices(cfg: DictConfig, hydra: DictConfig) -> None:
+    """Refuse several processes where there is more, or less, than one network to fit.
+
+    Args:
+        cfg: The composed config.
+        hydra: Hydra's own part of it.
+    """
+    if cfg.trainer.devices == 1 and cfg.trainer.get("num_nodes", 1) == 1:
+        if not is_rank_zero():
+            raise ValueError(
+                f"this is process {rank_zero_only.rank} of several, but the trainer has one"
+                " device: expected trainer=ddp, or one task"
+            )
+        return
+    # Lightning counts what auto is. There is no run folder before a job.
+    trainer = instantiate(cfg.trainer, logger=False, default_root_dir=None)
+    count = trainer.num_devices * trainer.num_nodes
+    if count == 1:
+        return
+    # Lightning starts the others by this process's own command line: the sweep, in each.
+    if hydra.mode == RunMode.MULTIRUN and "slurm" not in hydra.launcher._target_.lower():
+        other = "a multirun (-m, sweep=), which each of them would repeat"
+    elif cfg.get("fold") == "all":
+        other = "fold=all: start a run for each fold"
+    elif cfg.get("ensemble") is not None:
+        other = "ensemble="
+    elif cfg.get("refit"):
+        other = "refit=true"
+    elif cfg.get("select") is not None or folds.is_part(cfg):
+        other = "select="
+    elif "n_trials" in cfg:
+        other = "ser.tune"
+    elif trainer.max_epochs is None:
+        other = "scoring and classical models"
+    else:
+        return
+    raise ValueError(
+        f"trainer.devices={cfg.trainer.devices} on {trainer.num_nodes} nodes makes {count}"
+        f" processes: expected one device for {other}"
+    )
+
+
+def on_one_device(trainer: Trainer, cfg: DictConfig) -> Trainer:
+    """Return a trainer of one device with the same loggers: several would pad what they score."""
+    if not torch.distributed.is_initialized():
+        return trainer
+    torch.distributed.destroy_process_group()  # metrics would wait for those who have gone
+    index = trainer.strategy.root_device.index
+    return instantiate(
+        cfg.trainer,
+        devices=1 if index is None else [index],
+        num_nodes=1,
+        strategy="auto",
+        logger=trainer.loggers,
+        callbacks=[instantiate(cfg.callbacks.progress)] if "progress" in cfg.callbacks else None,
+        enable_checkpointing=False,
+    )
+
+
+def at_once(cfg: DictConfig, runs: int) -> int:
+    """Return how many of the runs within a run train at once, by its `jobs`.
+
+    Without, one after the other on a GPU, whose memory they would share; else as many as leave no
+    processor idle while the last of them train: three of five on two processors, as the system
+    gives each process its turn.
+
+    Args:
+        cfg: Of the run.
+        runs: Their number.
+    """
+    if parent_process() is not None:  # it is one of several, and has its share already
+        return 1
+    jobs = cfg.jobs
+    if jobs is None:
+        trainer = instantiate(cfg.trainer, logger=False, default_root_dir=None)
+        turns = max(1, runs // torch.get_num_threads())
+        jobs = -(-runs // turns) if trainer.strategy.root_device.type == "cpu" else 1
+    return min(jobs, runs)
+
+
+def train_apart(
+    train: Callable[..., _Result], runs: Mapping[int, tuple], jobs: int
+) -> Iterator[tuple[int, _Result]]:
+    """Train runs in processes of their own; yield the number and the result of each as it ends.
+
+    The threads are divided among them. Each writes its own log; what they say from warnings on is
+    said here too. Where one fails, those that have begun end before its error is raised. Ctrl-C
+    and SIGTERM, of which only this process is told, are passed on.
+
+    Args:
+        train: A function of a module, called with what a run holds.
+        runs: By number, the arguments of the call.
+        jobs: At once.
+    """
+    threads = max(1, torch.get_num_threads() // jobs)
+    log.info("%d runs, %d at once, %d threads each", len(runs), jobs, threads)
+    logs = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+    logs["handlers"]["console"]["level"] = "WARNING"
+    # Imported once, where no thread has run, and forked for each.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([train.__module__])
+    begin = (HydraConfig.instance().cfg, logs, threads)
+    with _terminable(), ProcessPoolExecutor(jobs, context, _begin, begin) as pool:
+        numbers = {pool.submit(_call, train, *run): number for number, run in runs.items()}
+        try:
+            for future in as_completed(numbers):
+                yield numbers[future], future.result()
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, Exception):
+                log.warning("a run failed (%s): those that have begun are finished first", error)
+            else:
+                terminated = isinstance(error, SIGTERMException)
+                for child in active_children():
+                    os.kill(child.pid, signal.SIGTERM if terminated else signal.SIGINT)
+            raise
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Make SIGTERM what Lightning makes of it while it trains."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SIGTERMException
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _begin(config: DictConfig, logs: dict, threads: int) -> None:
+    """Make this process one that trains runs of another's start."""
+    os.setpgrp()  # the terminal's Ctrl-C would come twice
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # while it waits
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 progress bars would overwrite each other
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
+    setup_globals()
+    HydraConfig.instance().set_config(config)
+    dictConfig(logs)
+    quiet_lightning()
+
+
+def _end_with_parent() -> None:
+    """End without a trace as soon as the first process is gone, killed perhaps."""
+    parent_process().join()
+    os._exit(1)
+
+
+def _call(train: Callable[..., _Result], *run: object) -> _Result:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return train(*run)
+    except InstantiationException as error:
+        raise error.__cause__ or error from None  # on its way to the first process it loses that
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def quiet_lightning() -> None:
+    """Keep from the terminal what Lightning says of every run and nobody can act on."""
+    # It greets each Trainer with its hardware, its version of pytrees and an advert.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec")
+    # A run that goes on has its checkpoints there.
+    warnings.filterwarnings("ignore", message="Checkpoint directory")
+    # A frozen backbone stays in eval mode: that is what freezing means.
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")
+    # A batch is one read of the memory map: there is nothing for workers to do.
+    warnings.filterwarnings("ignore", message=".*does not have many workers")
