@@ -7,7 +7,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from logging.config import dictConfig
 from multiprocessing import active_children, get_context, parent_process
@@ -136,23 +136,25 @@ def train_apart(
     log.info("%d runs, %d at once, %d threads each", len(runs), jobs, threads)
     logs = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     logs["handlers"]["console"]["level"] = "WARNING"
-    # Imported once, where no thread has run, and forked for each.
-    context = get_context("forkserver")
-    context.set_forkserver_preload([train.__module__])
+    context = get_context("forkserver")  # of which ser.launch.start has imported everything
     begin = (HydraConfig.instance().cfg, logs, threads)
+    waiting, running = list(runs.items()), {}
     with _terminable(), ProcessPoolExecutor(jobs, context, _begin, begin) as pool:
-        numbers = {pool.submit(_call, train, *run): number for number, run in runs.items()}
         try:
-            for future in as_completed(numbers):
-                yield numbers[future], future.result()
-        except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if isinstance(error, Exception):
-                log.warning("a run failed (%s): those that have begun are finished first", error)
-            else:
-                terminated = isinstance(error, SIGTERMException)
-                for child in active_children():
-                    os.kill(child.pid, signal.SIGTERM if terminated else signal.SIGINT)
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    number, run = waiting.pop(0)
+                    running[pool.submit(_call, train, *run)] = number
+                ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    yield running.pop(future), future.result()
+        except Exception as error:
+            log.warning("a run failed (%s): those that have begun are finished first", error)
+            raise
+        except BaseException as stop:
+            terminated = isinstance(stop, SIGTERMException)
+            for child in active_children():
+                os.kill(child.pid, signal.SIGTERM if terminated else signal.SIGINT)
             raise
 
 
