@@ -14,7 +14,6 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import soxr
-from joblib import Parallel, cpu_count, delayed
 from rich.progress import track
 
 from ser.audio.containers import MP4_SUFFIXES, import_av
@@ -261,6 +260,8 @@ def map_files(
     if len(files) <= SMALL:
         rows = map(job, files)
     else:
+        from joblib import Parallel, cpu_count, delayed  # not for what is decoded already
+
         # Joblib's processes, which a job of its launcher may ask for too: one of its workers
         # cannot spawn, and a fork of a process that runs torch's threads can hang.
         rows = Parallel(cpu_count(), return_as="generator")(

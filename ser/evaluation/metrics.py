@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import precision_recall_fscore_support
 
 from ser.config.split_info import SplitInfo
 from ser.evaluation.calibration import MEASURES, Calibration, ece, untemper
@@ -60,9 +59,7 @@ def scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     Returns:
         accuracy, uar, macro_f1 and weighted_f1, each between 0 and 1.
     """
-    _, recall, f1, support = precision_recall_fscore_support(
-        truth, prediction, labels=np.unique(truth), zero_division=0.0
-    )
+    _, recall, f1, support = _by_class(truth, prediction, np.unique(truth))
     return {
         "accuracy": float(np.mean(truth == prediction)),
         "uar": float(recall.mean()),
@@ -75,12 +72,18 @@ def per_class(
     truth: np.ndarray, prediction: np.ndarray, classes: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """Return precision, recall, F1 and support (clips) of each class."""
-    columns = precision_recall_fscore_support(
-        truth, prediction, labels=list(classes), zero_division=0.0
-    )
+    columns = _by_class(truth, prediction, list(classes))
     names = ("precision", "recall", "f1", "support")
     table = pd.DataFrame(dict(zip(names, columns, strict=True)), list(classes))
     return table.to_dict("index")
+
+
+def _by_class(
+    truth: np.ndarray, prediction: np.ndarray, classes: Sequence[str]
+) -> tuple[np.ndarray, ...]:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    return precision_recall_fscore_support(truth, prediction, labels=classes, zero_division=0.0)
 
 
 def tabulate(

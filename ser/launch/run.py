@@ -13,7 +13,6 @@ from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from ser.corpora.names import shown
 from ser.evaluation.status import NEXT_RECORD, RECORD, held_run, read_status
 from ser.launch import run_folder
 from ser.training.processes import quiet_lightning
@@ -22,22 +21,6 @@ log = logging.getLogger(__name__)
 
 USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, MisconfigurationException)
 """Raised with one line that says what to do; anything else is a bug and keeps its traceback."""
-
-
-class BareMessage(logging.Formatter):
-    """Formats a record as its message alone; the log file has the rest."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the message on one line, without level, time or traceback."""
-        return shown(record.getMessage())
-
-
-class FullMessage(logging.Formatter):
-    """Formats a record's message on one line; a traceback has the lines below."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """Return the message with what the format puts around it."""
-        return shown(super().formatMessage(record))
 
 
 @contextmanager

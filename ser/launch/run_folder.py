@@ -49,14 +49,14 @@ class RunFolder(Callback):
 
     def on_run_start(self, config: DictConfig, **_: object) -> None:
         """Lock the folder for this process; Hydra writes its record and log only after this."""
-        if "trainer" in config:
-            from ser.training.processes import is_rank_zero
-
-            if not is_rank_zero():
-                with read_write(config.hydra):
-                    config.hydra.output_subdir = None  # the record is the first's
-                return
         with ending(self.exit_code):
+            if "trainer" in config:
+                from ser.training.processes import is_rank_zero
+
+                if not is_rank_zero():
+                    with read_write(config.hydra):
+                        config.hydra.output_subdir = None  # the record is the first's
+                    return
             # Hydra does so only later, and the folder may be named by ${hydra:...}.
             HydraConfig.instance().set_config(copy.deepcopy(config))
             folder = Path(config.hydra.run.dir).absolute()
@@ -91,7 +91,7 @@ def end(error: object, code: int = 1) -> NoReturn:
 def ending(
     code: int = 1, expected: tuple[type[Exception], ...] = (ValueError, OSError)
 ) -> Iterator[None]:
-    """End a start from within a callback on any exception, where Hydra would go on.
+    """End a start from within a callback on any exception or Ctrl-C, where Hydra would go on.
 
     Args:
         code: The exit code.
@@ -99,6 +99,8 @@ def ending(
     """
     try:
         yield
+    except KeyboardInterrupt:
+        end("interrupted", 130)
     except Exception as error:  # noqa: BLE001
         if not isinstance(cause_of(error), expected):
             traceback.print_exception(error)

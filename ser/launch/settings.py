@@ -11,10 +11,9 @@ from annotated_types import Interval, Len, Predicate
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
-from sklearn.base import BaseEstimator
 
 from ser.audio.clips import ON_ERROR
-from ser.checkpoints import estimator_io, sizes, trust
+from ser.checkpoints import sizes, trust
 from ser.config.differences import leaves
 from ser.config.quantities import Amount, Count, Fold, Natural, Positive, Seed, Share
 from ser.corpora.scan import CORPORA
@@ -290,9 +289,11 @@ def _build_estimator(model: Mapping, classes: list[str], samples: int) -> None:
     with _naming("frontend", model["frontend"]):
         built = instantiate(model, classes=classes)
         sizes.clips_at_once(samples, built.frontend, None)
+    from ser.checkpoints import estimator_io  # with skops, which no network needs
+
     with _naming("model.estimator", model["estimator"]):
         for part in estimator_io.parts(built.estimator):
-            if isinstance(part, BaseEstimator) and hasattr(part, "_parameter_constraints"):
+            if hasattr(part, "_parameter_constraints"):
                 part._validate_params()  # what scikit-learn's own `fit` begins with
 
 

@@ -1,12 +1,32 @@
-"""Checks and settings of a start, before Hydra has written anything of it."""
+"""What a start needs before Lightning is imported: messages, settings and checks."""
 
 import copy
+import logging
 import os
 from multiprocessing import cpu_count, forkserver
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
+
+from ser.corpora.names import shown
+from ser.launch.run_folder import ending
+
+
+class BareMessage(logging.Formatter):
+    """Formats a record as its message alone; the log file has the rest."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message on one line, without level, time or traceback."""
+        return shown(record.getMessage())
+
+
+class FullMessage(logging.Formatter):
+    """Formats a record's message on one line; a traceback has the lines below."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Return the message with what the format puts around it."""
+        return shown(super().formatMessage(record))
 
 
 class Check(Callback):
@@ -17,10 +37,10 @@ class Check(Callback):
 
     def on_run_start(self, config: DictConfig, **_: object) -> None:
         """Check the config as `ser.launch.settings.check` does."""
-        from ser.launch.run import USER_ERRORS
-        from ser.launch.run_folder import ending
-        from ser.launch.settings import check
-        from ser.training.processes import quiet_lightning
+        with ending():  # whoever has no patience while these are imported
+            from ser.launch.run import USER_ERRORS
+            from ser.launch.settings import check
+            from ser.training.processes import quiet_lightning
 
         quiet_lightning()
         with ending(expected=USER_ERRORS):

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 
@@ -44,6 +43,8 @@ class Standardizer(nn.Module):
 
     def fit(self, features: np.ndarray) -> np.ndarray:
         """Learn from the training clips, (clips, features), and give them standardised."""
+        from sklearn.preprocessing import StandardScaler
+
         features = features.astype(np.float64)
         scaler = StandardScaler().fit(features)
         self.mean.copy_(torch.from_numpy(scaler.mean_))

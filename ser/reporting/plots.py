@@ -12,7 +12,6 @@ matplotlib.use("Agg")  # no window system is needed, nor asked for
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-from sklearn.metrics import ConfusionMatrixDisplay
 
 from ser.evaluation.calibration import answers, reliability, risk_coverage
 from ser.evaluation.metrics import probabilities_of, untempered
@@ -26,6 +25,8 @@ def confusion_matrix(
     predictions: pd.DataFrame, classes: Sequence[str], path: Path, stamp: str = ""
 ) -> None:
     """Draw the confusion matrix: shares of the true class, with counts of clips."""
+    from sklearn.metrics import ConfusionMatrixDisplay
+
     figure, axes = plt.subplots(figsize=(7.5, 6.5), layout="constrained")
     display = ConfusionMatrixDisplay.from_predictions(
         predictions.label,

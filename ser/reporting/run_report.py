@@ -8,7 +8,6 @@ from types import MappingProxyType
 import pandas as pd
 from rich.console import Console
 from rich.table import Column, Table
-from sklearn.metrics import classification_report
 
 from ser.corpora.clip import Corpus
 from ser.evaluation.metrics import marginalise_gender
@@ -103,6 +102,8 @@ def write_result(
 
 
 def _text(predictions: pd.DataFrame, classes: Sequence[str]) -> str:
+    from sklearn.metrics import classification_report
+
     return classification_report(
         predictions.label, predictions.prediction, labels=classes, digits=3, zero_division=0.0
     )

@@ -2,12 +2,12 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
-import wandb
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.loggers import Logger, WandbLogger
@@ -90,6 +90,8 @@ def wandb_logger(
         group = group or wandb_group(Path(whole))
         part = Path(save_dir).resolve().relative_to(Path(whole).resolve())
         name = "/".join([*filter(None, [name]), *part.parts])
+    import wandb
+
     settings = wandb.Settings(console="off", init_timeout=PATIENCE)
     if KEEPS_DATA:
         os.environ["WANDB_DATA_DIR"] = str(Path(save_dir, "wandb").resolve())
@@ -110,14 +112,14 @@ def wandb_group(folder: Path) -> str:
 @contextmanager
 def finish_wandb() -> Iterator[None]:
     """End this process's W&B run with its status: the next job must not log into it."""
+    code = 1
     try:
         yield
-    except BaseException:
-        if wandb.run is not None:
-            wandb.finish(exit_code=1)
-        raise
-    if wandb.run is not None:
-        wandb.finish()
+        code = 0
+    finally:
+        wandb = sys.modules.get("wandb")  # imported where a run was opened
+        if wandb is not None and wandb.run is not None:
+            wandb.finish(exit_code=code)
 
 
 def log_report(
@@ -141,6 +143,8 @@ def log_report(
     for logger in loggers:
         logger.log_metrics(scores)
         if isinstance(logger, WandbLogger):
+            import wandb
+
             for picture in sorted(folder.glob("*.png")):
                 logger.log_image(f"{split}/{picture.stem}", [str(picture)])
             predictions = pd.read_csv(
@@ -166,6 +170,8 @@ def _mode() -> str:
         ValueError: A setting is not one of W&B's, the key is no key, or the server does not take it
             or does not answer.
     """
+    import wandb
+
     os.environ.setdefault("WANDB_SILENT", "true")
     with _one_line():
         mode = wandb.setup().settings.mode
@@ -179,6 +185,8 @@ def _mode() -> str:
 @contextmanager
 def _one_line() -> Iterator[None]:
     """Turn what W&B refuses into one line that says what to do."""
+    import wandb
+
     try:
         yield
     except ValidationError as error:  # of a variable or a settings file

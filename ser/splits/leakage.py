@@ -4,12 +4,15 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
 
 from ser.corpora.clip import Clip
 from ser.splits.protocols import SPLITS
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
 
 STATISTICS = ("n_samples_seen_", "n_samples_", "mean_", "var_", "scale_", "data_min_", "data_max_")
 """What scikit-learn's scalers and projections keep of the clips they were fitted on."""
@@ -99,7 +102,7 @@ def _overlaps(clips: Sequence[Clip], splits: Sequence[str]) -> Iterator[list[tup
                 last[split] = end, clip
 
 
-def check_statistics(estimator: BaseEstimator, features: np.ndarray, labels: np.ndarray) -> None:
+def check_statistics(estimator: "BaseEstimator", features: np.ndarray, labels: np.ndarray) -> None:
     """Refuse a fitted pipeline whose scaling or projection knows other than the training clips.
 
     Each step but the last is fitted once more, on the training clips alone, and compared in what
@@ -110,6 +113,8 @@ def check_statistics(estimator: BaseEstimator, features: np.ndarray, labels: np.
         features: Of the training clips, (clips, features).
         labels: Of the same, (clips,).
     """
+    from sklearn.base import clone
+
     for name, step in getattr(estimator, "steps", [])[:-1]:
         again = clone(step).fit(features, labels)
         for key in STATISTICS:

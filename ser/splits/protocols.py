@@ -12,7 +12,6 @@ from typing import Annotated, ClassVar, Literal, Protocol
 
 import numpy as np
 from annotated_types import Interval, MinLen
-from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, train_test_split
 
 from ser.config.quantities import Seed
 from ser.corpora.clip import Clip
@@ -235,6 +234,12 @@ class Random(SplitProtocol):
 
     def assign(self, clips: Sequence[Clip], fold: int) -> dict[str, str]:
         """Map a clip's identity to its split, blind to its speaker."""
+        from sklearn.model_selection import (
+            StratifiedKFold,
+            StratifiedShuffleSplit,
+            train_test_split,
+        )
+
         strata = np.array([f"{clip.corpus}/{clip.emotion}/{clip.channel}" for clip in clips])
         names, places, counts = np.unique(strata, return_inverse=True, return_counts=True)
         # Too few to be in every part: these are spread together.

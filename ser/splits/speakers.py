@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain, zip_longest
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from ser.corpora.clip import GENDERS, Clip
 from ser.corpora.scan import CORPORA
@@ -45,6 +44,8 @@ def missing(clips: Sequence[Clip]) -> list[str]:
 
 def spread_speakers(clips: Sequence[Clip], folds: int, seed: int) -> list[list[str]]:
     """Spread the speakers over folds that resemble each other in corpus, emotion and gender."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
     speakers = np.array([clip.voice for clip in clips])
     strata = [f"{clip.corpus}/{clip.emotion}/{clip.gender}" for clip in clips]
     parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

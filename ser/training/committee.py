@@ -24,7 +24,6 @@ from ser.data.datamodule import EmotionDataModule
 from ser.evaluation.status import KEPT
 from ser.models.layers import temper
 from ser.training import folds, kept, restart, selection
-from ser.training.estimator import EstimatorClassifier
 from ser.training.fit import (
     Fit,
     build_loggers,
@@ -117,9 +116,9 @@ class Committee(LightningModule):
             member.compiled = self.compiled
             member.on_load_checkpoint({"estimator": checkpoint[f"estimator.{number}"]})
 
-    def _classical(self) -> dict[int, EstimatorClassifier]:
+    def _classical(self) -> dict[int, LightningModule]:
         numbered = enumerate(self.members)
-        return {place: one for place, one in numbered if isinstance(one, EstimatorClassifier)}
+        return {place: one for place, one in numbered if "estimator" in one.hparams}
 
 
 def _build(recipe: Mapping, classes: Sequence[str]) -> LightningModule:

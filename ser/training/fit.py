@@ -27,7 +27,6 @@ from ser.evaluation.statistics import speakers_of
 from ser.evaluation.status import KEPT
 from ser.splits.leakage import check_statistics
 from ser.training import folds, kept, restart
-from ser.training.estimator import EstimatorClassifier
 from ser.training.processes import on_one_device
 
 log = logging.getLogger(__name__)
@@ -199,7 +198,7 @@ def _fit(
         restart.place(resume_from, folder, recipe.entry)
         log.info("going on after epoch %d of %s", resume_from.epoch, resume_from.path)
     _feed(model, data, trainer)
-    stopped, classical = False, isinstance(model, EstimatorClassifier)
+    stopped, classical = False, "estimator" in model.hparams
     if classical:
         features, labels = data.training_features(model.frontend)
         model.fit_estimator(features, labels)

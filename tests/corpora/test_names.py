@@ -11,7 +11,7 @@ from ser.corpora.names import cell, shown
 from ser.corpora.scan import scan
 from ser.inference.model import Prediction, tabulate
 from ser.inference.recordings import find
-from ser.launch.run import BareMessage, FullMessage
+from ser.launch.start import BareMessage, FullMessage
 
 
 @pytest.mark.parametrize(

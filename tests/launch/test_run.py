@@ -14,7 +14,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import OmegaConf
 
 from ser.evaluation.status import NEXT_RECORD, RECORD
-from ser.launch.run import BareMessage, Run, finished_before, one_line_errors
+from ser.launch.run import Run, finished_before, one_line_errors
+from ser.launch.start import BareMessage
 from ser.training import folds
 
 
