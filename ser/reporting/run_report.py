@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from ser.corpora.clip import Corpus
 from ser.evaluation.metrics import marginalise_gender
 from ser.evaluation.results import RunResult
-from ser.reporting import listeners, plots
+from ser.reporting import listeners
 from ser.reporting.errors import Hear, describe_errors
 from ser.reporting.html import embed_picture, render_page
 
@@ -51,6 +51,8 @@ def write_report(
         corpora: What is known of those that are scored, by name.
         hear: Reads what the model heard of a clip; None leaves the recordings out.
     """
+    from ser.reporting import plots
+
     classes = metrics["classes"]
     predictions.to_csv(folder / "predictions.csv", index=False)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
