@@ -2,7 +2,10 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
+from tempfile import SpooledTemporaryFile, gettempdir
+from typing import BinaryIO
 
 import numpy as np
 import soxr
@@ -36,10 +39,22 @@ def decode(path: str | Path, sample_rate: int) -> np.ndarray:
     return decode_and_peak(path, sample_rate)[0]
 
 
-def decode_and_peak(path: str | Path, sample_rate: int) -> tuple[np.ndarray, float]:
-    """Decode; return the highest peak before clipping too, where 1 is full scale."""
+def decode_and_peak(
+    path: str | Path, sample_rate: int, most_bytes: int | None = None
+) -> tuple[np.ndarray, float]:
+    """Decode; return the highest peak before clipping too, where 1 is full scale.
+
+    Args:
+        path: The file.
+        sample_rate: Hz.
+        most_bytes: Of samples that may be in memory: more are in a temporary file, mapped, which
+            is gone when they are. None is any number.
+
+    Raises:
+        ValueError: As of `decode`, or there is no room for that file.
+    """
     try:
-        return _decode(blocks(Path(path)), sample_rate)
+        return _decode(blocks(Path(path)), sample_rate, most_bytes)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -68,8 +83,11 @@ def decode_samples(samples: np.ndarray, rate: int, sample_rate: int) -> tuple[np
     return _decode(((rate, part) for part in parts), sample_rate)
 
 
-def _decode(parts: Iterable[tuple[int, np.ndarray]], sample_rate: int) -> tuple[np.ndarray, float]:
-    resampler, samples, highest, first_rate = None, bytearray(), 0.0, None
+def _decode(
+    parts: Iterable[tuple[int, np.ndarray]], sample_rate: int, most_bytes: int | None = None
+) -> tuple[np.ndarray, float]:
+    resampler, highest, first_rate = None, 0.0, None
+    samples = SpooledTemporaryFile(most_bytes) if most_bytes else BytesIO()  # noqa: SIM115
     for rate, frames in parts:
         if first_rate is None:
             first_rate = rate
@@ -85,16 +103,29 @@ def _decode(parts: Iterable[tuple[int, np.ndarray]], sample_rate: int) -> tuple[
             raise ValueError(f"holds a sample of {peak:.3g}: expected about -1 to 1")
         highest = max(highest, peak)
         mono = frames.mean(axis=1)
-        samples += quantise(resampler.resample_chunk(mono) if resampler else mono).tobytes()
-        if len(samples) > 2 * LONGEST * sample_rate:
+        _write(samples, resampler.resample_chunk(mono) if resampler else mono)
+        if samples.tell() > 2 * LONGEST * sample_rate:
             raise ValueError(f"is longer than {LONGEST // 3600} hours: cut it into parts")
     if first_rate is None:
         raise ValueError("holds no samples")
     if resampler:
-        samples += quantise(resampler.resample_chunk(np.empty(0, np.float32), last=True)).tobytes()
-    if not samples:
+        _write(samples, resampler.resample_chunk(np.empty(0, np.float32), last=True))
+    if not (size := samples.tell()):
         raise ValueError(f"is shorter than one sample at {sample_rate} Hz")
-    return np.frombuffer(samples, np.int16), highest
+    if most_bytes and size > most_bytes:
+        return np.memmap(samples, np.int16, "r"), highest
+    samples.seek(0)
+    return np.frombuffer(samples.read(), np.int16), highest
+
+
+def _write(file: BinaryIO, samples: np.ndarray) -> None:
+    try:
+        file.write(quantise(samples).data)
+    except OSError as error:
+        raise ValueError(
+            f"no room for its samples in {gettempdir()} ({error.strerror}): expected another"
+            " folder in the environment variable TMPDIR"
+        ) from error
 
 
 def _check_format(rate: int, channels: int) -> None:

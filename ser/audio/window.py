@@ -96,11 +96,19 @@ class Window:
         return padded
 
     def _sound(self, recording: np.ndarray) -> tuple[int, int]:
-        # An hour is 173 million samples: nothing wider than a byte is made of each.
         peak = max(int(recording.max(initial=0)), -int(recording.min(initial=0)))
         level = max(1, math.ceil(peak * 10 ** (self.threshold_db / 20)))
-        loud = recording >= level
-        loud |= recording <= -level
-        if not loud.any():  # digital silence throughout
+        onset = self._first(recording, level)
+        if onset is None:  # digital silence throughout
             return 0, len(recording)
-        return int(loud.argmax()), len(loud) - int(loud[::-1].argmax())
+        return onset, len(recording) - self._first(recording[::-1], level)
+
+    def _first(self, recording: np.ndarray, level: int) -> int | None:
+        """Return the first sample of at least a level; None where there is none."""
+        # An hour is 173 million samples: of most of them nothing is made.
+        for place in range(0, len(recording), self.samples):
+            part = recording[place : place + self.samples]
+            loud = (part >= level) | (part <= -level)
+            if loud.any():
+                return place + int(loud.argmax())
+        return None

@@ -3,6 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import overload
@@ -18,8 +19,11 @@ from ser.corpora.names import cell, shown
 from ser.evaluation.calibration import temper
 from ser.inference.recordings import Recording, find
 
-BATCH = 64
+BATCH = 32
 """Windows that are scored at once, where they fit."""
+
+AHEAD = 64
+"""Recordings that are decoded before their turn, in as many threads as compute."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,8 @@ class Model:
     ) -> Iterator[Prediction]:
         """Yield the prediction of each file or array in order, as soon as its windows are scored.
 
-        These are scored 64 at a time; what cannot be read has an `error`.
+        These are scored 32 at a time, while other threads decode what follows; what cannot be
+        read has an `error`.
 
         Args:
             recordings: As of `predict`; they may be more than fit into memory.
@@ -178,8 +183,8 @@ class Model:
             raise ValueError("one recording: expected several, or model.predict")
         waiting: deque[_Pending] = deque()
         batch: list[tuple[_Pending, np.ndarray]] = []
-        for each in recordings:
-            waiting.append(pending := self._open(each, rate))
+        for pending in self._opened(recordings, rate):
+            waiting.append(pending)
             for window in pending.recording.windows() if pending.recording else ():
                 batch.append((pending, window))
                 if len(batch) == self._batch:
@@ -191,6 +196,19 @@ class Model:
             self._score(batch)
         for pending in waiting:
             yield self._close(pending)
+
+    def _opened(
+        self, recordings: Iterable[str | Path | np.ndarray], rate: int | None
+    ) -> Iterator[_Pending]:
+        """Yield each recording, decoded, while those after it are decoded."""
+        ahead: deque[Future[_Pending]] = deque()
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            for each in recordings:
+                ahead.append(pool.submit(self._open, each, rate))
+                if len(ahead) > AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
 
     def _open(self, recording: str | Path | np.ndarray, rate: int | None) -> _Pending:
         if not isinstance(recording, str | Path | np.ndarray):

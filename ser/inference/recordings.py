@@ -17,6 +17,9 @@ from ser.data.loading import window_spans
 
 log = logging.getLogger(__name__)
 
+IN_MEMORY = 2**22
+"""Bytes of a recording in memory, 44 s at 48 kHz; the disk holds a longer one."""
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -41,7 +44,7 @@ class Recording:
         Raises:
             ValueError: It cannot be read.
         """
-        samples, peak = decode_and_peak(path, window.sample_rate)
+        samples, peak = decode_and_peak(path, window.sample_rate, IN_MEMORY)
         return cls(samples, peak, window, window_spans(window, samples, parse(path)))
 
     @classmethod
@@ -53,7 +56,7 @@ class Recording:
     @property
     def digest(self) -> str:
         """The sha256 of its samples, as split.csv has those of clips."""
-        return sha256(self.samples.tobytes()).hexdigest()
+        return sha256(self.samples).hexdigest()
 
     def windows(self) -> Iterator[np.ndarray]:
         """Yield each window, (samples,) int16, padded."""

@@ -89,7 +89,7 @@ def test_answers_come_before_all_is_read(model: Model, folder: Path):
 
     answers = model.stream(paths())
     first = next(answers)
-    assert len(asked) <= 64
+    assert len(asked) <= 128
     assert next(answers) == first
 
 
