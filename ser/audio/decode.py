@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from io import BytesIO
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import BinaryIO
@@ -40,7 +39,7 @@ def decode(path: str | Path, sample_rate: int) -> np.ndarray:
 
 
 def decode_and_peak(
-    path: str | Path, sample_rate: int, most_bytes: int | None = None
+    path: str | Path, sample_rate: int, most_bytes: int = 0
 ) -> tuple[np.ndarray, float]:
     """Decode; return the highest peak before clipping too, where 1 is full scale.
 
@@ -48,7 +47,7 @@ def decode_and_peak(
         path: The file.
         sample_rate: Hz.
         most_bytes: Of samples that may be in memory: more are in a temporary file, mapped, which
-            is gone when they are. None is any number.
+            is gone when they are. 0 is any number.
 
     Raises:
         ValueError: As of `decode`, or there is no room for that file.
@@ -84,38 +83,38 @@ def decode_samples(samples: np.ndarray, rate: int, sample_rate: int) -> tuple[np
 
 
 def _decode(
-    parts: Iterable[tuple[int, np.ndarray]], sample_rate: int, most_bytes: int | None = None
+    parts: Iterable[tuple[int, np.ndarray]], sample_rate: int, most_bytes: int = 0
 ) -> tuple[np.ndarray, float]:
     resampler, highest, first_rate = None, 0.0, None
-    samples = SpooledTemporaryFile(most_bytes) if most_bytes else BytesIO()  # noqa: SIM115
-    for rate, frames in parts:
+    with SpooledTemporaryFile(most_bytes) as samples:
+        for rate, frames in parts:
+            if first_rate is None:
+                first_rate = rate
+                _check_format(rate, frames.shape[1])
+                if rate != sample_rate:
+                    resampler = soxr.ResampleStream(rate, sample_rate, 1)
+            if rate != first_rate:
+                raise ValueError(f"changes its rate from {first_rate} to {rate} Hz")
+            peak = max(float(frames.max()), -float(frames.min()))
+            if not np.isfinite(peak):
+                raise ValueError("holds NaN or infinite samples")
+            if peak > LOUDEST:
+                raise ValueError(f"holds a sample of {peak:.3g}: expected about -1 to 1")
+            highest = max(highest, peak)
+            mono = frames.mean(axis=1) if frames.shape[1] > 1 else frames[:, 0]
+            _write(samples, resampler.resample_chunk(mono) if resampler else mono)
+            if samples.tell() > 2 * LONGEST * sample_rate:
+                raise ValueError(f"is longer than {LONGEST // 3600} hours: cut it into parts")
         if first_rate is None:
-            first_rate = rate
-            _check_format(rate, frames.shape[1])
-            if rate != sample_rate:
-                resampler = soxr.ResampleStream(rate, sample_rate, 1)
-        if rate != first_rate:
-            raise ValueError(f"changes its rate from {first_rate} to {rate} Hz")
-        peak = float(np.abs(frames).max())
-        if not np.isfinite(peak):
-            raise ValueError("holds NaN or infinite samples")
-        if peak > LOUDEST:
-            raise ValueError(f"holds a sample of {peak:.3g}: expected about -1 to 1")
-        highest = max(highest, peak)
-        mono = frames.mean(axis=1)
-        _write(samples, resampler.resample_chunk(mono) if resampler else mono)
-        if samples.tell() > 2 * LONGEST * sample_rate:
-            raise ValueError(f"is longer than {LONGEST // 3600} hours: cut it into parts")
-    if first_rate is None:
-        raise ValueError("holds no samples")
-    if resampler:
-        _write(samples, resampler.resample_chunk(np.empty(0, np.float32), last=True))
-    if not (size := samples.tell()):
-        raise ValueError(f"is shorter than one sample at {sample_rate} Hz")
-    if most_bytes and size > most_bytes:
-        return np.memmap(samples, np.int16, "r"), highest
-    samples.seek(0)
-    return np.frombuffer(samples.read(), np.int16), highest
+            raise ValueError("holds no samples")
+        if resampler:
+            _write(samples, resampler.resample_chunk(np.empty(0, np.float32), last=True))
+        if not (size := samples.tell()):
+            raise ValueError(f"is shorter than one sample at {sample_rate} Hz")
+        if 0 < most_bytes < size:
+            return np.memmap(samples, np.int16, "r"), highest
+        samples.seek(0)
+        return np.frombuffer(samples.read(), np.int16), highest
 
 
 def _write(file: BinaryIO, samples: np.ndarray) -> None:
@@ -139,7 +138,9 @@ def _check_format(rate: int, channels: int) -> None:
 
 def quantise(samples: np.ndarray) -> np.ndarray:
     """Return samples in -1..1 as int16; what exceeds them is clipped."""
-    return np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
+    scaled = samples * 32768
+    np.rint(scaled, out=scaled)
+    return np.clip(scaled, -32768, 32767, out=scaled).astype(np.int16)
 
 
 def warn_clipped(paths: Sequence[Path]) -> None:

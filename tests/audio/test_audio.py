@@ -281,7 +281,7 @@ def test_a_pool_within_a_worker_or_of_one_process_leaves_ctrl_c_as_it_was(
     # Within a worker of joblib's launcher the pool is one of threads.
     nested = Parallel(2)(delayed(handler_after)(number) for number in range(2))
     assert nested == [expected, expected]
-    monkeypatch.setattr("ser.audio.clips.cpu_count", lambda: 1)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 1)
     assert handler_after(2) == expected
 
 

@@ -116,7 +116,7 @@ PLACES = [
         "torch.nn.functional.relu",
         "torch.optim.optimizer.os.system",
         "ser.experiment.Path",
-        "ser.audio.clips.Parallel",
+        "joblib.Parallel",
         "ser.corpora.demo.write",
         "ser.experiment.train",
         "os.system",
