@@ -6,19 +6,19 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from itertools import groupby
+from functools import partial
+from itertools import accumulate, chain, groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import soxr
-from rich.progress import track
 
 from ser.audio.containers import MP4_SUFFIXES, import_av
 from ser.audio.decode import VERSION, decode_and_peak, warn_clipped
 from ser.cache.fingerprints import fingerprints, state
+from ser.cache.rows import Rows, counted, parted
 from ser.cache.store import Store, digest, load_or_build
 
 ON_ERROR = ("raise", "skip")
@@ -48,31 +48,6 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Some or all rows of one store or of several, read as one.
-
-    Attributes:
-        key: Digest of what the rows were computed from.
-        places: By row, its store and its row there.
-    """
-
-    key: str
-    places: Sequence[tuple[Store, int]]
-
-    @cached_property
-    def notes(self) -> tuple[str, ...]:
-        """One string a row."""
-        return tuple(store.notes[place] for store, place in self.places)
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        store, place = self.places[row]
-        return store[place]
-
-
-@dataclass(frozen=True)
 class DecodedClips:
     """Recordings and their samples.
 
@@ -96,9 +71,11 @@ def open_clips(
 ) -> DecodedClips:
     """Decode every recording, or open them where that was done before.
 
+    Stores are blocks of recordings: a start that broke off goes on with the first that is missing.
+
     Args:
-        groups: Files below `root` and what is taken of them, a store each: that of one is not
-            decoded again for another.
+        groups: Files below `root` and what is taken of them, stores of their own each: those of one
+            are not decoded again for another.
         root: The folder.
         sample_rate: Hz.
         cache: The cache folder.
@@ -108,12 +85,7 @@ def open_clips(
         ValueError: Files cannot be read, and are to be raised; the log has a line for each.
     """
     pieces = [piece for group in groups for piece in group]
-    stores = []
-    for group in groups:
-        paths, spans = zip(*group, strict=True)
-        stores.append(open_waveforms(paths, root, sample_rate, cache, spans))
-    key = digest(*(store.key for store in stores)) if len(stores) > 1 else stores[0].key
-    waveforms = Rows(key, [(store, row) for store in stores for row in range(len(store))])
+    waveforms = Rows.of(list(open_blocks(groups, root, sample_rate, cache)))
     notes = waveforms.notes
     readable = tuple(row for row, note in enumerate(notes) if not note.startswith(ERROR))
     if len(readable) == len(notes):
@@ -127,6 +99,8 @@ def open_clips(
     }
     for name, reason in unreadable.items():
         log.warning("not read: %s: %s", name, reason)
+    if not readable:
+        raise _none_of(len(notes), [f"{name}: {why}" for name, why in unreadable.items()])
     counted = f"{len(notes) - len(readable)} of {len(notes)} recordings below {root} cannot be read"
     if on_error == "raise":
         listed = "; ".join(f"{name}: {reason}" for name, reason in list(unreadable.items())[:5])
@@ -135,8 +109,46 @@ def open_clips(
             " leave them out with data.on_error=skip"
         )
     log.warning("%s and are left out", counted)
-    kept = Rows(digest(key, readable), [waveforms.places[row] for row in readable])
-    return DecodedClips(kept, readable, unreadable)
+    return DecodedClips(waveforms.only(readable), readable, unreadable)
+
+
+def open_blocks(
+    groups: Sequence[Sequence[tuple[Path, Span]]],
+    root: Path,
+    sample_rate: int,
+    cache: Path,
+    shard: tuple[int, int] = (0, 1),
+) -> Iterator[Store]:
+    """Yield the stores of `open_clips`, decoding what is missing.
+
+    Args:
+        groups: As there, and so are `root`, `sample_rate` and `cache`.
+        root: As there.
+        sample_rate: As there.
+        cache: As there.
+        shard: Which of how many shares of the blocks; the first of one are all.
+    """
+    files = list(dict.fromkeys(path for group in groups for path, _ in group))
+    contents = dict(zip(files, fingerprints(files, root, cache), strict=True))
+    blocks = []
+    for group in groups:
+        cuts = [list(pieces) for _, pieces in groupby(group, itemgetter(0))]
+        blocks += [cuts[block] for block in parted([len(pieces) for pieces in cuts])]
+    share, shares = shard
+    chosen = blocks[share::shares]
+    counts = [sum(map(len, block)) for block in chosen]
+    for block, done in zip(chosen, accumulate(counts, initial=0), strict=False):
+        paths, spans = zip(*chain.from_iterable(block), strict=True)
+        known = [contents[path] for path in dict.fromkeys(paths)]
+        place = Place(done, sum(counts))
+        yield open_waveforms(paths, root, sample_rate, cache, spans, known, place)
+
+
+class Place(NamedTuple):
+    """A block among those that are decoded: the rows before it, and of all of them."""
+
+    done: int
+    total: int
 
 
 def open_waveforms(
@@ -145,6 +157,8 @@ def open_waveforms(
     sample_rate: int,
     directory: Path,
     spans: Sequence[Span] | None = None,
+    contents: Sequence[str | None] | None = None,
+    place: Place | None = None,
 ) -> Store:
     """Open the decoded recordings, decoding them first where their content is new.
 
@@ -159,6 +173,8 @@ def open_waveforms(
         directory: The cache folder.
         spans: By row, which part of its file it is; None takes whole files. Rows of one file that
             follow each other are cut from one decoding of it.
+        contents: Fingerprints of the files; None makes them.
+        place: Of a block among others, which may be one of files that cannot be read.
 
     Raises:
         ValueError: None of the files can be read, or one changed meanwhile.
@@ -175,14 +191,14 @@ def open_waveforms(
         soxr.__version__,
         sample_rate,
         [path.suffix.lower() for path in files],
-        fingerprints(files, root, directory),
+        contents or fingerprints(files, root, directory),
     ]
     if len(files) < len(paths) or any(span != WHOLE for span in spans):
         places = {path: place for place, path in enumerate(files)}
         facts.append([[places[path], *span] for path, span in zip(paths, spans, strict=True)])
 
     def produce() -> Iterator[tuple[np.ndarray, str]]:
-        yield from _decode_all(cuts, sample_rate)
+        yield from _decode_all(cuts, sample_rate, place)
         # The key is of what was read before: a store of other samples would serve every root.
         for path, old in zip(files, before, strict=True):
             if state(path) != old:
@@ -229,11 +245,14 @@ class _Decoded(NamedTuple):
             yield self.samples[begin:end], note
 
 
-def _decode_all(cuts: Sequence[_Cuts], sample_rate: int) -> Iterator[tuple[np.ndarray, str]]:
+def _decode_all(
+    cuts: Sequence[_Cuts], sample_rate: int, place: Place | None
+) -> Iterator[tuple[np.ndarray, str]]:
     if any(cut.path.suffix.lower() in MP4_SUFFIXES for cut in cuts):
         import_av()  # its absence is told once, not for each file
     log.info("decoding %d recordings once", len(cuts))
-    decoded = map_files(partial(_decode_or_explain, sample_rate=sample_rate), cuts, "decoding")
+    job = partial(_decode_or_explain, sample_rate=sample_rate)
+    decoded = map_files(job, cuts, "decoding", place)
     loud, errors, read = [], [], False
     for cut, one in zip(cuts, decoded, strict=True):
         failed = [note for note in one.notes if note.startswith(ERROR)]
@@ -243,12 +262,19 @@ def _decode_all(cuts: Sequence[_Cuts], sample_rate: int) -> Iterator[tuple[np.nd
             loud.append(cut.path)
         yield from one.rows()
     warn_clipped(loud)
-    if not read:
-        raise ValueError(f"none of {len(cuts)} recordings can be read: {'; '.join(errors[:5])}")
+    if not read and (place is None or place.total == len(cuts)):
+        raise _none_of(len(cuts), errors)
+
+
+def _none_of(count: int, errors: Sequence[str]) -> ValueError:
+    return ValueError(f"none of {count} recordings can be read: {'; '.join(errors[:5])}")
 
 
 def map_files(
-    job: Callable[[_Job], _Result], files: Sequence[_Job], shown: str
+    job: Callable[[_Job], _Result],
+    files: Sequence[_Job],
+    shown: str,
+    place: Place | None = None,
 ) -> Iterable[_Result]:
     """Apply a job to files, in parallel where they are many, with a progress bar: in their order.
 
@@ -256,6 +282,7 @@ def map_files(
         job: What is done with a file.
         files: The files, or what says which of them to read.
         shown: Before the bar.
+        place: Of the files among others that it counts too.
     """
     if len(files) <= SMALL:
         rows = map(job, files)
@@ -267,7 +294,8 @@ def map_files(
         rows = Parallel(cpu_count(), return_as="generator")(
             delayed(_deaf)(os.getpid(), job, file) for file in files
         )
-    return track(rows, shown, len(files))
+    done, total = place or (0, len(files))
+    return counted(rows, shown, total, done)
 
 
 def _deaf(parent: int, job: Callable[[_Job], _Result], file: _Job) -> _Result:

@@ -126,7 +126,10 @@ def _read(index: BinaryIO, path: Path, key: str) -> Store:
             if content["sha256"] != hashlib.file_digest(file, "sha256").hexdigest():
                 raise ValueError("not the values that were written here")
         shape = (content["offsets"][-1], *content["row_shape"])
-        values = np.memmap(file, content["dtype"], "r", shape=shape)
+        if shape[0]:
+            values = np.memmap(file, content["dtype"], "r", shape=shape)
+        else:  # nothing of any row, which cannot be mapped
+            values = np.empty(shape, content["dtype"])
     return Store(key, values, np.array(content["offsets"]), tuple(content["notes"]))
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ser.audio.window import VERSION, Window
-from ser.cache.store import Store, digest, load_or_build
+from ser.cache.rows import Rows, counted
+from ser.cache.store import digest, load_or_build
 from ser.corpora.clip import Clip
 from ser.corpora.scan import CORPORA
 
@@ -52,11 +52,11 @@ class ClipReader:
         window: What is cut out of a clip.
     """
 
-    def __init__(self, waveforms: Store, clips: Sequence[Clip], window: Window) -> None:
+    def __init__(self, waveforms: Rows, clips: Sequence[Clip], window: Window) -> None:
         self.waveforms = waveforms
         self.clips = clips
         self.window = window
-        self.cached: Store | None = None
+        self.cached: Rows | None = None
         self.cached_as = ""
         self.held: Tensor | None = None
         self.held_at = np.full(len(waveforms), -1)
@@ -105,9 +105,12 @@ class ClipReader:
             device: Where it is computed.
         """
         starts = [(clip.corpus, lead_seconds(clip)) for clip in self.clips]
-        key = digest(self.waveforms.key, VERSION, repr(self.window), starts, key)
-        rows = partial(self._computed_rows, compute, device)
-        self.cached, self.cached_as = load_or_build(directory, "features", key, rows), name
+        stores = []
+        for block, of in self.waveforms.blocks():
+            facts = digest(of, VERSION, repr(self.window), starts[block], key)
+            rows = partial(self._computed_rows, compute, device, range(len(starts))[block])
+            stores.append(load_or_build(directory, "features", facts, rows))
+        self.cached, self.cached_as = Rows.of(stores), name
 
     def standardise(self, speakers: pd.Series, over_time: bool) -> None:
         """Centre and scale cached features by what the rows of one speaker have in common.
@@ -119,7 +122,7 @@ class ClipReader:
             over_time: Whether the last axis of the features is time, to be taken together.
         """
         for rows in speakers.groupby(speakers).groups.values():
-            values = self.cached.values[rows]  # (clips, ..., features) or (..., bins, frames)
+            values = self.cached.take(rows)  # (clips, ..., features) or (..., bins, frames)
             axes = (0, values.ndim - 1) if over_time else (0,)
             scale = values.std(axis=axes, keepdims=True)[0]
             centre = values.mean(axis=axes, keepdims=True)[0]
@@ -143,7 +146,7 @@ class ClipReader:
             )
 
     def _standardised(self, rows: np.ndarray) -> np.ndarray:
-        values = self.cached.values[rows]
+        values = self.cached.take(rows)
         if self.standards:
             centre, scale = zip(*(self.standards[row] for row in rows), strict=True)
             return (values - np.stack(centre)) / np.stack(scale)
@@ -171,13 +174,15 @@ class ClipReader:
 
     @torch.no_grad()
     def _computed_rows(
-        self, compute: Callable[[Tensor], Tensor], device: torch.device | str
+        self, compute: Callable[[Tensor], Tensor], device: torch.device | str, block: range
     ) -> Iterator[tuple[np.ndarray, str]]:
         # Every clip of the scan, not the selection: a sweep over drops computes nothing again.
-        parts = np.array_split(np.arange(len(self.waveforms)), -(-len(self.waveforms) // PART))
-        for rows in track(parts, "features"):
-            for computed in compute(self._waveforms(rows).to(device)).numpy(force=True):
-                yield computed[None], ""
+        def computed() -> Iterator[np.ndarray]:
+            for rows in np.array_split(block, -(-len(block) // PART)):
+                yield from compute(self._waveforms(rows).to(device)).numpy(force=True)
+
+        for row in counted(computed(), "features", len(self.waveforms), block.start):
+            yield row[None], ""
 
 
 class ClipDataset(Dataset):

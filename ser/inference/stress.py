@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from ser.audio.clips import Rows
+from ser.cache.rows import Rows
 from ser.audio.conditions import CONDITIONS, alter, kind_of
 from ser.audio.decode import quantise
 from ser.checkpoints.format import RECIPE, Checkpoint, load_checkpoint

@@ -97,7 +97,7 @@ def time_bare(cfg: object, data: EmotionDataModule) -> float:
     model.on_fit_start()
     loader = data.train_dataloader()
     labels = torch.tensor(loader.dataset.labels)
-    analysed = torch.tensor(data.reader.cached.values[loader.dataset.rows])
+    analysed = torch.tensor(data.reader.cached.take(loader.dataset.rows))
     optimizer = instantiate(cfg.optimizer, params=model.network.parameters())
     model.train()
     seconds, count = [], len(loader.sampler)

@@ -24,7 +24,7 @@ BELOW = {
     "checkpoints": "config corpora splits features data evaluation",
     "training": "config splits features models data checkpoints evaluation",
     "analysis": "config corpora audio features data evaluation reporting",
-    "inference": "config corpora audio features models data checkpoints evaluation training"
+    "inference": "config cache corpora audio features models data checkpoints evaluation training"
     " reporting",
     "page": "corpora audio checkpoints reporting inference",
 }

@@ -1,0 +1,125 @@
+"""Rows of several stores, read as those of one."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, groupby
+from typing import TypeVar
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import TimeRemainingColumn as TimeLeft
+from rich.text import Text
+
+from ser.cache.store import Store, digest
+
+MOST_BLOCKS = 64
+"""Stores that rows are parted into, as each that is open holds a file."""
+
+FEWEST = 2000
+"""Rows of a store but the last."""
+
+_Row = TypeVar("_Row")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some or all rows of one store or of several.
+
+    Attributes:
+        stores: Where they are.
+        places: By row, its store and its row there, (rows, 2).
+    """
+
+    stores: Sequence[Store]
+    places: np.ndarray
+
+    @classmethod
+    def of(cls, stores: Sequence[Store]) -> "Rows":
+        """Return all rows of some stores."""
+        places = [(place, row) for place, store in enumerate(stores) for row in range(len(store))]
+        return cls(stores, np.array(places, np.int32).reshape(-1, 2))
+
+    def only(self, rows: Sequence[int]) -> "Rows":
+        """Return some of the rows."""
+        return Rows(self.stores, self.places[list(rows)])
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """One string a row."""
+        return tuple(self.stores[place].notes[row] for place, row in self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        place, row = self.places[row]
+        return self.stores[place][row]
+
+    def take(self, rows: Sequence[int]) -> np.ndarray:
+        """Read rows of one array each, all of one shape: (rows, ...)."""
+        values = self.stores[0].values
+        taken = np.empty((len(rows), *values.shape[1:]), values.dtype)
+        places = self.places[rows]
+        for place in np.unique(places[:, 0]):
+            chosen = places[:, 0] == place
+            taken[chosen] = self.stores[place].values[places[chosen, 1]]
+        return taken
+
+    def blocks(self) -> Iterator[tuple[slice, str]]:
+        """Yield the rows of each store, which follow each other, and the key of what they are."""
+        begin = 0
+        for place, group in groupby(self.places.tolist(), lambda one: one[0]):
+            rows = [row for _, row in group]
+            key = self.stores[place].key
+            whole = len(rows) == len(self.stores[place])
+            yield slice(begin, begin + len(rows)), key if whole else digest(key, rows)
+            begin += len(rows)
+
+
+def parted(counts: Sequence[int]) -> list[slice]:
+    """Part things that follow each other into blocks for a store each.
+
+    Args:
+        counts: Of the rows of each thing, which stay together.
+    """
+    size = max(FEWEST, -(-sum(counts) // MOST_BLOCKS))
+    blocks = [(end - count) // size for count, end in zip(counts, accumulate(counts), strict=True)]
+    ends = [place for place, block in enumerate(blocks) if place and block != blocks[place - 1]]
+    return [slice(*ends) for ends in zip([0, *ends], [*ends, len(counts)], strict=True)]
+
+
+class _Rate(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return them, once they are known."""
+        return Text(f"{task.speed:.0f}/s" if task.speed else "")
+
+
+def counted(rows: Iterable[_Row], shown: str, total: int, done: int = 0) -> Iterator[_Row]:
+    """Yield what takes long to make, with a bar of how many, how fast and how long still.
+
+    Args:
+        rows: To be made.
+        shown: What is done, before the bar, and afterwards in the log with its rate.
+        total: Of all rows, those of other blocks included.
+        done: Of them before these.
+    """
+    start, count = time.perf_counter(), 0
+    columns = (TextColumn(shown), BarColumn(), MofNCompleteColumn(), _Rate(), TimeLeft())
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task(shown, total=total, completed=done)
+        for row in rows:
+            yield row
+            count += 1
+            bar.advance(task)
+    if not count:
+        return
+    rate = count / (time.perf_counter() - start)
+    left = (total - done - count) / rate
+    log.info("%s: %d of %d, %.0f a second, %.0f s left", shown, done + count, total, rate, left)
