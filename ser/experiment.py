@@ -35,6 +35,7 @@ from ser.training.fit import (
     build_trainer,
     fit_and_validate,
     fit_worker_rank,
+    prepare,
     score,
 )
 from ser.training.processes import at_once, check_devices, is_rank_zero
@@ -121,6 +122,8 @@ def _cross_validate(cfg: DictConfig) -> float | None:
                 shutil.rmtree(part)
         parts = [folds.of(cfg, number) for number in range(splits.count())]
         jobs = at_once(cfg, len(parts))
+        if jobs > 1 and cfg.ensemble is None and cfg.select is None:
+            prepare(parts[0])  # with all processors
         objectives = kept.settle([(part, ()) for part in parts], train_fold, jobs)
         pooled = pool(run.folder, "fold_*")
         write_result(pooled, splits.found.corpora, data.hear if cfg.players else None)

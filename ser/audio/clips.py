@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, chain, groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -85,9 +85,10 @@ def open_clips(
         ValueError: Files cannot be read, and are to be raised; the log has a line for each.
     """
     pieces = [piece for group in groups for piece in group]
-    waveforms = Rows.of(list(open_blocks(groups, root, sample_rate, cache)))
+    stores = [store for _, store in open_blocks(groups, root, sample_rate, cache)]
+    waveforms = Rows.of(stores)
     notes = waveforms.notes
-    readable = tuple(row for row, note in enumerate(notes) if not note.startswith(ERROR))
+    readable = readable_rows(notes)
     if len(readable) == len(notes):
         return DecodedClips(waveforms, readable, {})
     unreadable = {
@@ -112,14 +113,19 @@ def open_clips(
     return DecodedClips(waveforms.only(readable), readable, unreadable)
 
 
+def readable_rows(notes: Sequence[str]) -> list[int]:
+    """Return the rows whose notes are of recordings that can be read."""
+    return [row for row, note in enumerate(notes) if not note.startswith(ERROR)]
+
+
 def open_blocks(
     groups: Sequence[Sequence[tuple[Path, Span]]],
     root: Path,
     sample_rate: int,
     cache: Path,
     shard: tuple[int, int] = (0, 1),
-) -> Iterator[Store]:
-    """Yield the stores of `open_clips`, decoding what is missing.
+) -> Iterator[tuple[slice, Store]]:
+    """Yield which recordings are in each store of `open_clips`, decoding what is missing.
 
     Args:
         groups: As there, and so are `root`, `sample_rate` and `cache`.
@@ -130,18 +136,21 @@ def open_blocks(
     """
     files = list(dict.fromkeys(path for group in groups for path, _ in group))
     contents = dict(zip(files, fingerprints(files, root, cache), strict=True))
-    blocks = []
+    blocks, begin = [], 0
     for group in groups:
         cuts = [list(pieces) for _, pieces in groupby(group, itemgetter(0))]
-        blocks += [cuts[block] for block in parted([len(pieces) for pieces in cuts])]
+        for block in parted([len(pieces) for pieces in cuts]):
+            pieces = list(chain.from_iterable(cuts[block]))
+            blocks.append((slice(begin, begin := begin + len(pieces)), pieces))
     share, shares = shard
     chosen = blocks[share::shares]
-    counts = [sum(map(len, block)) for block in chosen]
-    for block, done in zip(chosen, accumulate(counts, initial=0), strict=False):
-        paths, spans = zip(*chain.from_iterable(block), strict=True)
+    total, done = sum(len(pieces) for _, pieces in chosen), 0
+    for rows, pieces in chosen:
+        paths, spans = zip(*pieces, strict=True)
         known = [contents[path] for path in dict.fromkeys(paths)]
-        place = Place(done, sum(counts))
-        yield open_waveforms(paths, root, sample_rate, cache, spans, known, place)
+        place = Place(done, total)
+        yield rows, open_waveforms(paths, root, sample_rate, cache, spans, known, place)
+        done += len(pieces)
 
 
 class Place(NamedTuple):

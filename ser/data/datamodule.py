@@ -1,11 +1,12 @@
 """The data module: clips as batches of waveforms, or of features computed from them before."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
+from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import numpy as np
@@ -17,9 +18,17 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, default_convert
 
-from ser.audio.clips import ON_ERROR, DecodedClips, open_clips
+from ser.audio.clips import (
+    ON_ERROR,
+    DecodedClips,
+    Span,
+    open_blocks,
+    open_clips,
+    readable_rows,
+)
 from ser.audio.window import Window
 from ser.cache.eviction import trim
+from ser.cache.rows import Rows
 from ser.cache.store import cache_directory, digest
 from ser.config.quantities import Count, Fold, Hertz, Positive, Seed
 from ser.config.split_info import SplitInfo
@@ -179,9 +188,12 @@ class EmotionDataModule(LightningDataModule):
     @cached_property
     def decoded(self) -> DecodedClips:
         """What lies below the root, decoded; a store a modality."""
+        root = self.scanned.root
+        return open_clips(self._pieces(), root, self.sample_rate, self.cache, self.on_error)
+
+    def _pieces(self) -> list[list[tuple[Path, Span]]]:
         groups = groupby(self.scanned.clips, attrgetter("modality"))
-        pieces = [[(clip.path, (clip.start, clip.end)) for clip in group] for _, group in groups]
-        return open_clips(pieces, self.scanned.root, self.sample_rate, self.cache, self.on_error)
+        return [[(clip.path, (clip.start, clip.end)) for clip in group] for _, group in groups]
 
     @cached_property
     def found(self) -> Scan:
@@ -297,21 +309,49 @@ class EmotionDataModule(LightningDataModule):
             waveforms: Whether batches that train hold the waveforms too.
         """
         self.trains_on_waveforms = waveforms
-        if self.normalize and frontend.layout == "frames":
+        self.scores_cached = self.normalize is not None or frontend.exact
+        self.reader.cache(*self._cached(frontend, recipe), device)
+        if self.normalize == "speaker":
+            speakers = self.table.corpus + "/" + self.table.speaker
+            self.reader.standardise(speakers, frontend.layout == "planes")
+        trim(self.cache, self.cache_max_gb)
+
+    def _cached(self, frontend: FrontEnd, recipe: Mapping) -> tuple[Callable, str, Path, str]:
+        """Return what computes cached features, their key, their folder and their name."""
+        if self.normalize is None:
+            return frontend.analyse, cache_key(frontend, recipe, False), self.cache, "analysed"
+        if frontend.layout == "frames":
             raise ValueError(
                 f"normalize={self.normalize} would fill the padding of frames: expected"
                 " frontend.frames=false, or no normalize"
             )
-        self.scores_cached = self.normalize is not None or frontend.exact
-        if self.normalize == "speaker":
-            key = cache_key(frontend, recipe, True)
-            self.reader.cache(frontend, key, self.cache, "features", device)
-            speakers = self.table.corpus + "/" + self.table.speaker
-            self.reader.standardise(speakers, frontend.layout == "planes")
-        else:
-            key = cache_key(frontend, recipe, False)
-            self.reader.cache(frontend.analyse, key, self.cache, "analysed", device)
-        trim(self.cache, self.cache_max_gb)
+        return frontend, cache_key(frontend, recipe, True), self.cache, "features"
+
+    def prepare(
+        self,
+        frontend: FrontEnd | None,
+        recipe: Mapping,
+        device: torch.device | str = "cpu",
+        shard: tuple[int, int] = (0, 1),
+    ) -> int:
+        """Decode the clips and cache their features, for any run to find; return how many.
+
+        Args:
+            frontend: As of `cache_features`, and so are `recipe` and `device`; None decodes alone.
+            recipe: As there.
+            device: As there.
+            shard: Which of how many shares of the blocks that a cache is of.
+        """
+        clips, count = self.scanned.clips, 0
+        root = self.scanned.root
+        for rows, store in open_blocks(self._pieces(), root, self.sample_rate, self.cache, shard):
+            count += len(store)
+            readable = readable_rows(store.notes)
+            if frontend is not None and readable:
+                heard = [clips[rows][row] for row in readable]
+                reader = ClipReader(Rows.of([store]).only(readable), heard, self.window)
+                reader.cache(*self._cached(frontend, recipe), device)
+        return count
 
     def hold_waveforms(self, device: torch.device) -> None:
         """Let training and validation read waveforms that stay on the device."""

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from ser.cache.rows import Rows
 from ser.audio.conditions import CONDITIONS, alter, kind_of
 from ser.audio.decode import quantise
+from ser.cache.rows import Rows
 from ser.checkpoints.format import RECIPE, Checkpoint, load_checkpoint
 from ser.checkpoints.source import open_data
 from ser.config.split_info import STAMPS, joint_stamps

@@ -65,6 +65,8 @@ SETTINGS: Mapping[str, object] = {
     "resume_sweep": str | None,
     "seed": Seed,
     "select": str | None,
+    "shard": Natural,
+    "shards": Count,
     "split": Literal["val", "test"],
     "to": str | None,
     "cache.dir": str | None,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import lightning
 import numpy as np
 import pandas as pd
+import torch
 from hydra.utils import instantiate
 from lightning import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
@@ -165,23 +166,44 @@ def _limits(data: EmotionDataModule) -> dict[str, int]:
     return {} if data.validates() else {"limit_val_batches": 0}
 
 
+def prepare(cfg: DictConfig, shard: tuple[int, int] = (0, 1)) -> int:
+    """Fill the cache with what a run reads, without training; return how many clips it is of.
+
+    Args:
+        cfg: Of the run.
+        shard: Which of how many shares.
+    """
+    data = instantiate(cfg.data)
+    model = instantiate(cfg.model, classes=data.labels.classes)
+    device = build_trainer(cfg).strategy.root_device
+    frontend = model.frontend if _caches(model, data, device) else None
+    exact = frontend is not None and frontend.exact
+    return data.prepare(frontend, model.hparams.frontend, device if exact else "cpu", shard)
+
+
+def _caches(model: LightningModule, data: EmotionDataModule, device: torch.device) -> bool:
+    """Return whether training reads features that were computed before."""
+    frontend = model.frontend
+    if not frontend.cached:
+        return False
+    on_cpu = device.type == "cpu"
+    return on_cpu or frontend.exact or frontend.layout == "vector" or bool(data.normalize)
+
+
 def _feed(model: LightningModule, data: EmotionDataModule, trainer: Trainer) -> None:
     """Bring what training reads to where it is read fastest."""
     device = trainer.strategy.root_device
-    if not model.frontend.cached:
-        if data.normalize:
-            raise ValueError(
-                f"normalize={data.normalize} needs features that are cached: expected another"
-                " front end than mel_image"
-            )
-    elif model.frontend.exact:
-        data.cache_features(model.frontend, model.hparams.frontend, device)
-        return
-    elif model.frontend.layout == "vector" or data.normalize or device.type == "cpu":
-        noisy = getattr(model, "noisy", False)  # a classical model is not
-        data.cache_features(model.frontend, model.hparams.frontend, waveforms=noisy)
-        return
-    if device.type != "cpu":
+    if data.normalize and not model.frontend.cached:
+        raise ValueError(
+            f"normalize={data.normalize} needs features that are cached: expected another"
+            " front end than mel_image"
+        )
+    if _caches(model, data, device):
+        exact = model.frontend.exact
+        noisy = not exact and getattr(model, "noisy", False)  # a classical model is not
+        where = device if exact else "cpu"
+        data.cache_features(model.frontend, model.hparams.frontend, where, noisy)
+    elif device.type != "cpu":
         data.hold_waveforms(device)
 
 
