@@ -113,9 +113,9 @@ def open_clips(
     return DecodedClips(waveforms.only(readable), readable, unreadable)
 
 
-def readable_rows(notes: Sequence[str]) -> list[int]:
+def readable_rows(notes: Sequence[str]) -> tuple[int, ...]:
     """Return the rows whose notes are of recordings that can be read."""
-    return [row for row, note in enumerate(notes) if not note.startswith(ERROR)]
+    return tuple(row for row, note in enumerate(notes) if not note.startswith(ERROR))
 
 
 def open_blocks(

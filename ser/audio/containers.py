@@ -13,6 +13,9 @@ import soundfile
 BLOCK = 2**20
 """Frames read at once: a clip is one block, an hour needs no more memory than that."""
 
+LEAST = 2**16
+"""Frames read at once where a header promises fewer: what is not filled is zeroed, in vain."""
+
 MP4_SUFFIXES = frozenset((".m4a", ".mp4"))
 """What PyAV reads; libsndfile reads the others."""
 
@@ -78,8 +81,8 @@ def _read(file: BinaryIO) -> Iterator[tuple[int, np.ndarray]]:
                     f"is of the container {stream.format}: expected one of"
                     f" {', '.join(CONTAINERS)}; convert it"
                 )
-            read = 0
-            while len(block := stream.read(BLOCK, dtype="float32", always_2d=True)):
+            read, size = 0, min(BLOCK, max(stream.frames, LEAST))
+            while len(block := stream.read(size, dtype="float32", always_2d=True)):
                 read += len(block)
                 yield stream.samplerate, block
             if stream.format != "MP3":  # of which libsndfile may have guessed the number of frames

@@ -28,16 +28,20 @@ def fingerprints(paths: Sequence[Path], root: Path, directory: Path) -> list[str
         directory: The cache folder.
     """
     memory = directory / f"files-{digest(str(root.resolve()))}.json"
-    known = _recall(memory)
-    states = {path.relative_to(root).as_posix(): state(path) for path in paths}
-    touched = [name for name, now in states.items() if known.get(name, [])[:-1] != now]
-    read = {name: _hash(root / name) for name in touched if states[name]}
-    new = {name: [*states[name], sha256] for name, sha256 in read.items() if sha256}
-    known = {name: entry for name, entry in known.items() if name not in touched} | new
+    known, new = _recall(memory), 0
+    names = [path.relative_to(root).as_posix() for path in paths]
+    for name, path in zip(names, paths, strict=True):
+        now = state(path)
+        if known.get(name, [])[:-1] == now:
+            continue
+        known.pop(name, None)
+        if now and (sha256 := _hash(path)):
+            known[name] = [*now, sha256]
+            new += 1
     if new:
-        log.info("%d files are new or were touched since they were last read", len(new))
+        log.info("%d files are new or were touched since they were last read", new)
         _remember(memory, known)
-    return [known[name][-1] if name in known else None for name in states]
+    return [known[name][-1] if name in known else None for name in names]
 
 
 def state(path: Path) -> list[int] | None:

@@ -113,11 +113,9 @@ def counted(rows: Iterable[_Row], shown: str, total: int, done: int = 0) -> Iter
     start, count = time.perf_counter(), 0
     columns = (TextColumn(shown), BarColumn(), MofNCompleteColumn(), _Rate(), TimeLeft())
     with Progress(*columns, transient=True) as bar:
-        task = bar.add_task(shown, total=total, completed=done)
-        for row in rows:
+        for row in bar.track(rows, total, done, description=shown):
             yield row
             count += 1
-            bar.advance(task)
     if not count:
         return
     rate = count / (time.perf_counter() - start)

@@ -20,7 +20,7 @@ AUDIO_SUFFIXES = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Clip:
     """One recording and what its name says of it.
 

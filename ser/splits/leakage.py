@@ -1,7 +1,7 @@
 """The leak audit: what train, val and test share, and what test clips must not decide."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -37,17 +37,19 @@ def audit(
         ValueError: Something is shared under a protocol that may not leak.
     """
     speakers = {split: set() for split in SPLITS}
+    copied = {digest for digest, count in Counter(hashes).items() if count > 1}
     members = defaultdict(list)
     takes, sentences = defaultdict(list), defaultdict(list)
     for clip, split, digest in zip(clips, splits, hashes, strict=True):
         speakers[split].add(clip.voice)
-        members[digest].append((split, _file(clip)))
+        if digest in copied:
+            members[digest].append((split, _file(clip)))
         takes[clip.take].append(split)
         sentences[clip.sentence].append((clip.repetition, split))
     shared_speakers = sorted(
         set().union(*(speakers[one] & speakers[other] for one, other in combinations(SPLITS, 2)))
     )
-    copies = [group for group in members.values() if len(group) > 1]
+    copies = list(members.values())
     crossing = [group for group in copies if len({split for split, _ in group}) > 1]
     crossing += _overlaps(clips, splits)
     shared_takes = [take for take in takes.values() if len(set(take)) > 1]
@@ -88,7 +90,10 @@ def _file(clip: Clip) -> str:
 def _overlaps(clips: Sequence[Clip], splits: Sequence[str]) -> Iterator[list[tuple[str, str]]]:
     """Yield split and name of pairs of segments of one file that overlap across the split."""
     files = defaultdict(list)
+    cut = {clip.path for clip in clips if clip.is_segment}
     for clip, split in zip(clips, splits, strict=True):
+        if clip.path not in cut:
+            continue
         files[clip.path].append(
             (clip.start, math.inf if clip.end is None else clip.end, split, clip)
         )

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def test_each_official_name_is_one_clip_of_one_corpus():
         corpus = CORPORA[clip.corpus]
         assert clip.emotion in corpus.emotions
         assert clip.gender == corpus.speakers[clip.speaker]
-        assert vars(from_name(clip.name)) | {"path": path} == vars(clip)
+        assert asdict(from_name(clip.name)) | {"path": path} == asdict(clip)
         clips[clip.clip] = clip
     assert len(clips) == len(names)
     assert len({clip.take for clip in clips.values() if clip.modality == "audio"}) == len(
@@ -73,7 +74,7 @@ def test_each_official_name_is_one_clip_of_one_corpus():
 
 def test_a_clip_is_found_by_its_name(official: Path):
     for clip in scan(official).clips:
-        assert vars(from_name(clip.name)) | {"path": clip.path} == vars(clip)
+        assert asdict(from_name(clip.name)) | {"path": clip.path} == asdict(clip)
     for name in ("", "a", "OAF_back_fear", "../03-01-01-01-01-01-01", "03-01-09-01-01-01-12"):
         assert from_name(name) is None
     for name in ("a01", "DC/a01", "DC_a1", "1040_ITH_SAD_X", "03A01FA", "DC_a01_"):
@@ -93,9 +94,9 @@ def test_a_ravdess_name():
 
 def test_a_video_differs_from_the_audio_of_its_take_in_modality_and_name_alone():
     audio, video = (parse(Path(f"{code}-02-06-02-01-02-12.mp4")) for code in ("03", "01"))
-    facts = vars(audio) | {"clip": video.clip, "path": video.path, "modality": "video"}
+    facts = asdict(audio) | {"clip": video.clip, "path": video.path, "modality": "video"}
     assert audio.modality == "audio"
-    assert vars(video) == facts
+    assert asdict(video) == facts
     assert audio.take == video.take
     assert (audio.name, video.name) == ("03-02-06-02-01-02-12", "01-02-06-02-01-02-12")
 
