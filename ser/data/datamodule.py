@@ -1,6 +1,7 @@
 """The data module: clips as batches of waveforms, or of features computed from them before."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -37,7 +38,7 @@ from ser.corpora.labels import TARGETS, Labels, in_order, label_emotions
 from ser.corpora.manifest import choose, read
 from ser.corpora.scan import Scan, scan
 from ser.corpora.tess import INSTEAD
-from ser.data.loading import ClipDataset, ClipReader, Reader
+from ser.data.loading import BlockShuffle, ClipDataset, ClipReader, Reader
 from ser.features.encoders import DOCUMENTED
 from ser.features.frontend import FrontEnd, cache_key
 from ser.fetch.servers import Servers
@@ -86,6 +87,8 @@ class EmotionDataModule(LightningDataModule):
         on_error: What to do about recordings that cannot be read: `raise` lists all of them and
             stops, `skip` leaves them out.
         batch_size: Clips.
+        shuffle_block: Training clips that stay together while their order is shuffled, see
+            `ser.data.loading.BlockShuffle`: for features that do not fit into memory. None is none.
         sample_rate: Hz.
         seed: Of the order of the training clips, together with the epoch.
         cache: Folder of decoded audio and features; None is the user's cache folder.
@@ -113,6 +116,7 @@ class EmotionDataModule(LightningDataModule):
     refit: bool = False
     on_error: Literal[ON_ERROR] = "raise"
     batch_size: Count = 32
+    shuffle_block: Count | None = None
     sample_rate: Hertz = 48000
     seed: Seed = 0
     cache: str | None = None
@@ -315,6 +319,15 @@ class EmotionDataModule(LightningDataModule):
             speakers = self.table.corpus + "/" + self.table.speaker
             self.reader.standardise(speakers, frontend.layout == "planes")
         trim(self.cache, self.cache_max_gb)
+        size = sum(store.values.nbytes for store in self.reader.cached.stores)
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if self.shuffle_block is None and size > memory:
+            log.warning(
+                "features of %.0f GB are read at random with %.0f GB of memory:"
+                " data.shuffle_block=1000 reads them block by block",
+                size / 1e9,
+                memory / 1e9,
+            )
 
     def _cached(self, frontend: FrontEnd, recipe: Mapping) -> tuple[Callable, str, Path, str]:
         """Return what computes cached features, their key, their folder and their name."""
@@ -406,7 +419,10 @@ class EmotionDataModule(LightningDataModule):
         dataset = self.dataset("train", read)
         trainer = self.trainer
         count, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
-        sampler = DistributedSampler(dataset, num_replicas=count, rank=rank, seed=self.seed)
+        if self.shuffle_block is None:
+            sampler = DistributedSampler(dataset, num_replicas=count, rank=rank, seed=self.seed)
+        else:
+            sampler = BlockShuffle(len(dataset), self.shuffle_block, count, rank, self.seed)
         # Its own, as an iterator over batches draws a number: of the state of the training it would
         # take one more or less, by when Lightning makes it.
         return self._loader(dataset, sampler=sampler, generator=torch.Generator())

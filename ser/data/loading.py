@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from ser.audio.window import VERSION, Window
 from ser.cache.rows import Rows, counted
@@ -18,6 +18,9 @@ from ser.corpora.scan import CORPORA
 
 PART = 64
 """Clips that are turned into features at once."""
+
+MIXED = 8
+"""Blocks whose clips are shuffled among each other."""
 
 Batch = dict[str, Tensor]
 Reader = Callable[[np.ndarray], Batch]
@@ -183,6 +186,44 @@ class ClipReader:
 
         for row in counted(computed(), "features", len(self.waveforms), block.start):
             yield row[None], ""
+
+
+class BlockShuffle(Sampler):
+    """Shuffles positions by (seed, epoch), all of them or those of some blocks at a time.
+
+    Blocks of positions that follow each other are shuffled, and then the positions of `MIXED`
+    blocks among each other: a memory map is read in a few places at a time. Of several processes
+    each gets its share, as of `torch.utils.data.DistributedSampler`.
+
+    Args:
+        count: Of positions.
+        block: Positions of a block.
+        replicas: Processes.
+        rank: Of this one.
+        seed: Of the order, together with the epoch.
+    """
+
+    def __init__(self, count: int, block: int, replicas: int, rank: int, seed: int) -> None:
+        self.count, self.block, self.seed = count, block, seed
+        self.replicas, self.rank = replicas, rank
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the order of another epoch next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.count // self.replicas)
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield this process's positions; the first are repeated where they do not part evenly."""
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        blocks = torch.arange(self.count).split(self.block)
+        order = torch.randperm(len(blocks), generator=generator)
+        mixed = [torch.cat([blocks[place] for place in some]) for some in order.split(MIXED)]
+        whole = torch.cat([some[torch.randperm(len(some), generator=generator)] for some in mixed])
+        whole = whole.repeat(2)[: len(self) * self.replicas]
+        return iter(whole[self.rank :: self.replicas].tolist())
 
 
 class ClipDataset(Dataset):

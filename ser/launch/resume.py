@@ -29,9 +29,9 @@ FIXED = (
 """Root keys that make the model, its classes or its split, or choose the epoch."""
 
 CHANGEABLE = (
-    "data.root", "data.manifest", "data.batch_size", "data.cache", "data.cache_max_gb",
-    "data.on_error", "data.download", "data.servers", "model.augment", "model.autocast",
-    "model.channel", "model.label_smoothing", "model.class_weights", "model.optimizer",
+    "data.root", "data.manifest", "data.batch_size", "data.shuffle_block", "data.cache",
+    "data.cache_max_gb", "data.on_error", "data.download", "data.servers", "model.augment",
+    "model.autocast", "model.channel", "model.label_smoothing", "model.class_weights", "model.optimizer",
 )  # fmt: skip
 """What may change below them."""
 

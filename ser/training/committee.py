@@ -37,7 +37,7 @@ from ser.training.processes import at_once
 
 log = logging.getLogger(__name__)
 
-OPEN = ("data.batch_size", "data.seed")
+OPEN = ("data.batch_size", "data.shuffle_block", "data.seed")
 """What members may differ in of the data: the whole scores one window."""
 
 ALONE = ("ensemble=null", "ensemble_weights=null")

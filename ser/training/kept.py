@@ -17,7 +17,7 @@ from ser.training.processes import train_apart
 
 log = logging.getLogger(__name__)
 
-READ = ("batch_size", "window")
+READ = ("batch_size", "shuffle_block", "window")
 """How clips are read, not which."""
 
 

@@ -22,7 +22,7 @@ from ser.training import kept
 
 log = logging.getLogger(__name__)
 
-OPEN = ("data.window", "data.batch_size", "data.seed")
+OPEN = ("data.window", "data.batch_size", "data.shuffle_block", "data.seed")
 """What may be searched of the data: neither who tests nor what is scored."""
 
 

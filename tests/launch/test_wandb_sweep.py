@@ -1,0 +1,46 @@
+"""sweep.yaml, whose trials W&B's agent starts."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def command(end: int) -> list[str]:
+    """Return what the agent runs for the first or the last value of each parameter."""
+    sweep = yaml.safe_load((REPOSITORY / "sweep.yaml").read_text())
+    drawn = {
+        key: {"value": [*facts.get("values", (facts.get("min"), facts.get("max")))][end]}
+        for key, facts in sweep["parameters"].items()
+    }
+    given = create_sweep_command_args({"args": drawn}) | {"program": [sweep["program"]]}
+    # As the agent does, which has no function for it.
+    return [
+        word
+        for chunk in create_sweep_command(sweep["command"])
+        for word in (given[chunk[2:-1]] if chunk.startswith("${") else [chunk])
+    ]
+
+
+@pytest.mark.parametrize("end", [0, -1])
+def test_the_agents_words_compose(end: int):
+    *run, script, lr, dropout, augment = command(end)
+    assert (run, script) == (["uv", "run"], "train.py")
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        cfg = compose("train", [lr, dropout, augment])
+    assert cfg.model.optimizer.lr == (1e-4, 1e-2)[end]
+    assert cfg.model.network.dropout == (0.2, 0.5)[end]
+    assert augment == ("augment=specaugment", "augment=none")[end]
+
+
+@pytest.mark.slow
+def test_a_trial_runs(launch: Callable[..., Path], small: list[str]):
+    run = launch("train", *command(0)[3:], *small, "trainer.max_epochs=1", logger="wandb")
+    assert len(list(run.glob("wandb/offline-run-*"))) == 1
+    with (run / "metrics.csv").open() as file:
+        assert "val/uar" in next(file)  # what the agent's server is told
