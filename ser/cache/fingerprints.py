@@ -32,24 +32,24 @@ def fingerprints(paths: Sequence[Path], root: Path, directory: Path) -> list[str
     names = [path.relative_to(root).as_posix() for path in paths]
     for name, path in zip(names, paths, strict=True):
         now = state(path)
-        if known.get(name, [])[:-1] == now:
+        if known.get(name, "").rpartition(" ")[0] == now:
             continue
         known.pop(name, None)
         if now and (sha256 := _hash(path)):
-            known[name] = [*now, sha256]
+            known[name] = f"{now} {sha256}"
             new += 1
     if new:
         log.info("%d files are new or were touched since they were last read", new)
         _remember(memory, known)
-    return [known[name][-1] if name in known else None for name in names]
+    return [known[name].rpartition(" ")[2] if name in known else None for name in names]
 
 
-def state(path: Path) -> list[int] | None:
-    """Return what changes with every write to a file, and when another takes its place."""
+def state(path: Path) -> str | None:
+    """Return a text that changes with every write to a file, and when another takes its place."""
     with suppress(OSError):  # gone, or a broken link
         status = path.stat()
         if stat.S_ISREG(status.st_mode):
-            return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+            return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
     return None
 
 
@@ -59,14 +59,14 @@ def _hash(path: Path) -> str | None:
     return None
 
 
-def _recall(memory: Path) -> dict[str, list]:
+def _recall(memory: Path) -> dict[str, str]:
     with suppress(OSError, ValueError, AttributeError, RecursionError):  # new, damaged or foreign
         entries = json.loads(memory.read_bytes())
-        return {name: entry for name, entry in entries.items() if isinstance(entry, list)}
+        return {name: entry for name, entry in entries.items() if isinstance(entry, str)}
     return {}
 
 
-def _remember(memory: Path, entries: dict[str, list]) -> None:
+def _remember(memory: Path, entries: dict[str, str]) -> None:
     # A folder that is full or may only be read: the files are read once more next time.
     with suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,8 @@ FIXED = (
 CHANGEABLE = (
     "data.root", "data.manifest", "data.batch_size", "data.shuffle_block", "data.cache",
     "data.cache_max_gb", "data.on_error", "data.download", "data.servers", "model.augment",
-    "model.autocast", "model.channel", "model.label_smoothing", "model.class_weights", "model.optimizer",
+    "model.autocast", "model.channel", "model.label_smoothing", "model.class_weights",
+    "model.optimizer",
 )  # fmt: skip
 """What may change below them."""
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -37,19 +37,22 @@ def audit(
         ValueError: Something is shared under a protocol that may not leak.
     """
     speakers = {split: set() for split in SPLITS}
-    copied = {digest for digest, count in Counter(hashes).items() if count > 1}
+    copied = _repeated(hashes)
+    taken, said = (_repeated(getattr(clip, key) for clip in clips) for key in ("take", "sentence"))
     members = defaultdict(list)
     takes, sentences = defaultdict(list), defaultdict(list)
     for clip, split, digest in zip(clips, splits, hashes, strict=True):
         speakers[split].add(clip.voice)
-        if digest in copied:
+        if hash(digest) in copied:
             members[digest].append((split, _file(clip)))
-        takes[clip.take].append(split)
-        sentences[clip.sentence].append((clip.repetition, split))
+        if hash(clip.take) in taken:
+            takes[clip.take].append(split)
+        if hash(clip.sentence) in said:
+            sentences[clip.sentence].append((clip.repetition, split))
     shared_speakers = sorted(
         set().union(*(speakers[one] & speakers[other] for one, other in combinations(SPLITS, 2)))
     )
-    copies = list(members.values())
+    copies = [group for group in members.values() if len(group) > 1]
     crossing = [group for group in copies if len({split for split, _ in group}) > 1]
     crossing += _overlaps(clips, splits)
     shared_takes = [take for take in takes.values() if len(set(take)) > 1]
@@ -80,6 +83,11 @@ def audit(
         "test_takes_trained": sum(take.count("test") for take in shared_takes),
         "test_repetitions_trained": repeated,
     }
+
+
+def _repeated(keys: Iterable[Hashable]) -> set[int]:
+    """Return the hashes of keys that come more than once: few, where all keys would be many."""
+    return {key for key, count in Counter(map(hash, keys)).items() if count > 1}
 
 
 def _file(clip: Clip) -> str:

@@ -31,6 +31,8 @@ EXTRAS = [command for command in COMMANDS if command.startswith("uv run --extra 
 APPS = [command for command in COMMANDS if command.startswith("uv run --extra app ")]
 # With the extra `onnx`, which tests/inference/test_onnx.py runs.
 EXPORTS = [command for command in COMMANDS if command.startswith("uv run --extra onnx ")]
+# What tests/launch/test_wandb_sweep.py tries without a server.
+SWEEPS = [command for command in COMMANDS if command.startswith("uv run wandb ")]
 # What goes on with something: a run, a sweep.
 RESUMES = [command for command in TRAINS if "resume" in command]
 TRAINS = [command for command in TRAINS if "resume" not in command]
@@ -43,7 +45,7 @@ README_TRAINS = re.findall(r"uv run train.py[^#\n]*[^#\n ]", BLOCKS[0])
 
 
 def test_every_command_is_known():
-    rest = set(COMMANDS) - {*TRAINS, *EXTRAS, *APPS, *EXPORTS, *RESUMES, *EVALS, *MODULES}
+    rest = set(COMMANDS) - {*TRAINS, *EXTRAS, *APPS, *EXPORTS, *SWEEPS, *RESUMES, *EVALS, *MODULES}
     assert rest == {"pip install uv", "uv run --group test pytest"}
     readme = re.search(r"```bash\n(.*?)```", PAGES[REPOSITORY / "README.md"], re.DOTALL)[1]
     assert "uv run --group test pytest " in readme  # of the first block
@@ -179,6 +181,10 @@ def test_the_other_commands_run(
             given += [f"cache.dir={cache}", f"data.root={few}"]
             if "-m" in words:
                 given = ["-m", *given, "seed=0,1"]
+        if module == "ser.prepare":
+            given = [f"data.root={few}", f"cache.dir={cache}", "window.seconds=1", "name=prepared"]
+            if "-m" in words:
+                given += ["-m", "shard=0,1", "shards=2"]
         if module == "ser.download":  # all is there: nothing is fetched
             given = [f"data.root={official}", "data.corpora=[ravdess]"]
         monkeypatch.setattr(sys, "argv", [module, *given])
