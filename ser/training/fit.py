@@ -106,7 +106,7 @@ def fit_worker_rank(cfg: DictConfig) -> None:
     data, model = _build(cfg)
     trainer = build_trainer(cfg, **_limits(data))
     trainer.loggers = build_loggers(cfg, data.split_info(model.frontend.origin))
-    _feed(model, data, trainer)
+    feed(model, data, trainer)
     last = Path(cfg.folder) / "checkpoints" / "last.ckpt"
     trainer.fit(model, data, ckpt_path=last if resume_from else None, weights_only=True)
 
@@ -190,7 +190,7 @@ def _caches(model: LightningModule, data: EmotionDataModule, device: torch.devic
     return on_cpu or frontend.exact or frontend.layout == "vector" or bool(data.normalize)
 
 
-def _feed(model: LightningModule, data: EmotionDataModule, trainer: Trainer) -> None:
+def feed(model: LightningModule, data: EmotionDataModule, trainer: Trainer) -> None:
     """Bring what training reads to where it is read fastest."""
     device = trainer.strategy.root_device
     if data.normalize and not model.frontend.cached:
@@ -219,7 +219,7 @@ def _fit(
     if resume_from:
         restart.place(resume_from, folder, recipe.entry)
         log.info("going on after epoch %d of %s", resume_from.epoch, resume_from.path)
-    _feed(model, data, trainer)
+    feed(model, data, trainer)
     stopped, classical = False, "estimator" in model.hparams
     if classical:
         features, labels = data.training_features(model.frontend)

@@ -8,6 +8,7 @@ reads, resamples (soxr), cuts and transforms each clip as an item of a Dataset: 
 process, as a DataLoader does unless told otherwise, and with two workers.
 """
 
+import copy
 import sys
 import tempfile
 import time
@@ -28,6 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ser.corpora.scan import CORPORA
 from ser.data.datamodule import EmotionDataModule
+from ser.training.fit import feed
 from ser.training.processes import quiet_lightning
 
 EPOCHS = 4  # the first warms up and does not count
@@ -79,35 +81,39 @@ class OneByOne(Dataset):
 def time_ours(cfg: object, data: EmotionDataModule) -> float:
     """Seconds a clip of the program as it ships: Lightning, metrics, logger."""
     model, timer = instantiate(cfg.model, classes=data.labels.classes), EpochTimer()
-    data.cache_features(model.frontend, model.hparams.frontend)
     with tempfile.TemporaryDirectory() as folder:
         logger = CSVLogger(folder)
         # Lightning ends an epoch after its validation, which the others do not have.
         options = {"max_epochs": EPOCHS, "enable_checkpointing": False, "logger": logger}
         options |= {"limit_val_batches": 0}
         trainer = instantiate(cfg.trainer, **options, callbacks=[timer], default_root_dir=folder)
+        feed(model, data, trainer)
         trainer.fit(model, data)
     return median(timer.seconds[1:]) / len(data.train_dataloader().sampler)
 
 
 def time_bare(cfg: object, data: EmotionDataModule) -> float:
-    """Seconds a clip of a loop over tensors in memory."""
-    model = instantiate(cfg.model, classes=data.labels.classes)
+    """Seconds a clip of a loop over tensors in memory, that of a GPU where it trains."""
+    device = instantiate(cfg.trainer, logger=False, callbacks=[]).strategy.root_device
+    model = instantiate(cfg.model, classes=data.labels.classes).to(device)
     model.log = lambda *_, **__: None
     model.on_fit_start()
     loader = data.train_dataloader()
-    labels = torch.tensor(loader.dataset.labels)
-    analysed = torch.tensor(data.reader.cached.take(loader.dataset.rows))
+    labels = torch.tensor(loader.dataset.labels, device=device)
+    ((kind, read),) = data.reader.read_fastest(loader.dataset.rows).items()
+    read = read.to(device)
     optimizer = instantiate(cfg.optimizer, params=model.network.parameters())
     model.train()
     seconds, count = [], len(loader.sampler)
     for _ in range(EPOCHS):
         start = time.perf_counter()
-        for chosen in torch.randperm(len(analysed))[:count].split(data.batch_size):
+        for chosen in torch.randperm(len(read), device=device)[:count].split(data.batch_size):
             optimizer.zero_grad()
-            batch = {"analysed": analysed[chosen], "label": labels[chosen]}
+            batch = {kind: read[chosen], "label": labels[chosen]}
             model.training_step(batch, 0).backward()
             optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
     return median(seconds[1:]) / count
 
@@ -115,7 +121,7 @@ def time_bare(cfg: object, data: EmotionDataModule) -> float:
 def time_plain(cfg: object, data: EmotionDataModule, root: Path, workers: int) -> float:
     """Seconds a clip of Lightning with a Dataset that reads wav and computes MFCC an item."""
     model, timer = instantiate(cfg.model, classes=data.labels.classes), EpochTimer()
-    dataset = OneByOne(data, model.frontend, root)
+    dataset = OneByOne(data, copy.deepcopy(model.frontend), root)  # it stays where files are read
     loader = DataLoader(dataset, data.batch_size, shuffle=True, num_workers=workers)
     trainer = lightning.Trainer(
         max_epochs=2,
