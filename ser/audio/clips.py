@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, groupby
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -138,9 +138,10 @@ def open_blocks(
     contents = dict(zip(files, fingerprints(files, root, cache), strict=True))
     blocks, begin = [], 0
     for group in groups:
-        cuts = [list(pieces) for _, pieces in groupby(group, itemgetter(0))]
-        for block in parted([len(pieces) for pieces in cuts]):
-            pieces = list(chain.from_iterable(cuts[block]))
+        counts = [sum(1 for _ in pieces) for _, pieces in groupby(group, itemgetter(0))]
+        place = 0
+        for block in parted(counts):
+            pieces = group[place : (place := place + sum(counts[block]))]
             blocks.append((slice(begin, begin := begin + len(pieces)), pieces))
     share, shares = shard
     chosen = blocks[share::shares]

@@ -41,8 +41,9 @@ class Rows:
     @classmethod
     def of(cls, stores: Sequence[Store]) -> "Rows":
         """Return all rows of some stores."""
-        places = [(place, row) for place, store in enumerate(stores) for row in range(len(store))]
-        return cls(stores, np.array(places, np.int32).reshape(-1, 2))
+        counts = [len(store) for store in stores]
+        rows = [np.arange(count, dtype=np.int32) for count in counts]
+        return cls(stores, np.stack([np.repeat(range(len(stores)), counts), np.hstack(rows)], 1))
 
     def only(self, rows: Sequence[int]) -> "Rows":
         """Return some of the rows."""

@@ -4,6 +4,7 @@ import json
 import runpy
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +138,7 @@ def test_a_corpus_is_counted_and_measured(launch_explore, demo: Path, capsys):
     folder = launch_explore("data=demo", "data.drop=[calm]", "window=trimmed")
     clips = pd.read_csv(folder / "clips.csv", dtype={"speaker": str})
     expected = pd.DataFrame(
-        [vars(clip) | {"path": str(clip.path.relative_to(demo))} for clip in scan(demo).clips]
+        [asdict(clip) | {"path": str(clip.path.relative_to(demo))} for clip in scan(demo).clips]
     )
     expected = expected.loc[expected.emotion != "calm", [*COLUMNS]].reset_index(drop=True)
     pd.testing.assert_frame_equal(clips[expected.columns], expected)

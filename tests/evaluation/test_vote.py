@@ -4,6 +4,7 @@ import json
 import runpy
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def clips(suffix: str = "wav") -> pd.DataFrame:
         f"03-01-{e:02}-01-0{s}-01-{a:02}" for a in range(1, 6) for e in (1, 2, 3) for s in "12"
     ]
     found = [parse(Path(f"{name}.{suffix}")) for name in names]
-    rows = pd.DataFrame([vars(clip) for clip in found])
+    rows = pd.DataFrame([asdict(clip) for clip in found])
     rows["label"] = rows.emotion
     rows["split"] = np.where(rows.speaker == "05", "train", "test")
     return rows.assign(sha256=[f"{name} decoded" for name in names])
