@@ -13,9 +13,9 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig
-from rich.progress import track
 
 from ser.audio.decode import warn_clipped
+from ser.cache.progress import counted
 from ser.checkpoints.format import load_checkpoint
 from ser.checkpoints.source import open_data
 from ser.evaluation.metrics import measure
@@ -195,7 +195,7 @@ def _score_recordings(model: Model, trainer: Trainer, cfg: DictConfig, run: Run)
     paths = recordings.find(cfg.input)
     run.begin(*RESULTS)
     trainer.loggers = build_loggers(cfg, model.checkpoint.split_info)
-    found = list(track(model.stream(paths), "scoring", len(paths)))
+    found = list(counted(model.stream(paths), "scoring", len(paths)))
     for logger in trainer.loggers:
         logger.finalize("success")
     warn_clipped([each.path for each in found if each.peak > 1])

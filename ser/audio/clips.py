@@ -18,7 +18,8 @@ import soxr
 from ser.audio.containers import MP4_SUFFIXES, import_av
 from ser.audio.decode import VERSION, decode_and_peak, warn_clipped
 from ser.cache.fingerprints import fingerprints, state
-from ser.cache.rows import Rows, counted, parted
+from ser.cache.progress import counted
+from ser.cache.rows import Rows, parted
 from ser.cache.store import Store, digest, load_or_build
 
 ON_ERROR = ("raise", "skip")

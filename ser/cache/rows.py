@@ -1,17 +1,11 @@
 """Rows of several stores, read as those of one."""
 
-import logging
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, groupby
-from typing import TypeVar
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
-from rich.progress import TimeRemainingColumn as TimeLeft
-from rich.text import Text
 
 from ser.cache.store import Store, digest
 
@@ -20,10 +14,6 @@ MOST_BLOCKS = 64
 
 FEWEST = 2000
 """Rows of a store but the last."""
-
-_Row = TypeVar("_Row")
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,33 +82,3 @@ def parted(counts: Sequence[int]) -> list[slice]:
     blocks = [(end - count) // size for count, end in zip(counts, accumulate(counts), strict=True)]
     ends = [place for place, block in enumerate(blocks) if place and block != blocks[place - 1]]
     return [slice(*ends) for ends in zip([0, *ends], [*ends, len(counts)], strict=True)]
-
-
-class _Rate(ProgressColumn):
-    """How many a second."""
-
-    def render(self, task: Task) -> Text:
-        """Return them, once they are known."""
-        return Text(f"{task.speed:.0f}/s" if task.speed else "")
-
-
-def counted(rows: Iterable[_Row], shown: str, total: int, done: int = 0) -> Iterator[_Row]:
-    """Yield what takes long to make, with a bar of how many, how fast and how long still.
-
-    Args:
-        rows: To be made.
-        shown: What is done, before the bar, and afterwards in the log with its rate.
-        total: Of all rows, those of other blocks included.
-        done: Of them before these.
-    """
-    start, count = time.perf_counter(), 0
-    columns = (TextColumn(shown), BarColumn(), MofNCompleteColumn(), _Rate(), TimeLeft())
-    with Progress(*columns, transient=True) as bar:
-        for row in bar.track(rows, total, done, description=shown):
-            yield row
-            count += 1
-    if not count:
-        return
-    rate = count / (time.perf_counter() - start)
-    left = (total - done - count) / rate
-    log.info("%s: %d of %d, %.0f a second, %.0f s left", shown, done + count, total, rate, left)

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from ser.audio.window import VERSION, Window
-from ser.cache.rows import Rows, counted
+from ser.cache.progress import counted
+from ser.cache.rows import Rows
 from ser.cache.store import digest, load_or_build
 from ser.corpora.clip import Clip
 from ser.corpora.scan import CORPORA

@@ -202,13 +202,16 @@ class Model:
     ) -> Iterator[_Pending]:
         """Yield each recording, decoded, while those after it are decoded."""
         ahead: deque[Future[_Pending]] = deque()
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        pool = ThreadPoolExecutor(torch.get_num_threads())
+        try:
             for each in recordings:
                 ahead.append(pool.submit(self._open, each, rate))
                 if len(ahead) > AHEAD:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
+        finally:  # whoever asks for no more does not wait for what is ahead
+            pool.shutdown(cancel_futures=True)
 
     def _open(self, recording: str | Path | np.ndarray, rate: int | None) -> _Pending:
         if not isinstance(recording, str | Path | np.ndarray):

@@ -49,7 +49,7 @@ def settle(
         else:
             log.info("%s is there already", _name(cfg))
             objectives[place] = ended["objective"]
-    if jobs == 1:
+    if jobs == 1 or not left:
         objectives |= {place: _train(*call) for place, call in left.items()}
     else:
         for place, objective in train_apart(_train, left, jobs):

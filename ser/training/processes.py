@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from logging.config import dictConfig
 from multiprocessing import active_children, get_context, parent_process
@@ -148,6 +149,11 @@ def train_apart(
                 ended, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in ended:
                     yield running.pop(future), future.result()
+        except BrokenProcessPool:
+            raise OSError(
+                "a process that trained was killed, perhaps for want of memory: expected room for"
+                f" {jobs} at once; jobs=1 trains one after the other"
+            ) from None
         except Exception as error:
             log.warning("a run failed (%s): those that have begun are finished first", error)
             raise
