@@ -123,7 +123,7 @@ def _cross_validate(cfg: DictConfig) -> float | None:
         parts = [folds.of(cfg, number) for number in range(splits.count())]
         jobs = at_once(cfg, len(parts))
         if jobs > 1 and cfg.ensemble is None and cfg.select is None:
-            prepare(parts[0])  # with all processors
+            prepare(copy.deepcopy(parts[0]))  # with all processors
         objectives = kept.settle([(part, ()) for part in parts], train_fold, jobs)
         pooled = pool(run.folder, "fold_*")
         write_result(pooled, splits.found.corpora, data.hear if cfg.players else None)

@@ -94,7 +94,8 @@ def time_ours(cfg: object, data: EmotionDataModule) -> float:
 
 def time_bare(cfg: object, data: EmotionDataModule) -> float:
     """Seconds a clip of a loop over tensors in memory, that of a GPU where it trains."""
-    device = instantiate(cfg.trainer, logger=False, callbacks=[]).strategy.root_device
+    trainer = instantiate(cfg.trainer, logger=False, callbacks=[], default_root_dir=None)
+    device = trainer.strategy.root_device
     model = instantiate(cfg.model, classes=data.labels.classes).to(device)
     model.log = lambda *_, **__: None
     model.on_fit_start()

@@ -1,6 +1,6 @@
 """Times a cross-validation with its folds side by side beside one fold after the other.
 
-    uv run python tests/benchmarks/folds.py protocol=luna5 data.root=/corpora
+    uv run python tests/benchmarks/folds.py turns=3 protocol=luna5 data.root=/corpora
 
 Each is a process of `train.py fold=all` with the overrides given, in turns, and what counts is the
 whole process: one with `jobs=1` and all threads, and one that decides by itself. A run before them,
@@ -17,13 +17,12 @@ from pathlib import Path
 from statistics import median
 
 TRAIN = Path(__file__).parents[2] / "train.py"
-TURNS = 3
 SETTINGS = {"one after the other": ["jobs=1"], "side by side": []}
 
 
 def seconds(run: Path, cache: Path, *overrides: str, **variables: str) -> float:
     """Return how long a cross-validation takes."""
-    command = [sys.executable, TRAIN, "fold=all", "logger=csv", *sys.argv[1:], *overrides]
+    command = [sys.executable, TRAIN, "fold=all", "logger=csv", *sys.argv[2:], *overrides]
     start = time.perf_counter()
     subprocess.run(
         [*command, f"hydra.run.dir={run}", f"cache.dir={cache}"],
@@ -41,7 +40,7 @@ def main() -> None:
         cache = root / "cache"
         seconds(root / "single", cache, "jobs=1", OMP_NUM_THREADS="1")
         times = {name: [] for name in SETTINGS}
-        for turn in range(TURNS):
+        for turn in range(int(sys.argv[1].removeprefix("turns="))):
             for name, overrides in SETTINGS.items():
                 run = root / f"{name} {turn}".replace(" ", "_")
                 times[name].append(seconds(run, cache, *overrides))

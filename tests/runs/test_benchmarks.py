@@ -67,3 +67,38 @@ def test_a_graph_is_timed_beside_its_model_and_their_answers_are_compared(
         (s, b) for s in ("0.5", "1.0", "3.0", "10.0") for b in "18"
     ]
     assert all(float(ratio) > 0 and float(apart) < 1e-4 for _, _, ratio, apart in rows)
+
+
+@pytest.mark.slow
+def test_a_start_is_timed_by_library(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setattr(sys, "argv", ["startup.py"])
+    runpy.run_path(str(BENCHMARKS / "startup.py"), run_name="__main__")
+    shown = capsys.readouterr().out
+    assert re.search(r"^ser.experiment +-?\d+\.\d\d s   beyond torch and lightning$", shown, re.M)
+    assert re.search(r"^    pandas +\d\.\d+$", shown, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_folds_side_by_side_are_timed_and_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, small: list[str]
+):
+    short = ["turns=1", *small, "protocol=kfold", "protocol.folds=2", "trainer.max_epochs=1"]
+    monkeypatch.setattr(sys, "argv", ["folds.py", *short])
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    runpy.run_path(str(BENCHMARKS / "folds.py"), run_name="__main__")
+    shown = capsys.readouterr().out
+    assert re.search(r"^side by side / one after the other +\d+\.\d\d ", shown, re.MULTILINE)
+    assert shown.splitlines()[-1] == "the predictions of folds with one thread: True"
+
+
+@pytest.mark.slow
+def test_recordings_are_timed_with_their_memory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, cnn_run: Path, few: Path
+):
+    given = [f"ckpt={cnn_run / 'checkpoints' / 'best.ckpt'}", f"folder={few}", "minutes=1"]
+    monkeypatch.setattr(sys, "argv", ["recordings.py", *given])
+    runpy.run_path(str(BENCHMARKS / "recordings.py"), run_name="__main__")
+    names = re.findall(r"^(\w+(?: min)?) +(\d+) files,", capsys.readouterr().out, re.MULTILINE)
+    assert names == [("1 min", "1"), ("short", "232")]

@@ -184,7 +184,7 @@ def test_the_other_commands_run(
         if module == "ser.prepare":
             given = [f"data.root={few}", f"cache.dir={cache}", "window.seconds=1", "name=prepared"]
             if "-m" in words:
-                given += ["-m", "shard=0,1", "shards=2"]
+                given = ["-m", "shard=0,1", "shards=2", *given]
         if module == "ser.download":  # all is there: nothing is fetched
             given = [f"data.root={official}", "data.corpora=[ravdess]"]
         monkeypatch.setattr(sys, "argv", [module, *given])
