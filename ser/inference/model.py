@@ -23,7 +23,7 @@ BATCH = 32
 """Windows that are scored at once, where they fit."""
 
 AHEAD = 64
-"""Recordings that are decoded before their turn, in as many threads as compute."""
+"""Recordings that another thread decodes before their turn."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Model:
     ) -> Iterator[Prediction]:
         """Yield the prediction of each file or array in order, as soon as its windows are scored.
 
-        These are scored 32 at a time, while other threads decode what follows; what cannot be
+        These are scored 32 at a time, while another thread decodes what follows; what cannot be
         read has an `error`.
 
         Args:
@@ -202,7 +202,7 @@ class Model:
     ) -> Iterator[_Pending]:
         """Yield each recording, decoded, while those after it are decoded."""
         ahead: deque[Future[_Pending]] = deque()
-        pool = ThreadPoolExecutor(torch.get_num_threads())
+        pool = ThreadPoolExecutor(1)  # two would wait for each other, and the model for both
         try:
             for each in recordings:
                 ahead.append(pool.submit(self._open, each, rate))
