@@ -11,8 +11,7 @@ from rich.console import Console
 
 from ser.audio.decode import decode
 from ser.audio.window import Window
-from ser.corpora.scan import parse
-from ser.data.loading import window_spans
+from ser.corpora.scan import lead, parse
 from ser.features.spectral import MFCC, Chroma, LogMel
 from ser.reporting.html import embed_picture, render_page
 from ser.reporting.plots import save
@@ -91,7 +90,7 @@ class Spectra:
         self.window = window
         self.nth = nth
         self.samples = decode(path, window.sample_rate)
-        self.spans = window_spans(window, self.samples, parse(path))
+        self.spans = window.spans(self.samples, *lead(parse(path)))
         if nth not in range(len(self.spans)):
             raise ValueError(
                 f"nth={nth!r}: expected a whole number from 0 to {len(self.spans) - 1}, as {path}"

@@ -1,7 +1,7 @@
 """Recordings of any common container and rate as 16-bit mono samples at one rate."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import BinaryIO
@@ -56,6 +56,42 @@ def decode_and_peak(
         return _decode(blocks(Path(path)), sample_rate, most_bytes)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def decode_short(
+    path: str | Path, sample_rate: int, most_seconds: float
+) -> tuple[np.ndarray, float] | None:
+    """Decode as `decode_and_peak` does; None of a longer file, which is read no further.
+
+    Args:
+        path: The file.
+        sample_rate: Hz.
+        most_seconds: Of the file.
+
+    Raises:
+        ValueError: As of `decode`.
+    """
+    try:
+        return _decode(_short(blocks(Path(path)), most_seconds), sample_rate)
+    except _TooLongError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+class _TooLongError(Exception):
+    """A file is not decoded to its end."""
+
+
+def _short(
+    parts: Iterable[tuple[int, np.ndarray]], most_seconds: float
+) -> Iterator[tuple[int, np.ndarray]]:
+    count = 0
+    for rate, frames in parts:
+        count += len(frames)
+        if count > most_seconds * rate:
+            raise _TooLongError
+        yield rate, frames
 
 
 def decode_samples(samples: np.ndarray, rate: int, sample_rate: int) -> tuple[np.ndarray, float]:

@@ -87,6 +87,21 @@ def from_name(name: str) -> Clip | None:
     return next((clip for clip in found if clip and clip.name == name), None)
 
 
+def lead(clip: Clip | None) -> tuple[str | None, float | None]:
+    """Return what `ser.audio.window.Window.spans` is told of a recording besides its samples.
+
+    Args:
+        clip: What is known of it; None of a recording of no corpus.
+
+    Returns:
+        The corpus, and the silence before the words in s; None where the onset is looked for.
+    """
+    if clip is None:
+        return None, 0.0
+    known = clip.corpus in CORPORA and not clip.is_segment
+    return clip.corpus, CORPORA[clip.corpus].lead_seconds if known else None
+
+
 def official(
     corpora: Sequence[str], channels: Sequence[str], modality: Sequence[str]
 ) -> dict[str, Clip]:

@@ -15,7 +15,7 @@ from ser.cache.progress import counted
 from ser.cache.rows import Rows
 from ser.cache.store import digest, load_or_build
 from ser.corpora.clip import Clip
-from ser.corpora.scan import CORPORA
+from ser.corpora.scan import lead
 
 PART = 64
 """Clips that are turned into features at once."""
@@ -25,26 +25,6 @@ MIXED = 8
 
 Batch = dict[str, Tensor]
 Reader = Callable[[np.ndarray], Batch]
-
-
-def window_spans(window: Window, recording: np.ndarray, clip: Clip | None) -> list[tuple[int, int]]:
-    """Return where the windows of a recording begin and end, in samples.
-
-    Args:
-        window: What is cut out.
-        recording: (samples,) int16.
-        clip: What is known of it; None of a recording of no corpus.
-    """
-    if clip is None:
-        return window.spans(recording)
-    return window.spans(recording, clip.corpus, lead_seconds(clip))
-
-
-def lead_seconds(clip: Clip) -> float | None:
-    """Return the silence before the words of a clip, in s; None where the onset is looked for."""
-    if clip.corpus not in CORPORA or clip.is_segment:
-        return None
-    return CORPORA[clip.corpus].lead_seconds
 
 
 class ClipReader:
@@ -108,7 +88,7 @@ class ClipReader:
             name: Of it in batches: `analysed` or `features`.
             device: Where it is computed.
         """
-        starts = [(clip.corpus, lead_seconds(clip)) for clip in self.clips]
+        starts = [lead(clip) for clip in self.clips]
         stores = []
         for block, of in self.waveforms.blocks():
             facts = digest(of, VERSION, repr(self.window), starts[block], key)
@@ -168,7 +148,7 @@ class ClipReader:
 
     def span(self, row: int) -> tuple[int, int]:
         """Return where a clip's window begins and ends in its samples, without the padding."""
-        return window_spans(self.window, self.waveforms[row], self.clips[row])[0]
+        return self.window.spans(self.waveforms[row], *lead(self.clips[row]))[0]
 
     def hear(self, row: int) -> np.ndarray:
         """Return what a model hears of a clip, (samples,) int16 without the padding."""

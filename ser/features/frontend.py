@@ -9,7 +9,7 @@ import torchaudio
 from hydra.utils import get_class, instantiate
 from torch import Tensor, nn
 
-VERSION = f"2, torchaudio {torchaudio.__version__}"
+VERSION = f"3, torchaudio {torchaudio.__version__}"
 """Part of the key of cached features: raise it when a front end gives other values than before."""
 
 OPTIONS = {

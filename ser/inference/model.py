@@ -3,7 +3,6 @@
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import overload
@@ -17,13 +16,11 @@ from ser.checkpoints.format import Checkpoint
 from ser.corpora.labels import UNSURE
 from ser.corpora.names import cell, shown
 from ser.evaluation.calibration import temper
+from ser.inference.lookahead import look_ahead
 from ser.inference.recordings import Recording, find
 
 BATCH = 32
 """Windows that are scored at once, where they fit."""
-
-AHEAD = 64
-"""Recordings that another thread decodes before their turn."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +169,8 @@ class Model:
     ) -> Iterator[Prediction]:
         """Yield the prediction of each file or array in order, as soon as its windows are scored.
 
-        These are scored 32 at a time, while another thread decodes what follows; what cannot be
-        read has an `error`.
+        These are scored 32 at a time, while other processes decode the files that follow; what
+        cannot be read has an `error`.
 
         Args:
             recordings: As of `predict`; they may be more than fit into memory.
@@ -200,18 +197,17 @@ class Model:
     def _opened(
         self, recordings: Iterable[str | Path | np.ndarray], rate: int | None
     ) -> Iterator[_Pending]:
-        """Yield each recording, decoded, while those after it are decoded."""
-        ahead: deque[Future[_Pending]] = deque()
-        pool = ThreadPoolExecutor(1)  # two would wait for each other, and the model for both
-        try:
-            for each in recordings:
-                ahead.append(pool.submit(self._open, each, rate))
-                if len(ahead) > AHEAD:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:  # whoever asks for no more does not wait for what is ahead
-            pool.shutdown(cancel_futures=True)
+        """Yield each recording, decoded."""
+        if rate is not None:  # of arrays, which are in memory
+            yield from (self._open(each, rate) for each in recordings)
+            return
+        for each, opened in look_ahead(recordings, self.window):
+            if opened is None:
+                yield self._open(each, rate)
+            elif isinstance(opened, str):
+                yield _Pending(Path(each).expanduser(), error=opened)
+            else:
+                yield _Pending(Path(each).expanduser(), opened)
 
     def _open(self, recording: str | Path | np.ndarray, rate: int | None) -> _Pending:
         if not isinstance(recording, str | Path | np.ndarray):
@@ -231,7 +227,7 @@ class Model:
     @torch.inference_mode()
     def _score(self, batch: Sequence[tuple[_Pending, np.ndarray]]) -> None:
         windows = np.stack([window for _, window in batch])
-        waveform = torch.from_numpy(windows).to(self._network.device).float() / 32768
+        waveform = torch.from_numpy(windows).to(self._network.device).float().div_(32768)
         scored = self._network(waveform).numpy(force=True)
         for (pending, _), probabilities in zip(batch, scored, strict=True):
             pending.scored.append(probabilities)

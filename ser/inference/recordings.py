@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from ser.audio.containers import holds_audio
-from ser.audio.decode import decode_and_peak, decode_samples
+from ser.audio.decode import decode_and_peak, decode_samples, decode_short
 from ser.audio.window import Window
-from ser.corpora.clip import AUDIO_SUFFIXES
-from ser.corpora.scan import files, parse
-from ser.data.loading import window_spans
+from ser.corpora.clip import AUDIO_SUFFIXES, Clip
+from ser.corpora.scan import files, lead, parse
 
 log = logging.getLogger(__name__)
 
-IN_MEMORY = 2**22
-"""Bytes of a recording in memory, 44 s at 48 kHz; the disk holds a longer one."""
+SHORT = 40.0
+"""Seconds of a recording that is decoded before its turn, and kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -30,33 +29,45 @@ class Recording:
         peak: The highest before clipping, where 1 is full scale.
         window: What is cut out.
         spans: Where its windows begin and end, in samples.
+        digest: The sha256 of its samples, as split.csv has those of clips.
     """
 
     samples: np.ndarray
     peak: float
     window: Window
     spans: Sequence[tuple[int, int]]
+    digest: str
 
     @classmethod
     def of_file(cls, path: Path, window: Window) -> "Recording":
         """Decode a file; a clip of a corpus, by its name, is heard as in training.
 
+        The samples of a long one lie in a temporary file.
+
         Raises:
             ValueError: It cannot be read.
         """
-        samples, peak = decode_and_peak(path, window.sample_rate, IN_MEMORY)
-        return cls(samples, peak, window, window_spans(window, samples, parse(path)))
+        in_memory = round(2 * SHORT * window.sample_rate)
+        decoded = decode_and_peak(path, window.sample_rate, in_memory)
+        return cls._under(window, *decoded, parse(path))
+
+    @classmethod
+    def of_short_file(cls, path: Path, window: Window) -> "Recording | None":
+        """Decode as `of_file` does; None of a file of more than `SHORT`, read no further."""
+        decoded = decode_short(path, window.sample_rate, SHORT)
+        return decoded and cls._under(window, *decoded, parse(path))
 
     @classmethod
     def of_samples(cls, samples: np.ndarray, rate: int, window: Window) -> "Recording":
         """Take samples in memory, see `ser.audio.decode.decode_samples`."""
-        samples, peak = decode_samples(samples, rate, window.sample_rate)
-        return cls(samples, peak, window, window.spans(samples))
+        return cls._under(window, *decode_samples(samples, rate, window.sample_rate), None)
 
-    @property
-    def digest(self) -> str:
-        """The sha256 of its samples, as split.csv has those of clips."""
-        return sha256(self.samples).hexdigest()
+    @classmethod
+    def _under(
+        cls, window: Window, samples: np.ndarray, peak: float, clip: Clip | None
+    ) -> "Recording":
+        spans = window.spans(samples, *lead(clip))
+        return cls(samples, peak, window, spans, sha256(samples).hexdigest())
 
     def windows(self) -> Iterator[np.ndarray]:
         """Yield each window, (samples,) int16, padded."""

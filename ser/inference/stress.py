@@ -23,7 +23,6 @@ from ser.checkpoints.format import RECIPE, Checkpoint, load_checkpoint
 from ser.checkpoints.source import open_data
 from ser.config.split_info import STAMPS, joint_stamps
 from ser.data.datamodule import EmotionDataModule
-from ser.data.loading import window_spans
 from ser.evaluation.metrics import scores
 from ser.evaluation.results import read_metrics
 from ser.evaluation.statistics import METHOD, holm, paired_difference, speaker_interval, speakers_of
@@ -222,7 +221,7 @@ def _score(
     """Yield the rows of predictions.csv under each condition, clean first."""
     reader, window, recordings = data.reader, data.reader.window, data.reader.waveforms
     tested = data.table.index[data.table.split == "test"]
-    begins = {row: window_spans(window, recordings[row], reader.clips[row])[0][0] for row in tested}
+    begins = {row: reader.span(row)[0] for row in tested}
     yield CLEAN, score(loaded.model, data, trainer, "test")
     shown = f"fold {loaded.split_info.fold}"
     for name in track(names, shown, console=Console(stderr=True)):

@@ -7,6 +7,7 @@ import scipy.fft
 import scipy.signal
 import soundfile
 import torch
+from torchaudio import transforms
 from torchaudio.functional import compute_deltas
 
 from ser.checkpoints import trust
@@ -161,12 +162,17 @@ def test_what_lies_above_the_band_does_not_reach_the_coefficients():
     assert torch.allclose(frontend(low[None])[..., 5:-5], with_high, atol=0.5)
 
 
-def test_what_is_analysed_and_finished_is_torchaudios_own():
+@pytest.mark.parametrize("n_mels", [3, 64, 128])
+@pytest.mark.filterwarnings("ignore:At least one mel filterbank has all zero values")
+def test_what_is_analysed_and_finished_is_torchaudios_own(n_mels: int):
     torch.manual_seed(0)
     waveform = torch.randn(2, 9600)
-    frontend = MFCC()
-    own = frontend.transform(waveform[:, None])
-    assert torch.allclose(frontend(waveform), own, atol=1e-4)
+    sizes = {"n_fft": 256 if n_mels == 64 else 2048, "hop_length": 480, "n_mels": n_mels}
+    own = transforms.MFCC(48000, n_mfcc=3, melkwargs=sizes)(waveform[:, None])
+    assert torch.allclose(MFCC(bins=3, **sizes)(waveform), own, atol=1e-4)
+
+
+def test_bands_lie_below_half_of_the_rate():
     with pytest.raises(ValueError, match=r"frontend.f_max=30000.0: expected a band between 0"):
         MFCC(f_max=30000.0)
 
