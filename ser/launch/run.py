@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from ser.config.errors import cause_of, one_line
 from ser.evaluation.status import NEXT_RECORD, RECORD, held_run, read_status
 from ser.launch import run_folder
 from ser.training.processes import quiet_lightning
@@ -41,10 +42,10 @@ def one_line_errors() -> Iterator[None]:
         log.error(": ".join(filter(None, words)))
         raise SystemExit(143 if terminated else 130) from None  # as a shell counts signals
     except Exception as error:
-        cause = run_folder.cause_of(error)
+        cause = cause_of(error)
         if not isinstance(cause, USER_ERRORS) and not multirun:
             raise
-        log.error(run_folder.one_line(cause), exc_info=error)
+        log.error(one_line(cause), exc_info=error)
         if not multirun:
             raise SystemExit(1) from None
 
@@ -127,7 +128,7 @@ class Run(AbstractContextManager):
             elif self.begun and isinstance(error, KeyboardInterrupt | SystemExit):
                 self._write("interrupted")
             elif self.begun:
-                self._write("failed", run_folder.one_line(run_folder.cause_of(error)))
+                self._write("failed", one_line(cause_of(error)))
         finally:
             shutil.rmtree(self.folder / NEXT_RECORD, ignore_errors=True)
             run_folder.release(self.folder)

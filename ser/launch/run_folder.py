@@ -17,11 +17,11 @@ from typing import NoReturn
 
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ser.config.differences import differences
+from ser.config.errors import cause_of, one_line
 from ser.corpora.names import shown
 from ser.evaluation.status import KEPT, NEXT_RECORD, RECORD, held_run
 from ser.training import folds
@@ -105,18 +105,6 @@ def ending(
         if not isinstance(cause_of(error), expected):
             traceback.print_exception(error)
         end(cause_of(error), code)
-
-
-def cause_of(error: BaseException) -> BaseException:
-    """Return the error that made Hydra's building of an object fail; any other as it is."""
-    while isinstance(error, InstantiationException) and error.__cause__:
-        error = error.__cause__
-    return error
-
-
-def one_line(error: object) -> str:
-    """Return what an error says, or its type where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def hold(folder: Path) -> None:

@@ -15,11 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from ser.audio.clips import ON_ERROR
 from ser.checkpoints import sizes, trust
 from ser.config.differences import leaves
+from ser.config.errors import cause_of, one_line
 from ser.config.quantities import Amount, Count, Fold, Natural, Positive, Seed, Share
 from ser.corpora.scan import CORPORA
 from ser.data.datamodule import describe
 from ser.features.frontend import build_frontend
-from ser.launch.run_folder import cause_of, one_line
 from ser.splits.leakage import check_objective
 from ser.splits.protocols import OpenShare
 from ser.training import committee, selection

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import cpu_count, forkserver
+from multiprocessing import cpu_count, forkserver, parent_process
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
@@ -99,8 +99,10 @@ class Workers(Callback):
     It imports what they need while this process does.
     """
 
-    def on_run_start(self, config: DictConfig, **_: object) -> None:
+    def on_job_start(self, config: DictConfig, **_: object) -> None:
         """Start it where there will be any, as `ser.training.processes.at_once` finds."""
+        if parent_process() is not None:
+            return
         several = config.get("fold") == "all" or config.get("ensemble") is not None
         threads = os.environ.get("OMP_NUM_THREADS", str(cpu_count()))
         if several and (config.jobs or threads) not in (1, "1"):
@@ -108,3 +110,5 @@ class Workers(Callback):
             before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C, for it
             forkserver.ensure_running()
             signal.signal(signal.SIGINT, before)
+
+    on_run_start = on_job_start  # of a single run, before its checks

@@ -5,20 +5,21 @@ import os
 import signal
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from logging.config import dictConfig
-from multiprocessing import active_children, get_context, parent_process
+from multiprocessing import connection, get_context, parent_process
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import TypeVar
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import setup_globals
-from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning import Trainer
@@ -27,6 +28,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from threadpoolctl import threadpool_limits
 
+from ser.config.errors import cause_of
 from ser.training import folds
 
 _Result = TypeVar("_Result")
@@ -101,9 +103,9 @@ def on_one_device(trainer: Trainer, cfg: DictConfig) -> Trainer:
 def at_once(cfg: DictConfig, runs: int) -> int:
     """Return how many of the runs within a run train at once, by its `jobs`.
 
-    Without, one after the other on a GPU, whose memory they would share; else as many as leave no
-    processor idle while the last of them train: three of five on two processors, as the system
-    gives each process its turn.
+    Without, one after the other on a GPU, whose memory they would share; else as many as end
+    soonest, of up to half as many again as there are threads: three of five on two, as the system
+    gives each process its turn, and no processor is idle while the last of them train.
 
     Args:
         cfg: Of the run.
@@ -111,12 +113,30 @@ def at_once(cfg: DictConfig, runs: int) -> int:
     """
     if parent_process() is not None:  # it is one of several, and has its share already
         return 1
-    jobs = cfg.jobs
+    jobs, threads = cfg.jobs, torch.get_num_threads()
     if jobs is None:
         trainer = instantiate(cfg.trainer, logger=False, default_root_dir=None)
-        turns = max(1, runs // torch.get_num_threads())
-        jobs = -(-runs // turns) if trainer.strategy.root_device.type == "cpu" else 1
+        if trainer.strategy.root_device.type != "cpu":
+            return 1
+        jobs = min(
+            range(1, max(1, threads * 3 // 2) + 1), key=lambda jobs: _time(runs, jobs, threads)
+        )
     return min(jobs, runs)
+
+
+def _time(runs: int, jobs: int, threads: int) -> int:
+    """Return how long runs take in turns, each of which keeps one thread busy."""
+    turns, rest = divmod(runs, jobs)
+    return turns * max(jobs, threads) + (max(rest, threads) if rest else 0)
+
+
+@dataclass
+class _Part:
+    """A run in a process of its own."""
+
+    number: int
+    process: BaseProcess
+    begun: bool = False
 
 
 def train_apart(
@@ -136,53 +156,87 @@ def train_apart(
     threads = max(1, torch.get_num_threads() // jobs)
     log.info("%d runs, %d at once, %d threads each", len(runs), jobs, threads)
     logs = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
-    logs["handlers"]["console"]["level"] = "WARNING"
+    logs.get("handlers", {}).get("console", {})["level"] = "WARNING"
+    begin = (HydraConfig.instance().cfg, logs, threads, dict(os.environ))
     context = get_context("forkserver")  # of which ser.launch.start has imported everything
-    begin = (HydraConfig.instance().cfg, logs, threads)
-    waiting, running = list(runs.items()), {}
-    with _terminable(), ProcessPoolExecutor(jobs, context, _begin, begin) as pool:
+    waiting, failed = list(runs.items()), None
+    running: dict[Connection, _Part] = {}
+    with _terminable():
         try:
-            while waiting or running:
-                while waiting and len(running) < jobs:
+            while running or (waiting and failed is None):
+                while waiting and failed is None and len(running) < jobs:
                     number, run = waiting.pop(0)
-                    running[pool.submit(_call, train, *run)] = number
-                ended, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    yield running.pop(future), future.result()
-        except BrokenProcessPool:
-            raise OSError(
-                "a process that trained was killed, perhaps for want of memory: expected room for"
-                f" {jobs} at once; jobs=1 trains one after the other"
-            ) from None
-        except Exception as error:
-            log.warning("a run failed (%s): those that have begun are finished first", error)
-            raise
+                    pipe, end = context.Pipe(duplex=False)
+                    process = context.Process(target=_run, args=(end, *begin, train, run))
+                    process.start()
+                    end.close()
+                    running[pipe] = _Part(number, process)
+                for pipe in connection.wait(list(running)):
+                    part = running[pipe]
+                    answer = _answer(pipe, jobs)
+                    if answer is None:
+                        part.begun = True
+                        continue
+                    running.pop(pipe).process.join()
+                    result, error = answer
+                    if error is None:
+                        yield part.number, result
+                    elif failed is None:
+                        failed = error
+                        if running:
+                            log.warning("a run failed (%s): those that have begun go on", error)
+            if failed is not None:
+                raise failed
         except BaseException as stop:
-            terminated = isinstance(stop, SIGTERMException)
-            for child in active_children():
-                os.kill(child.pid, signal.SIGTERM if terminated else signal.SIGINT)
+            number = signal.SIGTERM if isinstance(stop, SIGTERMException) else signal.SIGINT
+            for part in running.values():
+                # One that has not begun leaves nothing, and may be deaf to Ctrl-C.
+                os.kill(part.process.pid, number if part.begun else signal.SIGTERM)
+            for part in running.values():
+                part.process.join()
             raise
+
+
+def _answer(pipe: Connection, jobs: int) -> tuple[object, BaseException | None] | None:
+    """Return the result of a process, or its error; None where it has but begun."""
+    try:
+        return pipe.recv()
+    except EOFError:
+        return None, OSError(
+            "a process that trained was killed, perhaps for want of memory: expected room for"
+            f" {jobs} at once; jobs=1 trains one after the other"
+        )
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
     """Make SIGTERM what Lightning makes of it while it trains."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SIGTERMException
-
-    before = signal.signal(signal.SIGTERM, end)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _begin(config: DictConfig, logs: dict, threads: int) -> None:
-    """Make this process one that trains runs of another's start."""
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise SIGTERMException
+
+
+def _run(
+    pipe: Connection,
+    config: DictConfig,
+    logs: dict,
+    threads: int,
+    environment: Mapping[str, str],
+    train: Callable[..., _Result],
+    run: tuple,
+) -> None:
+    """Train one run in this process, and send its result and its error."""
     os.setpgrp()  # the terminal's Ctrl-C would come twice
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # while it waits
+    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.update(environment)
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 progress bars would overwrite each other
     torch.set_num_threads(threads)
     threadpool_limits(threads)
@@ -190,22 +244,21 @@ def _begin(config: DictConfig, logs: dict, threads: int) -> None:
     HydraConfig.instance().set_config(config)
     dictConfig(logs)
     quiet_lightning()
+    pipe.send(None)
+    try:
+        result, error = train(*run), None
+    except BaseException as raised:  # noqa: BLE001 the first process raises it
+        result, error = None, cause_of(raised)
+        error.add_note(traceback.format_exc())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    pipe.send((result, error))
 
 
 def _end_with_parent() -> None:
     """End without a trace as soon as the first process is gone, killed perhaps."""
     parent_process().join()
     os._exit(1)
-
-
-def _call(train: Callable[..., _Result], *run: object) -> _Result:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return train(*run)
-    except InstantiationException as error:
-        raise error.__cause__ or error from None  # on its way to the first process it loses that
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def quiet_lightning() -> None:

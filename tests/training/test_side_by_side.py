@@ -25,6 +25,8 @@ CNN = ["model=cnn", "protocol=kfold", "protocol.folds=3"]
         (5, 2, None, 3),  # then two: no processor is idle
         (24, 2, None, 2),
         (5, 4, None, 5),
+        (11, 8, None, 11),
+        (15, 8, None, 8),
         (5, 16, None, 5),
         (3, 1, None, 1),
         (2, 8, 7, 2),
@@ -109,6 +111,20 @@ def test_all_end_with_the_first_process(start: Callable, number: int, code: int,
     assert {read_status(part)["status"] for part in parts} == {left}
     time.sleep(1)
     assert [(part / "metrics.csv").stat().st_size for part in parts] == rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.0, 0.2, 0.5, 1.0])
+def test_ctrl_c_while_they_start(start: Callable, seconds: float):
+    process, run = start(*CNN, "fold=all", "trainer.max_epochs=5000")
+    while "3 at once" not in process.stderr.readline():
+        pass
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert read_status(run)["status"] == "interrupted"
 
 
 @pytest.mark.slow
