@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -19,7 +19,7 @@ from ser.audio.containers import MP4_SUFFIXES, import_av
 from ser.audio.decode import VERSION, decode_and_peak, warn_clipped
 from ser.cache.fingerprints import fingerprints, state
 from ser.cache.progress import counted
-from ser.cache.rows import Rows, parted
+from ser.cache.rows import Rows
 from ser.cache.store import Store, digest, load_or_build
 
 ON_ERROR = ("raise", "skip")
@@ -41,6 +41,9 @@ Span = tuple[float, float | None]
 """Where a clip begins and ends in its file, in s; None is the file's end."""
 
 WHOLE: Span = (0.0, None)
+
+Piece = tuple[Path, Span]
+"""A file, and what is taken of it."""
 
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
@@ -64,19 +67,14 @@ class DecodedClips:
 
 
 def open_clips(
-    groups: Sequence[Sequence[tuple[Path, Span]]],
-    root: Path,
-    sample_rate: int,
-    cache: Path,
-    on_error: str,
+    blocks: Sequence[Sequence[Piece]], root: Path, sample_rate: int, cache: Path, on_error: str
 ) -> DecodedClips:
     """Decode every recording, or open them where that was done before.
 
-    Stores are blocks of recordings: a start that broke off goes on with the first that is missing.
+    A start that broke off goes on with the first block that is missing.
 
     Args:
-        groups: Files below `root` and what is taken of them, stores of their own each: those of one
-            are not decoded again for another.
+        blocks: Files below `root` and what is taken of them: a store each.
         root: The folder.
         sample_rate: Hz.
         cache: The cache folder.
@@ -85,18 +83,16 @@ def open_clips(
     Raises:
         ValueError: Files cannot be read, and are to be raised; the log has a line for each.
     """
-    pieces = [piece for group in groups for piece in group]
-    stores = [store for _, store in open_blocks(groups, root, sample_rate, cache)]
-    waveforms = Rows.of(stores)
+    waveforms = Rows.of(_open_blocks(blocks, root, sample_rate, cache))
     notes = waveforms.notes
-    readable = readable_rows(notes)
+    readable = [row for row, note in enumerate(notes) if not note.startswith(ERROR)]
     if len(readable) == len(notes):
-        return DecodedClips(waveforms, readable, {})
+        return DecodedClips(waveforms, range(len(notes)), {})
     unreadable = {
         path.relative_to(root).as_posix() + (_shown(span) if note.startswith(BEYOND) else ""): (
             note.removeprefix(ERROR)
         )
-        for (path, span), note in zip(pieces, notes, strict=True)
+        for (path, span), note in zip(chain.from_iterable(blocks), notes, strict=True)
         if note.startswith(ERROR)
     }
     for name, reason in unreadable.items():
@@ -114,49 +110,28 @@ def open_clips(
     return DecodedClips(waveforms.only(readable), readable, unreadable)
 
 
-def readable_rows(notes: Sequence[str]) -> tuple[int, ...]:
-    """Return the rows whose notes are of recordings that can be read."""
-    return tuple(row for row, note in enumerate(notes) if not note.startswith(ERROR))
-
-
-def open_blocks(
-    groups: Sequence[Sequence[tuple[Path, Span]]],
-    root: Path,
-    sample_rate: int,
-    cache: Path,
-    shard: tuple[int, int] = (0, 1),
-) -> Iterator[tuple[slice, Store]]:
-    """Yield which recordings are in each store of `open_clips`, decoding what is missing.
-
-    Args:
-        groups: As there, and so are `root`, `sample_rate` and `cache`.
-        root: As there.
-        sample_rate: As there.
-        cache: As there.
-        shard: Which of how many shares of the blocks; the first of one are all.
-    """
-    files = list(dict.fromkeys(path for group in groups for path, _ in group))
-    contents = dict(zip(files, fingerprints(files, root, cache), strict=True))
-    blocks, begin = [], 0
-    for group in groups:
-        counts = [sum(1 for _ in pieces) for _, pieces in groupby(group, itemgetter(0))]
-        place = 0
-        for block in parted(counts):
-            pieces = group[place : (place := place + sum(counts[block]))]
-            blocks.append((slice(begin, begin := begin + len(pieces)), pieces))
-    share, shares = shard
-    chosen = blocks[share::shares]
-    total, done = sum(len(pieces) for _, pieces in chosen), 0
-    for rows, pieces in chosen:
+def _open_blocks(
+    blocks: Sequence[Sequence[Piece]], root: Path, sample_rate: int, cache: Path
+) -> Iterator[Store]:
+    files = [list(dict.fromkeys(path for path, _ in pieces)) for pieces in blocks]
+    looked = _look([*chain.from_iterable(files)], root, cache)
+    runs = [sum(1 for _ in groupby(pieces, itemgetter(0))) for pieces in blocks]
+    done = 0
+    for pieces, own, run in zip(blocks, files, runs, strict=True):
         paths, spans = zip(*pieces, strict=True)
-        known = [contents[path] for path in dict.fromkeys(paths)]
-        place = Place(done, total)
-        yield rows, open_waveforms(paths, root, sample_rate, cache, spans, known, place)
-        done += len(pieces)
+        known, place = [*islice(looked, len(own))], Place(done, sum(runs))
+        yield open_waveforms(paths, root, sample_rate, cache, spans, known, place)
+        done += run
+
+
+def _look(files: Sequence[Path], root: Path, cache: Path) -> Iterator[tuple[int, str | None]]:
+    """Return of each file what changes when it is written, as a hash, and then its fingerprint."""
+    before = np.fromiter((hash(state(path)) for path in files), np.int64, len(files))
+    return zip(before, fingerprints(files, root, cache), strict=True)
 
 
 class Place(NamedTuple):
-    """A block among those that are decoded: the rows before it, and of all of them."""
+    """A block among those that are decoded: how often files are read before it, and in all."""
 
     done: int
     total: int
@@ -168,7 +143,7 @@ def open_waveforms(
     sample_rate: int,
     directory: Path,
     spans: Sequence[Span] | None = None,
-    contents: Sequence[str | None] | None = None,
+    known: Sequence[tuple[int, str | None]] | None = None,
     place: Place | None = None,
 ) -> Store:
     """Open the decoded recordings, decoding them first where their content is new.
@@ -184,7 +159,7 @@ def open_waveforms(
         directory: The cache folder.
         spans: By row, which part of its file it is; None takes whole files. Rows of one file that
             follow each other are cut from one decoding of it.
-        contents: Fingerprints of the files; None makes them.
+        known: Of the files, see `_look`; None looks.
         place: Of a block among others, which may be one of files that cannot be read.
 
     Raises:
@@ -196,13 +171,13 @@ def open_waveforms(
         for path, group in groupby(zip(paths, spans, strict=True), itemgetter(0))
     ]
     files = list(dict.fromkeys(paths))
-    before = [state(path) for path in files]
+    known = known or [*_look(files, root, directory)]
     facts = [
         VERSION,
         soxr.__version__,
         sample_rate,
         [path.suffix.lower() for path in files],
-        contents or fingerprints(files, root, directory),
+        [content for _, content in known],
     ]
     if len(files) < len(paths) or any(span != WHOLE for span in spans):
         places = {path: place for place, path in enumerate(files)}
@@ -211,8 +186,8 @@ def open_waveforms(
     def produce() -> Iterator[tuple[np.ndarray, str]]:
         yield from _decode_all(cuts, sample_rate, place)
         # The key is of what was read before: a store of other samples would serve every root.
-        for path, old in zip(files, before, strict=True):
-            if state(path) != old:
+        for path, (before, _) in zip(files, known, strict=True):
+            if hash(state(path)) != before:
                 raise ValueError(
                     f"{path} changed while it was read: expected files that stay; start again"
                 )

@@ -72,5 +72,6 @@ def _remember(memory: Path, entries: dict[str, str]) -> None:
         memory.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(memory.with_suffix(".lock")):
             partial = memory.with_suffix(".tmp")
-            partial.write_text(json.dumps(entries))
+            with partial.open("w") as file:
+                json.dump(_recall(memory) | entries, file)  # others may know more by now
             os.replace(partial, memory)

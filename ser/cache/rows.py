@@ -1,9 +1,10 @@
 """Rows of several stores, read as those of one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, pairwise
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ MOST_BLOCKS = 64
 
 FEWEST = 2000
 """Rows of a store but the last."""
+
+_Thing = TypeVar("_Thing")
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,14 @@ class Rows:
     places: np.ndarray
 
     @classmethod
-    def of(cls, stores: Sequence[Store]) -> "Rows":
+    def of(cls, stores: Iterable[Store]) -> "Rows":
         """Return all rows of some stores."""
-        counts = [len(store) for store in stores]
-        rows = [np.arange(count, dtype=np.int32) for count in counts]
-        return cls(stores, np.stack([np.repeat(range(len(stores)), counts), np.hstack(rows)], 1))
+        stores = [*stores]
+        places = [np.empty((0, 2), np.int32)]
+        for place, store in enumerate(stores):
+            rows = np.arange(len(store), dtype=np.int32)
+            places.append(np.stack([np.full_like(rows, place), rows], 1))
+        return cls(stores, np.concatenate(places))
 
     def only(self, rows: Sequence[int]) -> "Rows":
         """Return some of the rows."""
@@ -72,13 +78,15 @@ class Rows:
             begin += len(rows)
 
 
-def parted(counts: Sequence[int]) -> list[slice]:
-    """Part things that follow each other into blocks for a store each.
+def parted(things: Sequence[_Thing], source: Callable[[_Thing], object]) -> list[Sequence[_Thing]]:
+    """Part things into blocks for a store each.
 
     Args:
-        counts: Of the rows of each thing, which stay together.
+        things: A row each.
+        source: Of a thing: those of one that follow each other stay together.
     """
-    size = max(FEWEST, -(-sum(counts) // MOST_BLOCKS))
-    blocks = [(end - count) // size for count, end in zip(counts, accumulate(counts), strict=True)]
-    ends = [place for place, block in enumerate(blocks) if place and block != blocks[place - 1]]
-    return [slice(*ends) for ends in zip([0, *ends], [*ends, len(counts)], strict=True)]
+    size = max(FEWEST, -(-len(things) // MOST_BLOCKS))
+    counts = [sum(1 for _ in run) for _, run in groupby(things, source)]
+    begins = [0, *accumulate(counts)][:-1]
+    ends = [one for last, one in pairwise(begins) if one // size != last // size]
+    return [things[slice(*ends)] for ends in pairwise([0, *ends, len(things)])]

@@ -95,7 +95,12 @@ class _Row(NamedTuple):
     start: float
     end: float | None
     line: int
-    values: Mapping[str, str]
+    cells: tuple[str, ...]
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What it says by column; kept for each of many rows, a dict would take most of a scan."""
+        return dict(zip((*REQUIRED, *OPTIONAL), self.cells, strict=True))
 
 
 class _ManifestError(ValueError):
@@ -364,7 +369,7 @@ class _Reading:
                 return
             self._lines[key] = line
         modality = "video" if file.lower().endswith(".mp4") else "audio"
-        self.rows.append(_Row(modality, file, start or 0.0, end, line, values))
+        self.rows.append(_Row(modality, file, start or 0.0, end, line, (*values.values(),)))
 
     def _locate(self, written: str) -> str | None:
         """Return the file of a path, links followed; None where there is none."""
@@ -382,7 +387,7 @@ class _Reading:
     def finish(self) -> None:
         """Compare the rows with each other, and with what is known of their corpora."""
         self._lines.clear()
-        labels = {row.values["label"] for row in self.rows}
+        labels = {row.cells[REQUIRED.index("label")] for row in self.rows}
         if len(labels) == 1 and not self.problems:
             what = f"all clips have the label {_short(*labels)}"
             self.problems.append(Problem("labels", None, what, "two labels or more"))
@@ -391,8 +396,9 @@ class _Reading:
             self.problems.append(Problem("labels", None, what, f"at most {CLASSES}"))
         genders, emotions = defaultdict(dict), defaultdict(set)
         for row in self.rows:
-            corpus, speaker, gender = (row.values[key] for key in ("corpus", "speaker", "gender"))
-            emotions[corpus].add(row.values["label"])
+            values = row.values
+            corpus, speaker, gender = (values[key] for key in ("corpus", "speaker", "gender"))
+            emotions[corpus].add(values["label"])
             known = genders[corpus].setdefault(speaker, gender) or gender
             genders[corpus][speaker] = known
             if gender not in ("", known):
@@ -410,9 +416,10 @@ class _Reading:
         """Note the first row that is not of the corpus whose name it has."""
         facts = {"speaker": corpus.speakers, "label": corpus.emotions, "channel": corpus.releases}
         for row in self.rows:
-            if row.values["corpus"] != corpus.name:
+            values = row.values
+            if values["corpus"] != corpus.name:
                 continue
-            given = row.values | {"channel": row.values["channel"] or CHANNELS[0]}
+            given = values | {"channel": values["channel"] or CHANNELS[0]}
             wrong = [key for key, known in facts.items() if given[key] not in known]
             if not wrong and given["gender"] not in ("", corpus.speakers[given["speaker"]]):
                 wrong = ["gender"]
@@ -430,7 +437,8 @@ class _Reading:
         folders = {os.path.dirname(row.file) for row in rows} or {str(self.path.parent)}
         clips, heard = [], Counter()
         for row in rows:
-            values, known = row.values, self.corpora.get(row.values["corpus"])
+            values = row.values
+            known = self.corpora.get(values["corpus"])
             facts = {
                 "clip": _identity(values, row.start, row.end),
                 "path": Path(row.file),

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -19,21 +19,14 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, default_convert
 
-from ser.audio.clips import (
-    ON_ERROR,
-    DecodedClips,
-    Span,
-    open_blocks,
-    open_clips,
-    readable_rows,
-)
+from ser.audio.clips import ON_ERROR, WHOLE, DecodedClips, open_clips
 from ser.audio.window import Window
 from ser.cache.eviction import trim
-from ser.cache.rows import Rows
+from ser.cache.rows import parted
 from ser.cache.store import cache_directory, digest
 from ser.config.quantities import Count, Fold, Hertz, Positive, Seed
 from ser.config.split_info import SplitInfo
-from ser.corpora.clip import CHANNELS, MODALITIES
+from ser.corpora.clip import CHANNELS, MODALITIES, Clip
 from ser.corpora.labels import TARGETS, Labels, in_order, label_emotions
 from ser.corpora.manifest import choose, read
 from ser.corpora.scan import Scan, scan
@@ -191,13 +184,20 @@ class EmotionDataModule(LightningDataModule):
 
     @cached_property
     def decoded(self) -> DecodedClips:
-        """What lies below the root, decoded; a store a modality."""
-        root = self.scanned.root
-        return open_clips(self._pieces(), root, self.sample_rate, self.cache, self.on_error)
+        """What lies below the root, decoded."""
+        return self._open(self._blocks())
 
-    def _pieces(self) -> list[list[tuple[Path, Span]]]:
+    def _blocks(self) -> list[Sequence[Clip]]:
+        """Return the clips that are decoded together: none of two modalities, for a run of one."""
         groups = groupby(self.scanned.clips, attrgetter("modality"))
-        return [[(clip.path, (clip.start, clip.end)) for clip in group] for _, group in groups]
+        return [block for _, clips in groups for block in parted([*clips], attrgetter("path"))]
+
+    def _open(self, blocks: Sequence[Sequence[Clip]]) -> DecodedClips:
+        pieces = [
+            [(clip.path, (clip.start, clip.end) if clip.is_segment else WHOLE) for clip in block]
+            for block in blocks
+        ]
+        return open_clips(pieces, self.scanned.root, self.sample_rate, self.cache, self.on_error)
 
     @cached_property
     def found(self) -> Scan:
@@ -355,16 +355,15 @@ class EmotionDataModule(LightningDataModule):
             device: As there.
             shard: Which of how many shares of the blocks that a cache is of.
         """
-        clips, count = self.scanned.clips, 0
-        root = self.scanned.root
-        for rows, store in open_blocks(self._pieces(), root, self.sample_rate, self.cache, shard):
-            count += len(store)
-            readable = readable_rows(store.notes)
-            if frontend is not None and readable:
-                heard = [clips[rows][row] for row in readable]
-                reader = ClipReader(Rows.of([store]).only(readable), heard, self.window)
-                reader.cache(*self._cached(frontend, recipe), device)
-        return count
+        share, shares = shard
+        blocks = self._blocks()[share::shares]
+        decoded, clips = self._open(blocks), [*chain.from_iterable(blocks)]
+        heard = [clips[row] for row in decoded.readable]
+        reader = ClipReader(decoded.waveforms, heard, self.window)
+        if frontend is not None:
+            reader.cache(*self._cached(frontend, recipe), device)
+        trim(self.cache, self.cache_max_gb)  # what is open stays
+        return len(decoded.readable)
 
     def hold_waveforms(self, device: torch.device) -> None:
         """Let training and validation read waveforms that stay on the device."""

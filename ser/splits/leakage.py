@@ -1,7 +1,7 @@
 """The leak audit: what train, val and test share, and what test clips must not decide."""
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -87,7 +87,8 @@ def audit(
 
 def _repeated(keys: Iterable[Hashable]) -> set[int]:
     """Return the hashes of keys that come more than once: few, where all keys would be many."""
-    return {key for key, count in Counter(map(hash, keys)).items() if count > 1}
+    values, counts = np.unique(np.fromiter(map(hash, keys), np.int64), return_counts=True)
+    return {*values[counts > 1].tolist()}
 
 
 def _file(clip: Clip) -> str:

@@ -97,21 +97,23 @@ class SplitTable:
         Args:
             splits: By a clip's identity, its split; clips without one are left out.
         """
-        chosen = {
-            row: clip
-            for row, clip in enumerate(self.found.clips)
+        clips = self.found.clips
+        rows = [
+            row
+            for row, clip in enumerate(clips)
             if clip.corpus in self.roles
             and clip.channel in self.channels
             and clip.emotion in self.labels.emotions
             and clip.clip in splits
-        }
-        segments = any(clip.is_segment for clip in chosen.values())
+        ]
+        chosen = [clips[row] for row in rows]
+        segments = any(clip.is_segment for clip in chosen)
         columns = (*COLUMNS, *(("start", "end") if segments else ()))
-        table = {column: [getattr(clip, column) for clip in chosen.values()] for column in columns}
-        table["path"] = [cell(clip.path.relative_to(self.found.root)) for clip in chosen.values()]
-        table["label"] = [self.labels.of(clip) for clip in chosen.values()]
-        table["split"] = [splits[clip.clip] for clip in chosen.values()]
-        return pd.DataFrame(table, index=list(chosen))
+        table = {column: [getattr(clip, column) for clip in chosen] for column in columns}
+        table["path"] = [cell(clip.path.relative_to(self.found.root)) for clip in chosen]
+        table["label"] = [self.labels.of(clip) for clip in chosen]
+        table["split"] = [splits[clip.clip] for clip in chosen]
+        return pd.DataFrame(table, index=rows)
 
     def report_gaps(self, fold: int) -> None:
         """Log the speakers to spread, and their channels, that a fold goes without."""

@@ -44,6 +44,8 @@ def test_shards_fill_what_a_training_reads(
     run("ser.prepare", "-m", "shard=0,1,2", "shards=3", f"hydra.sweep.dir={tmp_path / 'sweep'}")
     kept = stores(tmp_path)
     assert len(kept) == 2 * 5  # blocks of 232 clips, decoded and analysed
+    run("ser.prepare", "shard=7", "shards=8", f"hydra.run.dir={tmp_path / 'none'}")
+    assert "0 clips are in the cache" in (tmp_path / "none" / "prepare.log").read_text()
     monkeypatch.setattr("ser.audio.clips.decode_and_peak", lambda *_: pytest.fail("decoded again"))
     run("train", f"hydra.run.dir={tmp_path / 'run'}")
     assert stores(tmp_path) == kept
