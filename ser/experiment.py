@@ -122,18 +122,18 @@ def _cross_validate(cfg: DictConfig) -> float | None:
                 shutil.rmtree(part)
         parts = [folds.of(cfg, number) for number in range(splits.count())]
         jobs = at_once(cfg, len(parts))
-        if jobs > 1 and cfg.ensemble is None and cfg.select is None:
-            prepare(copy.deepcopy(parts[0]))  # with all processors
+        left = [part for part in parts if kept.outcome(part) is None]
+        if jobs > 1 and left and cfg.ensemble is None and cfg.select is None:
+            prepare(copy.deepcopy(left[0]))  # with all processors
         objectives = kept.settle([(part, ()) for part in parts], train_fold, jobs)
         pooled = pool(run.folder, "fold_*")
         write_result(pooled, splits.found.corpora, data.hear if cfg.players else None)
         write_card(run.folder, pooled.metrics, pooled.splits, splits.found.corpora, cfg)
         with finish_wandb():
             loggers = build_loggers(cfg, pooled.split_info)
-            log_report(
-                loggers, pooled.metrics, run.folder, splits.found.root if cfg.players else None
-            )
-        run.objective = None if None in objectives else float(np.mean(objectives))
+            root = splits.found.root if cfg.players else None
+            run.objective = None if None in objectives else float(np.mean(objectives))
+            log_report(loggers, pooled.metrics, run.folder, root, run.objective)
         return run.objective
 
 
@@ -152,7 +152,7 @@ def train_fold(cfg: DictConfig) -> float | None:
             fit = committee.fit_members(cfg, _validate, run.begin, timings)
         run.objective = chosen if cfg.refit else fit.objective
         fit.data.release_test()
-        metrics = _report(fit, cfg, "test", cfg.abstain, timings)
+        metrics = _report(fit, cfg, "test", cfg.abstain, timings, run.objective)
         write_card(run.folder, metrics, fit.data.table, fit.data.found.corpora, cfg)
         if fit.interrupted:
             show_report(run.folder, metrics)
@@ -172,7 +172,12 @@ def _validate(cfg: DictConfig) -> float:
 
 
 def _report(
-    fit: Fit, cfg: DictConfig, split: str, abstain: float | None, timings: dict[str, float]
+    fit: Fit,
+    cfg: DictConfig,
+    split: str,
+    abstain: float | None,
+    timings: dict[str, float],
+    objective: float | None = None,
 ) -> dict:
     """Score a split, write and log its report; return the content of metrics.json."""
     data = fit.data
@@ -186,7 +191,8 @@ def _report(
     metrics |= fit.notes
     folder, hear = Path(cfg.folder), data.hear if cfg.players else None
     write_report(folder, predictions, metrics, [folder / "metrics.csv"], data.found.corpora, hear)
-    log_report(fit.trainer.loggers, metrics, folder, data.found.root if cfg.players else None)
+    root = data.found.root if cfg.players else None
+    log_report(fit.trainer.loggers, metrics, folder, root, objective)
     return metrics
 
 

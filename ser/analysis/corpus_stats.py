@@ -36,6 +36,7 @@ def measure(data: EmotionDataModule) -> pd.DataFrame:
     """
     data.recorded = dict.fromkeys((clip.clip for clip in data.found.clips), "test")  # no protocol
     data.setup("test")
+    data.trim()
     clips = data.table.drop(columns="split")
     if clips.empty:
         raise ValueError(

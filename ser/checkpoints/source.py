@@ -94,6 +94,7 @@ def open_data(
         )
     if found.normalize:
         found.cache_features(loaded.model.frontend, loaded.model.hparams.frontend)
+    found.trim()
     return found
 
 

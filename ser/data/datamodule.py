@@ -282,7 +282,6 @@ class EmotionDataModule(LightningDataModule):
         else:
             self.table = self.splits.tabulate(self.recorded)
         waveforms = self.decoded.waveforms
-        trim(self.cache, self.cache_max_gb)
         if stage == "fit":
             self.reader.withhold(self.table.index[self.table.split == "test"])
         self.table["sha256"] = [waveforms.notes[row] for row in self.table.index]
@@ -318,7 +317,6 @@ class EmotionDataModule(LightningDataModule):
         if self.normalize == "speaker":
             speakers = self.table.corpus + "/" + self.table.speaker
             self.reader.standardise(speakers, frontend.layout == "planes")
-        trim(self.cache, self.cache_max_gb)
         size = sum(store.values.nbytes for store in self.reader.cached.stores)
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if self.shuffle_block is None and size > memory:
@@ -362,8 +360,12 @@ class EmotionDataModule(LightningDataModule):
         reader = ClipReader(decoded.waveforms, heard, self.window)
         if frontend is not None:
             reader.cache(*self._cached(frontend, recipe), device)
-        trim(self.cache, self.cache_max_gb)  # what is open stays
+        self.trim()
         return len(decoded.readable)
+
+    def trim(self) -> None:
+        """Remove what is too much for `cache_max_gb` from the cache; what is open stays."""
+        trim(self.cache, self.cache_max_gb)
 
     def hold_waveforms(self, device: torch.device) -> None:
         """Let training and validation read waveforms that stay on the device."""

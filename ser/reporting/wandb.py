@@ -123,7 +123,11 @@ def finish_wandb() -> Iterator[None]:
 
 
 def log_report(
-    loggers: Sequence[Logger], metrics: Mapping, folder: Path, root: Path | None
+    loggers: Sequence[Logger],
+    metrics: Mapping,
+    folder: Path,
+    root: Path | None,
+    objective: float | None = None,
 ) -> None:
     """Log a run's scores as `<split>/uar`, `<split>/f1/<class>`, ...
 
@@ -134,12 +138,15 @@ def log_report(
         metrics: The content of metrics.json.
         folder: The run folder, which holds predictions.csv and the pictures.
         root: What the clips' paths are relative to; None logs no recording.
+        objective: What the run returns to a sweep, logged under that name; None of what has none.
     """
     split = metrics["split"]
     scores = {f"{split}/{key}": metrics[key] for key in SCORES}
     scores |= {f"{split}/f1/{name}": row["f1"] for name, row in metrics["per_class"].items()}
     if "emotion" in metrics:  # of classes that are emotion and gender
         scores |= {f"{split}/emotion/{key}": metrics["emotion"][key] for key in SCORES}
+    if objective is not None:
+        scores["objective"] = objective
     for logger in loggers:
         logger.log_metrics(scores)
         if isinstance(logger, WandbLogger):

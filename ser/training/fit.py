@@ -205,6 +205,7 @@ def feed(model: LightningModule, data: EmotionDataModule, trainer: Trainer) -> N
         data.cache_features(model.frontend, model.hparams.frontend, where, noisy)
     elif device.type != "cpu":
         data.hold_waveforms(device)
+    data.trim()
 
 
 def _fit(

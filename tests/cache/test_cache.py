@@ -240,7 +240,9 @@ def test_a_run_trims_the_cache_that_it_opens(few: Path, tmp_path: Path):
 
     build(tmp_path)
     gc.collect()
-    data(1e-6).setup("fit")
+    found = data(1e-6)
+    found.setup("fit")
+    found.trim()
     assert {path.name.partition("-")[0] for path in tmp_path.glob("*.bin")} == {"audio"}
 
 

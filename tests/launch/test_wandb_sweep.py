@@ -1,5 +1,6 @@
 """sweep.yaml, whose trials W&B's agent starts."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
+from ser.evaluation.status import read_status
 
 REPOSITORY = Path(__file__).parents[2]
 SWEEP = yaml.safe_load((REPOSITORY / "sweep.yaml").read_text())
@@ -61,4 +64,6 @@ def test_a_trial_runs(
     (record,) = run.glob("wandb/offline-run-*-trial1/*.wandb")
     assert b"sweep1" in record.read_bytes()
     with (run / "metrics.csv").open() as file:
-        assert "val/uar" in next(file)  # what the agent's server is told
+        rows = list(csv.DictReader(file))  # as the agent's server is told
+    name = SWEEP["metric"]["name"]
+    assert float(rows[-1][name]) == pytest.approx(read_status(run)["objective"])
