@@ -8,7 +8,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from logging.config import dictConfig
 from multiprocessing import connection, get_context, parent_process
@@ -191,7 +191,8 @@ def train_apart(
             number = signal.SIGTERM if isinstance(stop, SIGTERMException) else signal.SIGINT
             for part in running.values():
                 # One that has not begun leaves nothing, and may be deaf to Ctrl-C.
-                os.kill(part.process.pid, number if part.begun else signal.SIGTERM)
+                with suppress(ProcessLookupError):
+                    os.kill(part.process.pid, number if part.begun else signal.SIGTERM)
             for part in running.values():
                 part.process.join()
             raise
