@@ -4,7 +4,8 @@ import hashlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby, islice
@@ -67,7 +68,12 @@ class DecodedClips:
 
 
 def open_clips(
-    blocks: Sequence[Sequence[Piece]], root: Path, sample_rate: int, cache: Path, on_error: str
+    blocks: Sequence[Sequence[Piece]],
+    root: Path,
+    sample_rate: int,
+    cache: Path,
+    on_error: str,
+    whole: bool = True,
 ) -> DecodedClips:
     """Decode every recording, or open them where that was done before.
 
@@ -79,11 +85,12 @@ def open_clips(
         sample_rate: Hz.
         cache: The cache folder.
         on_error: `raise`, or `skip` to leave out what cannot be read.
+        whole: Whether these are all that there are, of which one can be read.
 
     Raises:
         ValueError: Files cannot be read, and are to be raised; the log has a line for each.
     """
-    waveforms = Rows.of(_open_blocks(blocks, root, sample_rate, cache))
+    waveforms = Rows.of(_open_blocks(blocks, root, sample_rate, cache, whole))
     notes = waveforms.notes
     readable = [row for row, note in enumerate(notes) if not note.startswith(ERROR)]
     if len(readable) == len(notes):
@@ -97,7 +104,7 @@ def open_clips(
     }
     for name, reason in unreadable.items():
         log.warning("not read: %s: %s", name, reason)
-    if not readable:
+    if whole and not readable:
         raise _none_of(len(notes), [f"{name}: {why}" for name, why in unreadable.items()])
     counted = f"{len(notes) - len(readable)} of {len(notes)} recordings below {root} cannot be read"
     if on_error == "raise":
@@ -111,21 +118,31 @@ def open_clips(
 
 
 def _open_blocks(
-    blocks: Sequence[Sequence[Piece]], root: Path, sample_rate: int, cache: Path
+    blocks: Sequence[Sequence[Piece]], root: Path, sample_rate: int, cache: Path, whole: bool
 ) -> Iterator[Store]:
     files = [list(dict.fromkeys(path for path, _ in pieces)) for pieces in blocks]
-    looked = _look([*chain.from_iterable(files)], root, cache)
-    runs = [sum(1 for _ in groupby(pieces, itemgetter(0))) for pieces in blocks]
-    done = 0
-    for pieces, own, run in zip(blocks, files, runs, strict=True):
+    seen = look([*chain.from_iterable(files)], root, cache)
+    reads = [sum(1 for _ in groupby(pieces, itemgetter(0))) for pieces in blocks]
+    alone, done = whole and len(blocks) == 1, 0
+    for pieces, own, count in zip(blocks, files, reads, strict=True):
         paths, spans = zip(*pieces, strict=True)
-        known, place = [*islice(looked, len(own))], Place(done, sum(runs))
-        yield open_waveforms(paths, root, sample_rate, cache, spans, known, place)
-        done += run
+        place = None if alone else Place(done, sum(reads))
+        of_block = [*islice(seen, len(own))]
+        yield open_waveforms(paths, root, sample_rate, cache, spans, of_block, place)
+        done += count
 
 
-def _look(files: Sequence[Path], root: Path, cache: Path) -> Iterator[tuple[int, str | None]]:
-    """Return of each file what changes when it is written, as a hash, and then its fingerprint."""
+def look(files: Sequence[Path], root: Path, cache: Path) -> Iterator[tuple[int, str | None]]:
+    """Return the state and then the fingerprint of each file, to be found out where it changes.
+
+    Args:
+        files: Below `root`.
+        root: The folder.
+        cache: The cache folder.
+
+    Returns:
+        A hash of what changes with every write, and the sha256 of the content.
+    """
     before = np.fromiter((hash(state(path)) for path in files), np.int64, len(files))
     return zip(before, fingerprints(files, root, cache), strict=True)
 
@@ -143,7 +160,7 @@ def open_waveforms(
     sample_rate: int,
     directory: Path,
     spans: Sequence[Span] | None = None,
-    known: Sequence[tuple[int, str | None]] | None = None,
+    seen: Sequence[tuple[int, str | None]] | None = None,
     place: Place | None = None,
 ) -> Store:
     """Open the decoded recordings, decoding them first where their content is new.
@@ -159,7 +176,7 @@ def open_waveforms(
         directory: The cache folder.
         spans: By row, which part of its file it is; None takes whole files. Rows of one file that
             follow each other are cut from one decoding of it.
-        known: Of the files, see `_look`; None looks.
+        seen: What `look` returned of the files; None looks now.
         place: Of a block among others, which may be one of files that cannot be read.
 
     Raises:
@@ -171,13 +188,13 @@ def open_waveforms(
         for path, group in groupby(zip(paths, spans, strict=True), itemgetter(0))
     ]
     files = list(dict.fromkeys(paths))
-    known = known or [*_look(files, root, directory)]
+    seen = seen or [*look(files, root, directory)]
     facts = [
         VERSION,
         soxr.__version__,
         sample_rate,
         [path.suffix.lower() for path in files],
-        [content for _, content in known],
+        [content for _, content in seen],
     ]
     if len(files) < len(paths) or any(span != WHOLE for span in spans):
         places = {path: place for place, path in enumerate(files)}
@@ -186,7 +203,7 @@ def open_waveforms(
     def produce() -> Iterator[tuple[np.ndarray, str]]:
         yield from _decode_all(cuts, sample_rate, place)
         # The key is of what was read before: a store of other samples would serve every root.
-        for path, (before, _) in zip(files, known, strict=True):
+        for path, (before, _) in zip(files, seen, strict=True):
             if hash(state(path)) != before:
                 raise ValueError(
                     f"{path} changed while it was read: expected files that stay; start again"
@@ -248,7 +265,7 @@ def _decode_all(
             loud.append(cut.path)
         yield from one.rows()
     warn_clipped(loud)
-    if not read and (place is None or place.total == len(cuts)):
+    if not read and place is None:
         raise _none_of(len(cuts), errors)
 
 
@@ -261,7 +278,7 @@ def map_files(
     files: Sequence[_Job],
     shown: str,
     place: Place | None = None,
-) -> Iterable[_Result]:
+) -> Iterator[_Result]:
     """Apply a job to files, in parallel where they are many, with a progress bar: in their order.
 
     Args:
@@ -269,19 +286,25 @@ def map_files(
         files: The files, or what says which of them to read.
         shown: Before the bar.
         place: Of the files among others that it counts too.
-    """
-    if len(files) <= SMALL:
-        rows = map(job, files)
-    else:
-        from joblib import Parallel, cpu_count, delayed  # not for what is decoded already
 
-        # Joblib's processes, which a job of its launcher may ask for too: one of its workers
-        # cannot spawn, and a fork of a process that runs torch's threads can hang.
-        rows = Parallel(cpu_count(), return_as="generator")(
-            delayed(_deaf)(os.getpid(), job, file) for file in files
-        )
+    Raises:
+        OSError: A process was killed.
+    """
     done, total = place or (0, len(files))
-    return counted(rows, shown, total, done)
+    if len(files) <= SMALL:
+        yield from counted(map(job, files), shown, total, done)
+        return
+    from joblib import Parallel, cpu_count, delayed  # not for what is decoded already
+
+    # Joblib's processes, which a job of its launcher may ask for too: one of its workers
+    # cannot spawn, and a fork of a process that runs torch's threads can hang.
+    rows = Parallel(cpu_count(), return_as="generator")(
+        delayed(_deaf)(os.getpid(), job, file) for file in files
+    )
+    try:
+        yield from counted(rows, shown, total, done)
+    except BrokenProcessPool as error:
+        raise OSError("a process that read files was killed, for want of memory?") from error
 
 
 def _deaf(parent: int, job: Callable[[_Job], _Result], file: _Job) -> _Result:

@@ -14,7 +14,7 @@ MOST_BLOCKS = 64
 """Stores that rows are parted into, as each that is open holds a file."""
 
 FEWEST = 2000
-"""Rows of a store but the last."""
+"""Rows of a store, about; the last may have less."""
 
 _Thing = TypeVar("_Thing")
 
@@ -89,4 +89,4 @@ def parted(things: Sequence[_Thing], source: Callable[[_Thing], object]) -> list
     counts = [sum(1 for _ in run) for _, run in groupby(things, source)]
     begins = [0, *accumulate(counts)][:-1]
     ends = [one for last, one in pairwise(begins) if one // size != last // size]
-    return [things[slice(*ends)] for ends in pairwise([0, *ends, len(things)])]
+    return [things[begin:end] for begin, end in pairwise([0, *ends, len(things)]) if end]

@@ -7,13 +7,13 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from ser.cache.eviction import remove_leftovers
@@ -81,7 +81,7 @@ def load_or_build(
     with ExitStack() as stack:
         with writing_to(directory):
             directory.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(path.with_suffix(".lock")))
+            stack.enter_context(_lock(path))
         store = _open(path, key)  # another process may have built it while this one waited
         if store is None:
             if path.with_suffix(".json").exists():
@@ -89,6 +89,15 @@ def load_or_build(
             _build(path, produce())
             store = _open(path, key)
     return store
+
+
+def _lock(path: Path) -> AbstractContextManager:
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        log.info("%s: another process builds it, which is waited for", path.stem)
+        return lock.acquire()
 
 
 def _open(path: Path, key: str) -> Store | None:

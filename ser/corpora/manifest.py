@@ -97,9 +97,8 @@ class _Row(NamedTuple):
     line: int
     cells: tuple[str, ...]
 
-    @property
-    def values(self) -> dict[str, str]:
-        """What it says by column; kept for each of many rows, a dict would take most of a scan."""
+    def by_column(self) -> dict[str, str]:
+        """Return what it says; dicts of all rows would be most of a scan's memory."""
         return dict(zip((*REQUIRED, *OPTIONAL), self.cells, strict=True))
 
 
@@ -396,7 +395,7 @@ class _Reading:
             self.problems.append(Problem("labels", None, what, f"at most {CLASSES}"))
         genders, emotions = defaultdict(dict), defaultdict(set)
         for row in self.rows:
-            values = row.values
+            values = row.by_column()
             corpus, speaker, gender = (values[key] for key in ("corpus", "speaker", "gender"))
             emotions[corpus].add(values["label"])
             known = genders[corpus].setdefault(speaker, gender) or gender
@@ -416,7 +415,7 @@ class _Reading:
         """Note the first row that is not of the corpus whose name it has."""
         facts = {"speaker": corpus.speakers, "label": corpus.emotions, "channel": corpus.releases}
         for row in self.rows:
-            values = row.values
+            values = row.by_column()
             if values["corpus"] != corpus.name:
                 continue
             given = values | {"channel": values["channel"] or CHANNELS[0]}
@@ -437,7 +436,7 @@ class _Reading:
         folders = {os.path.dirname(row.file) for row in rows} or {str(self.path.parent)}
         clips, heard = [], Counter()
         for row in rows:
-            values = row.values
+            values = row.by_column()
             known = self.corpora.get(values["corpus"])
             facts = {
                 "clip": _identity(values, row.start, row.end),

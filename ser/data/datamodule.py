@@ -185,19 +185,20 @@ class EmotionDataModule(LightningDataModule):
     @cached_property
     def decoded(self) -> DecodedClips:
         """What lies below the root, decoded."""
-        return self._open(self._blocks())
+        return self._open(self._blocks(), whole=True)
 
     def _blocks(self) -> list[Sequence[Clip]]:
         """Return the clips that are decoded together: none of two modalities, for a run of one."""
         groups = groupby(self.scanned.clips, attrgetter("modality"))
         return [block for _, clips in groups for block in parted([*clips], attrgetter("path"))]
 
-    def _open(self, blocks: Sequence[Sequence[Clip]]) -> DecodedClips:
+    def _open(self, blocks: Sequence[Sequence[Clip]], whole: bool) -> DecodedClips:
         pieces = [
             [(clip.path, (clip.start, clip.end) if clip.is_segment else WHOLE) for clip in block]
             for block in blocks
         ]
-        return open_clips(pieces, self.scanned.root, self.sample_rate, self.cache, self.on_error)
+        root = self.scanned.root
+        return open_clips(pieces, root, self.sample_rate, self.cache, self.on_error, whole)
 
     @cached_property
     def found(self) -> Scan:
@@ -355,12 +356,13 @@ class EmotionDataModule(LightningDataModule):
         """
         share, shares = shard
         blocks = self._blocks()[share::shares]
-        decoded, clips = self._open(blocks), [*chain.from_iterable(blocks)]
-        heard = [clips[row] for row in decoded.readable]
-        reader = ClipReader(decoded.waveforms, heard, self.window)
+        decoded, clips = self._open(blocks, shares == 1), [*chain.from_iterable(blocks)]
         if frontend is not None:
+            heard = [clips[row] for row in decoded.readable]
+            reader = ClipReader(decoded.waveforms, heard, self.window)
             reader.cache(*self._cached(frontend, recipe), device)
-        self.trim()
+        if shares == 1:  # what other shares hold may not be open
+            self.trim()
         return len(decoded.readable)
 
     def trim(self) -> None:

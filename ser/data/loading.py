@@ -203,7 +203,8 @@ class BlockShuffle(Sampler):
         order = torch.randperm(len(blocks), generator=generator)
         mixed = [torch.cat([blocks[place] for place in some]) for some in order.split(MIXED)]
         whole = torch.cat([some[torch.randperm(len(some), generator=generator)] for some in mixed])
-        whole = whole.repeat(2)[: len(self) * self.replicas]
+        total = len(self) * self.replicas
+        whole = whole.repeat(-(-total // self.count))[:total]
         return iter(whole[self.rank :: self.replicas].tolist())
 
 

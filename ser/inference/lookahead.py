@@ -1,11 +1,15 @@
 """The look-ahead: short recordings, decoded by other processes before their turn."""
 
+import os
 import signal
+import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from itertools import islice
+from multiprocessing import current_process
 from operator import length_hint
 from pathlib import Path
 
@@ -15,8 +19,14 @@ from ser.inference.recordings import Recording
 FEW = 64
 """Files up to which starting processes takes longer than decoding."""
 
-PART_BYTES, PART = 2**20, 32
-"""Of the files that a process decodes at once, and their number."""
+WORKERS = 8
+"""Processes at most: no model waits for more."""
+
+PART, PART_BYTES = 32, 2**20
+"""The number of files that a process decodes at once, and their bytes."""
+
+PART_DECODED = 2**24
+"""Bytes of samples that a process returns at once, if one more file does not exceed them."""
 
 
 def look_ahead(
@@ -24,8 +34,8 @@ def look_ahead(
 ) -> Iterator[tuple[str | Path, Recording | str | None]]:
     """Yield each path, in order, and the recording that other processes have made of it by then.
 
-    In its place is the reason where the file cannot be read, and None where it is long, or is one
-    of few, or of the first of an iterator, which may never yield more.
+    In its place is the reason where the file cannot be read, and None where it is left to the
+    caller: a long file, one of few, or one of an iterator, which may never yield more.
 
     Args:
         paths: Of files; they may be more than fit into memory.
@@ -34,28 +44,31 @@ def look_ahead(
     Raises:
         OSError: A process was killed.
     """
-    rest = iter(paths)
-    for path in islice(rest, 0 if length_hint(paths) > FEW else FEW):
-        yield path, None
-    parts = _parts(rest)
-    if (part := next(parts, None)) is None:
+    if length_hint(paths) <= FEW or current_process().daemon:  # which may start none
+        yield from ((path, None) for path in paths)
         return
     from loky import ProcessPoolExecutor, cpu_count  # not for a few
 
     # Unlike the standard library's, its processes do not run the caller's script once more.
-    pool, ahead = ProcessPoolExecutor(cpu_count(), initializer=_begin), deque()
+    workers, parts, ahead = min(cpu_count(), WORKERS), _parts(paths), deque()
+    pool = ProcessPoolExecutor(workers, initializer=_begin, initargs=(os.getpid(),))
     try:
-        while part is not None or ahead:
-            if part is not None:
-                ahead.append((part, pool.submit(_open, part, window)))
-                part = next(parts, None)
-            if part is None or len(ahead) > 2 * cpu_count():
-                done, opened = ahead.popleft()
-                yield from zip(done, opened.result(), strict=True)
+        for part in parts:
+            ahead.append((part, pool.submit(_open, part, window)))
+            if len(ahead) > 2 * workers:
+                yield from _opened(*ahead.popleft())
+        while ahead:
+            yield from _opened(*ahead.popleft())
     except BrokenProcessPool as error:
-        raise OSError("a process that decoded was killed, perhaps for want of memory") from error
+        raise OSError("a process that read files was killed, for want of memory?") from error
     finally:  # whoever asks for no more does not wait for what is ahead
         pool.shutdown(kill_workers=True)
+
+
+def _opened(
+    part: Sequence[str | Path], answer: Future
+) -> Iterator[tuple[str | Path, Recording | str | None]]:
+    return zip(part, answer.result(), strict=True)
 
 
 def _parts(paths: Iterable[str | Path]) -> Iterator[list[str | Path]]:
@@ -71,15 +84,30 @@ def _parts(paths: Iterable[str | Path]) -> Iterator[list[str | Path]]:
         yield part
 
 
-def _begin() -> None:
+def _begin(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process, which it reaches too, ends it
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End as soon as the first process is gone, killed perhaps."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _open(paths: Sequence[str | Path], window: Window) -> list[Recording | str | None]:
-    return [_open_or_explain(path, window) for path in paths]
+    opened, size = [], 0
+    for path in paths:
+        one = _open_or_explain(path, window) if size <= PART_DECODED else None
+        size += one.samples.nbytes if isinstance(one, Recording) else 0
+        opened.append(one)
+    return opened
 
 
 def _open_or_explain(path: str | Path, window: Window) -> Recording | str | None:
+    if not isinstance(path, str | Path):  # the caller says what is wrong with that
+        return None
     try:
         return Recording.of_short_file(Path(path).expanduser(), window)
     except ValueError as error:

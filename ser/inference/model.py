@@ -169,8 +169,8 @@ class Model:
     ) -> Iterator[Prediction]:
         """Yield the prediction of each file or array in order, as soon as its windows are scored.
 
-        These are scored 32 at a time, while other processes decode the files that follow; what
-        cannot be read has an `error`.
+        These are scored 32 at a time. Of a list of more than 64 files other processes decode those
+        that follow. What cannot be read has an `error`.
 
         Args:
             recordings: As of `predict`; they may be more than fit into memory.

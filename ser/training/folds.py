@@ -1,11 +1,12 @@
 """The folds of a cross-validation: each is a run, with a config and a folder of its own."""
 
 import copy
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ser.config.differences import differences
 from ser.evaluation.status import NEXT_RECORD, RECORD, held_run
@@ -17,6 +18,9 @@ def of(cfg: DictConfig, number: int) -> DictConfig:
     fold = copy.deepcopy(cfg)
     fold.fold = number
     fold.folder = str(folder / f"fold_{number}")
+    if "WANDB_RUN_ID" in os.environ:  # of an agent's trial, which is the whole
+        with open_dict(fold):
+            fold.logger.pop("wandb", None)
     return fold
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -28,7 +29,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from threadpoolctl import threadpool_limits
 
-from ser.config.errors import cause_of
+from ser.config.errors import cause_of, one_line
 from ser.training import folds
 
 _Result = TypeVar("_Result")
@@ -193,7 +194,10 @@ def train_apart(
                 # One that has not begun leaves nothing, and may be deaf to Ctrl-C.
                 with suppress(ProcessLookupError):
                     os.kill(part.process.pid, number if part.begun else signal.SIGTERM)
-            for part in running.values():
+            for pipe, part in running.items():
+                with suppress(EOFError):  # its end; the forkserver that knows it may have been told
+                    while True:
+                        pipe.recv()
                 part.process.join()
             raise
 
@@ -249,11 +253,20 @@ def _run(
     try:
         result, error = train(*run), None
     except BaseException as raised:  # noqa: BLE001 the first process raises it
-        result, error = None, cause_of(raised)
+        result, error = None, _portable(cause_of(raised))
         error.add_note(traceback.format_exc())
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    pipe.send((result, error))
+    with suppress(BrokenPipeError):  # the first process may not have waited
+        pipe.send((result, error))
+
+
+def _portable(error: BaseException) -> BaseException:
+    """Return an error that another process can read: itself, or what it says."""
+    with suppress(Exception):
+        return pickle.loads(pickle.dumps(error))
+    kind = OSError if isinstance(error, OSError) else RuntimeError
+    return kind(one_line(error))
 
 
 def _end_with_parent() -> None:

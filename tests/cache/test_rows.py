@@ -40,4 +40,5 @@ def test_what_stays_together_is_parted_between(monkeypatch: pytest.MonkeyPatch):
     assert parted(range(10), str) == [range(4), range(4, 8), range(8, 10)]
     assert parted("aaabbbccc", str) == ["aaabbb", "ccc"]  # a file's segments stay together
     assert parted("a" * 9, str) == ["a" * 9]
+    assert parted("", str) == []
     assert len(parted(range(1_000_000), int)) == rows.MOST_BLOCKS

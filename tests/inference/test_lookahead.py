@@ -3,7 +3,11 @@
 import os
 import re
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +59,7 @@ def test_few_are_left_to_this_process(paths: list[Path]):
     assert list(look_ahead(paths[:64], WINDOW)) == [(path, None) for path in paths[:64]]
 
 
-def test_an_iterator_is_not_waited_for_at_first(paths: list[Path], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lookahead, "FEW", 2)
-    monkeypatch.setattr(lookahead, "PART", 4)
+def test_an_iterator_is_not_waited_for(paths: list[Path]):
     asked = []
 
     def source() -> Iterator[Path]:
@@ -65,20 +67,50 @@ def test_an_iterator_is_not_waited_for_at_first(paths: list[Path], monkeypatch: 
             asked.append(path)
             yield path
 
-    found = look_ahead(source(), WINDOW)
-    for number in range(2):
-        assert next(found) == (paths[number], None)
-        assert len(asked) == number + 1
-    rest = list(found)
-    assert [path for path, _ in rest] == paths[2:]
-    for path, opened in rest:
-        check(path, opened)
+    for number, found in enumerate(look_ahead(source(), WINDOW), 1):
+        assert found == (asked[-1], None)
+        assert len(asked) == number
+
+
+def test_small_files_of_much_sound_are_not_all_held(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lookahead, "PART_DECODED", 64_000)
+    opened = lookahead._open(paths[10:20], WINDOW)  # of a second, 32 kB
+    assert [one is None for one in opened] == [False] * 3 + [True] * 7
+
+
+def test_processes_end_with_the_first(paths: list[Path]):
+    code = (
+        "import os, sys\nfrom pathlib import Path\n"
+        "from ser.audio.window import Window\nfrom ser.inference.lookahead import look_ahead\n"
+        "found = look_ahead([Path(path) for path in sys.argv[1:]], Window(1.0, 'onset'))\n"
+        "next(found)\n"
+        "print(Path(f'/proc/{os.getpid()}/task/{os.getpid()}/children').read_text(), flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, paths)], capture_output=True, text=True, check=False
+    )
+    left = {*map(int, done.stdout.split())}
+    assert left
+    end = time.time() + 20
+    while left and time.time() < end:
+        left = {*filter(runs, left)}
+        time.sleep(0.2)
+    assert not left
 
 
 def test_a_process_that_is_killed_is_told(paths: list[Path], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(lookahead, "_open", _end)
-    with pytest.raises(OSError, match="a process that decoded was killed"):
+    with pytest.raises(OSError, match="a process that read files was killed"):
         list(look_ahead(paths, WINDOW))
+
+
+def runs(process: int) -> bool:
+    with suppress(FileNotFoundError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def _end(*_: object) -> None:

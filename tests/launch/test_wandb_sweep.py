@@ -47,6 +47,21 @@ def test_the_agents_words_compose(end: int):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_cross_validation_is_one_trial(
+    launch: Callable[..., Path],
+    small: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    jobs: int,
+):
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
+    monkeypatch.setenv("WANDB_RUN_ID", "trial1")
+    words = ["model=svm", "protocol=kfold", "protocol.folds=2", "fold=all", f"jobs={jobs}"]
+    run = launch("train", *words, *small, logger="wandb")
+    assert [path.parent.parent for path in run.rglob("*-trial1/*.wandb")] == [run / "wandb"]
+
+
+@pytest.mark.slow
 # W&B leaves the file of the drawn values open.
 @pytest.mark.filterwarnings("ignore:.*drawn.yaml:pytest.PytestUnraisableExceptionWarning")
 def test_a_trial_runs(

@@ -70,3 +70,20 @@ def test_a_build_that_broke_off_goes_on(
     run("ser.prepare", f"hydra.run.dir={tmp_path / 'prepared'}")
     assert len(decoded) == 120 + 232 - 100
     assert len({*decoded}) == 232
+
+
+def test_a_shard_may_be_of_files_that_cannot_be_read(
+    run: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*_: object) -> None:
+        raise ValueError("not readable as audio")
+
+    monkeypatch.setattr("ser.audio.clips.decode_and_peak", refuse)
+    skip, folder = "data.on_error=skip", tmp_path / "run"
+    run("ser.prepare", "shard=4", "shards=5", skip, f"hydra.run.dir={folder}")
+    said = (folder / "prepare.log").read_text()
+    assert "32 of 32 recordings" in said
+    assert "0 clips are in the cache" in said
+    with pytest.raises(SystemExit):
+        run("ser.prepare", skip, f"hydra.run.dir={tmp_path / 'whole'}")
+    assert "none of 232 recordings can be read" in (tmp_path / "whole" / "prepare.log").read_text()

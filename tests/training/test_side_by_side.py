@@ -7,13 +7,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 from ser.evaluation.status import read_status
-from ser.training.processes import at_once
+from ser.training.processes import _portable, at_once
 
 REPOSITORY = Path(__file__).parents[2]
 CNN = ["model=cnn", "protocol=kfold", "protocol.folds=3"]
@@ -39,6 +40,13 @@ def test_as_many_at_once_as_keep_the_processors_busy(
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     trainer = {"_target_": "lightning.Trainer", "accelerator": "cpu", "barebones": True}
     assert at_once(OmegaConf.create({"jobs": jobs, "trainer": trainer}), runs) == expected
+
+
+def test_errors_reach_the_first_process():
+    known, unreadable = ValueError("lr=-1: expected more"), HTTPError("u", 404, "gone", {}, None)
+    assert _portable(known).args == known.args
+    again = _portable(unreadable)
+    assert (type(again), str(again)) == (OSError, "HTTP Error 404: gone")
 
 
 @pytest.fixture
