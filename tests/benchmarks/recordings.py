@@ -4,7 +4,7 @@
 
 Long recordings are noise of 16 kHz, an hour and three (`minutes=60,180`). The short ones are those
 of the folder, or 500 of two seconds of noise without one; beside them stands what decoding alone
-takes, in as many threads. Each has a process of its own. Memory is what the process holds besides
+takes, by as many processes. Each has a process of its own. Memory is what the process holds besides
 pages of files, which the system takes back as it needs them, before and at most.
 """
 
@@ -13,14 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import soundfile
-import torch
 
 import ser
+from ser.inference.lookahead import look_ahead
 from ser.inference.recordings import Recording, find
 
 RATE = 16000
@@ -47,9 +46,9 @@ def measure(ckpt: str, folder: str) -> None:
         windows = sum(len(each.windows) for each in model.stream(paths))
         seconds, kilobytes = time.perf_counter() - start, peak()
     start = time.perf_counter()
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for _ in pool.map(lambda path: Recording.of_file(path, model.window).peak, paths):
-            pass
+    for path, opened in look_ahead(paths, model.window):
+        if opened is None:
+            Recording.of_file(path, model.window)
     decoding = time.perf_counter() - start
     print(json.dumps([len(paths), windows, seconds, decoding, base / 1024, kilobytes / 1024]))
 
