@@ -70,6 +70,20 @@ def test_a_graph_is_timed_beside_its_model_and_their_answers_are_compared(
 
 
 @pytest.mark.slow
+def test_spectra_are_timed_beside_torchaudios(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(sys, "argv", ["spectra.py", "rounds=3"])
+    runpy.run_path(str(BENCHMARKS / "spectra.py"), run_name="__main__")
+    torch.set_num_threads(threads)
+    shown = capsys.readouterr().out
+    assert re.fullmatch(
+        r"ser [\d.]+ ms a clip, torchaudio [\d.]+ ms: [\d.]+ times as fast\n", shown
+    )
+
+
+@pytest.mark.slow
 def test_a_start_is_timed_by_library(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
