@@ -114,7 +114,7 @@ def open_clips(
             " leave them out with data.on_error=skip"
         )
     log.warning("%s and are left out", counted)
-    return DecodedClips(waveforms.only(readable), readable, unreadable)
+    return DecodedClips(waveforms.only(readable), tuple(readable), unreadable)
 
 
 def _open_blocks(

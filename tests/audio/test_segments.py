@@ -61,7 +61,7 @@ def test_a_segment_beyond_its_file_is_told_and_costs_no_other(
     pieces = [(long, (0.0, 10.04)), (long, (9.5, 11.0)), (long, (12.0, None))]
     pieces += [(tmp_path / "text.wav", (0.0, 1.0)), (tmp_path / "text.wav", (1.0, 2.0))]
     found = open_clips([pieces], tmp_path, RATE, tmp_path / "cache", "skip")
-    assert (len(found.waveforms), found.readable) == (1, [0])
+    assert (len(found.waveforms), found.readable) == (1, (0,))
     assert len(found.waveforms[0]) == 10 * RATE  # an end that was rounded up
     assert dict(found.unreadable) == {
         "long.wav#9.5-11": "its segment 9.5 to 11 s is not in the file, of 10.00 s",

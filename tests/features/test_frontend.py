@@ -168,8 +168,9 @@ def test_what_is_analysed_and_finished_is_torchaudios_own(n_mels: int):
     torch.manual_seed(0)
     waveform = torch.randn(2, 9600)
     sizes = {"n_fft": 256 if n_mels == 64 else 2048, "hop_length": 480, "n_mels": n_mels}
-    own = transforms.MFCC(48000, n_mfcc=3, melkwargs=sizes)(waveform[:, None])
-    assert torch.allclose(MFCC(bins=3, **sizes)(waveform), own, atol=1e-4)
+    bins = min(40, n_mels)
+    own = transforms.MFCC(48000, n_mfcc=bins, melkwargs=sizes)(waveform[:, None])
+    assert torch.allclose(MFCC(bins=bins, **sizes)(waveform), own, atol=1e-4)
 
 
 def test_bands_lie_below_half_of_the_rate():

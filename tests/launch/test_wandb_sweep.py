@@ -80,5 +80,6 @@ def test_a_trial_runs(
     assert b"sweep1" in record.read_bytes()
     with (run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))  # as the agent's server is told
+    assert "val/uar" in rows[-1]
     name = SWEEP["metric"]["name"]
     assert float(rows[-1][name]) == pytest.approx(read_status(run)["objective"])
