@@ -13,11 +13,9 @@ from multiprocessing import current_process
 from operator import length_hint
 from pathlib import Path
 
+from ser.audio.clips import SMALL
 from ser.audio.window import Window
 from ser.inference.recordings import Recording
-
-FEW = 64
-"""Files up to which starting processes takes longer than decoding."""
 
 WORKERS = 8
 """Processes at most: no model waits for more."""
@@ -44,7 +42,7 @@ def look_ahead(
     Raises:
         OSError: A process was killed.
     """
-    if length_hint(paths) <= FEW or current_process().daemon:  # which may start none
+    if length_hint(paths) <= SMALL or current_process().daemon:  # which may start none
         yield from ((path, None) for path in paths)
         return
     from loky import ProcessPoolExecutor, cpu_count  # not for a few
@@ -91,7 +89,7 @@ def _begin(parent: int) -> None:
 
 def _end_with(parent: int) -> None:
     """End as soon as the first process is gone, killed perhaps."""
-    while os.getppid() == parent:
+    while os.getppid() == parent:  # loky's parent_process() does not know its end
         time.sleep(1)
     os._exit(1)
 
